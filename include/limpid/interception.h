@@ -1,0 +1,66 @@
+// Scoped interception: makes the kernel deliver other people's TCP connections to a listener of yours, and undoes itself.
+// The listener must be transparent (limpid/transparent.h) and listening before install() is called.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "limpid/address.h"
+#include "limpid/error.h"
+#include "limpid/mark.h"
+#include "limpid/port_set.h"
+#include "limpid/prefix.h"
+
+namespace limpid {
+
+/// What happens to traffic in scope while nobody listens.
+enum class FailMode : std::uint8_t {
+  open,    ///< it is forwarded as if nothing were installed
+  closed,  ///< it is rejected
+};
+
+/// Which forwarded traffic is meant.
+struct Scope {
+  PortSet tcp;                                ///< destination ports
+  std::vector<std::string> from_interfaces;   ///< arriving there; with from_prefixes empty too: anywhere
+  std::vector<Prefix> from_prefixes;          ///< or from these clients
+  std::vector<Prefix> to_prefixes;            ///< to these destinations; empty: to anybody
+  std::vector<Prefix> excluded;               ///< never these destinations
+  bool ipv4 = true;
+  bool ipv6 = true;
+};
+
+struct InterceptionOptions {
+  std::string name = "limpid";  ///< tags everything that is installed; [a-z][a-z0-9_]{0,15}
+  Scope scope;
+  Port listener;                ///< on 127.0.0.1 and [::1]
+  FailMode fail = FailMode::open;
+  bool keeps_source_port = false;  ///< the proxy uses the client's port too: our legs are then kept out of conntrack
+  std::optional<Mark> mark;        ///< chosen free of collisions when empty
+  std::optional<TableId> table;
+  std::optional<RulePriority> priority;
+};
+
+/// Owns what install() put into the kernel. Destruction removes exactly that and ignores errors; remove() reports them.
+class Interception {
+ public:
+  [[nodiscard]] static Result<Interception> install(const InterceptionOptions& options);
+  Interception(Interception&&) noexcept;
+  Interception& operator=(Interception&&) noexcept;
+  Interception(const Interception&) = delete;
+  Interception& operator=(const Interception&) = delete;
+  ~Interception();
+
+  /// The mark to put on sockets that must never be intercepted (ConnectOptions::mark).
+  [[nodiscard]] std::uint32_t bypass_mark() const noexcept;
+  [[nodiscard]] Status remove();
+
+ private:
+  struct State;
+  explicit Interception(std::unique_ptr<State> state) noexcept;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace limpid

@@ -1,0 +1,63 @@
+// Messages for the operator: logfmt or JSON lines on stderr, with sd-daemon(3) priorities when journald reads it.
+// Access log lines are formatted here as well, but written elsewhere (service/access_log).
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <memory>
+#include <string>
+#include <string_view>
+
+namespace spdlog {
+class logger;
+}
+
+namespace limpid {
+
+enum class LogLevel : std::uint8_t { debug, info, warning, error };
+enum class LogFormat : std::uint8_t { logfmt, json };
+
+/// One `key=value` of a line. Numbers are passed as text by field(); `quoted` says whether JSON shows it as a string.
+struct Field {
+  std::string_view key;
+  std::string value;
+  bool quoted = true;
+};
+
+[[nodiscard]] Field field(std::string_view key, std::string_view value);
+[[nodiscard]] Field field(std::string_view key, std::uint64_t value);
+
+/// Appends one field to a line that is being built. Control characters, quotes and bytes that are not UTF-8 are escaped, so
+/// that no value can start a new line or a terminal escape.
+void append_field(std::string& line, const Field& field, LogFormat format);
+
+/// "2026-01-31T12:00:00.123Z" for microseconds since the epoch.
+[[nodiscard]] std::string format_timestamp(std::int64_t microseconds_since_epoch);
+
+/// Safe to use from several threads.
+class Logger {
+ public:
+  struct Options {
+    LogLevel level = LogLevel::info;
+    LogFormat format = LogFormat::logfmt;
+  };
+  explicit Logger(const Options& options);
+  ~Logger();
+  Logger(const Logger&) = delete;
+  Logger& operator=(const Logger&) = delete;
+  Logger(Logger&&) = delete;
+  Logger& operator=(Logger&&) = delete;
+
+  void write(LogLevel level, std::string_view message, std::initializer_list<Field> fields = {}) const;
+  void debug(std::string_view message, std::initializer_list<Field> fields = {}) const { write(LogLevel::debug, message, fields); }
+  void info(std::string_view message, std::initializer_list<Field> fields = {}) const { write(LogLevel::info, message, fields); }
+  void warning(std::string_view message, std::initializer_list<Field> fields = {}) const { write(LogLevel::warning, message, fields); }
+  void error(std::string_view message, std::initializer_list<Field> fields = {}) const { write(LogLevel::error, message, fields); }
+
+ private:
+  Options options_;
+  bool journald_;
+  std::shared_ptr<spdlog::logger> sink_;
+};
+
+}  // namespace limpid

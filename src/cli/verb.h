@@ -1,0 +1,34 @@
+// What every verb of the command line is: it adds itself to the option tree, and runs. One file per verb beside this one.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "limpid/error.h"
+
+namespace CLI {
+class App;
+}
+
+namespace limpid {
+
+/// Exit statuses, documented in limpid(1).
+inline constexpr int kExitDone = 0;
+inline constexpr int kExitFailure = 1;
+inline constexpr int kExitUsage = 2;
+inline constexpr int kExitUnsupported = 3;
+
+/// 1, 2 or 3, by the error's kind.
+[[nodiscard]] int exit_status(const Error& error) noexcept;
+/// Prints "limpid: message" to stderr and returns exit_status(error).
+int report(const Error& error);
+
+/// Set by the verb that was chosen while parsing; main() calls it.
+using Action = std::function<int()>;
+
+void add_run_verb(CLI::App& app, Action& action);
+void add_rules_verb(CLI::App& app, Action& action);
+void add_lab_verb(CLI::App& app, Action& action);
+void add_completion_verb(CLI::App& app, Action& action);
+
+}  // namespace limpid

@@ -1,0 +1,91 @@
+// The plan: the complete set of kernel changes as a value. make_plan() is pure; what it returns is printed by `limpid rules
+// show`, compared by `diff`, installed by `apply` and `run`: always the very same value.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "limpid/error.h"
+#include "limpid/interception.h"
+#include "limpid/mark.h"
+#include "net/netlink.h"
+
+namespace limpid {
+
+/// The routing protocol number (rtnetlink's rtm_protocol) that tags our rules and routes: 'L'. Below the range that
+/// include/uapi/linux/rtnetlink.h assigns to daemons (186 and up), and used by none of iproute2's rt_protos.
+inline constexpr std::uint8_t kRouteProtocol = 76;
+
+/// Two-bit field of the packet mark that Limpid uses, in the place that `mask` has.
+struct MarkField {
+  std::uint32_t mask = 0;       ///< at least two bits
+  std::uint32_t intercept = 0;  ///< packets with it are delivered locally
+  std::uint32_t bypass = 0;     ///< our own sockets' packets; never captured
+  [[nodiscard]] Mark intercept_mark() const { return {intercept, mask}; }
+  [[nodiscard]] Mark bypass_mark() const { return {bypass, mask}; }
+  /// Out of what `--mark` said. Fails when the mask has fewer than two bits or the value is zero or fills it.
+  [[nodiscard]] static Result<MarkField> from(const Mark& mark);
+  bool operator==(const MarkField&) const = default;
+};
+
+/// Who keeps an installed plan: a running `limpid run` or `rules apply` that has ended.
+enum class Keeper : std::uint8_t { process, permanent };
+
+struct SysctlChange {
+  std::string key;
+  std::string value;
+  std::string previous;  ///< what it was; put back at removal
+  bool operator==(const SysctlChange&) const = default;
+};
+
+/// What is recorded in the nft table's own comment, so that whoever finds it can undo everything without any file.
+struct Ownership {
+  std::string name;
+  Keeper keeper = Keeper::process;
+  MarkField mark;
+  TableId table;
+  RulePriority priority;
+  Port listener;
+  std::string sysctls;  ///< "4" and/or "6": forwarding was switched on for that family, was off before
+  /// The comment, at most 127 bytes (NFTNL_UDATA_COMMENT_MAXLEN): "limpid 1 run 0x1/0x3 7676 100 p1080".
+  [[nodiscard]] std::string to_comment() const;
+  [[nodiscard]] static Result<Ownership> from_comment(std::string_view name, std::string_view comment);
+  bool operator==(const Ownership&) const = default;
+};
+
+/// Everything that make_plan() needs, all of it already chosen.
+struct PlanInputs {
+  Scope scope;
+  FailMode fail = FailMode::open;
+  bool keeps_source_port = false;
+  Ownership ownership;
+  std::vector<SysctlChange> sysctls;
+};
+
+struct Plan {
+  PlanInputs inputs;
+  std::string table_name;       ///< "limpid" or "limpid_NAME", in nft's inet family
+  std::string nft_table;        ///< the table's definition, as nft reads it, without the statements that replace an older one
+  std::vector<RuleSpec> rules;  ///< in the order in which they are added
+  std::vector<RouteSpec> routes;
+  std::vector<SysctlChange> sysctls;
+};
+
+[[nodiscard]] Plan make_plan(const PlanInputs& inputs);
+
+/// The same plan for the time of a drain: nothing new is captured (or, fail-closed, it is rejected), what is established lives on.
+[[nodiscard]] std::string render_draining_table(const Plan& plan);
+
+/// The nft input that puts the table there atomically, whether or not one of that name exists.
+[[nodiscard]] std::string render_nft_replacement(const Plan& plan);
+
+/// As commands to read or to paste: a here-document for nft, ip rule, ip route, sysctl.
+[[nodiscard]] std::string render_commands(const Plan& plan);
+[[nodiscard]] std::string render_removal_commands(const Plan& plan);
+/// The stable JSON schema of docs/rules.md.
+[[nodiscard]] std::string render_json(const Plan& plan);
+
+}  // namespace limpid

@@ -1,0 +1,94 @@
+// rtnetlink through libmnl: the one place that reads and changes policy rules, routes, links and addresses.
+// Every call is synchronous. Errors carry the kernel's extended acknowledgement where it gives one.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "limpid/address.h"
+#include "limpid/error.h"
+#include "limpid/mark.h"
+#include "limpid/prefix.h"
+
+struct mnl_socket;
+struct nlmsghdr;
+
+namespace limpid {
+
+enum class RuleAction : std::uint8_t { lookup, jump, nop, other };
+
+/// A policy routing rule as `ip rule` shows it: the fields that Limpid sets or must know of others.
+struct RuleSpec {
+  Family family = Family::ipv4;
+  RulePriority priority;
+  std::optional<Mark> mark;     ///< fwmark VALUE/MASK
+  std::string input_interface;  ///< iif; empty: any
+  RuleAction action = RuleAction::lookup;
+  TableId table;                ///< for lookup
+  RulePriority jump_target;     ///< for jump ("goto")
+  std::uint8_t protocol = 0;    ///< who made it (rt_protos); 0: unspecified
+  bool inverted = false;        ///< "not"
+  bool operator==(const RuleSpec&) const = default;
+};
+
+/// A route as far as Limpid needs it. `local` routes deliver to this host.
+struct RouteSpec {
+  Prefix destination = Prefix::everything(Family::ipv4);
+  TableId table;
+  bool local = false;
+  std::string device;                  ///< empty: none
+  std::optional<IpAddress> gateway;
+  std::uint8_t protocol = 0;
+  bool operator==(const RouteSpec&) const = default;
+};
+
+struct LinkInfo {
+  int index = 0;
+  std::string name;
+  bool up = false;
+  std::uint32_t mtu = 0;
+};
+
+struct AddressInfo {
+  int link_index = 0;
+  IpAddress address;
+  unsigned prefix_length = 0;
+};
+
+/// An open rtnetlink socket in the network namespace in which it was opened. One thread at a time.
+class RouteSocket {
+ public:
+  [[nodiscard]] static Result<RouteSocket> open();
+
+  [[nodiscard]] Result<std::vector<RuleSpec>> rules(Family family);
+  [[nodiscard]] Status add_rule(const RuleSpec& rule);     ///< EEXIST is an error
+  [[nodiscard]] Status delete_rule(const RuleSpec& rule);  ///< ENOENT is an error
+
+  /// Every table's routes of one family.
+  [[nodiscard]] Result<std::vector<RouteSpec>> routes(Family family);
+  [[nodiscard]] Status add_route(const RouteSpec& route);
+  [[nodiscard]] Status delete_route(const RouteSpec& route);
+
+  [[nodiscard]] Result<std::vector<LinkInfo>> links();
+  [[nodiscard]] Result<std::vector<AddressInfo>> addresses();
+  [[nodiscard]] Status set_link_up(const std::string& name);
+  /// A veth pair whose peer is created in the network namespace behind `peer_namespace` (a borrowed fd).
+  [[nodiscard]] Status add_veth(const std::string& name, const std::string& peer_name, int peer_namespace);
+  /// IPv6 addresses are added without duplicate address detection (IFA_F_NODAD): they are usable at once.
+  [[nodiscard]] Status add_address(const std::string& link, const IpAddress& address, unsigned prefix_length);
+
+ private:
+  struct Closer {
+    void operator()(mnl_socket* socket) const noexcept;
+  };
+  explicit RouteSocket(std::unique_ptr<mnl_socket, Closer> socket) noexcept;
+
+  std::unique_ptr<mnl_socket, Closer> socket_;
+  std::uint32_t sequence_ = 0;
+};
+
+}  // namespace limpid
