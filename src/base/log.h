@@ -3,10 +3,10 @@
 #pragma once
 
 #include <cstdint>
-#include <initializer_list>
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace spdlog {
 class logger;
@@ -27,8 +27,8 @@ struct Field {
 [[nodiscard]] Field field(std::string_view key, std::string_view value);
 [[nodiscard]] Field field(std::string_view key, std::uint64_t value);
 
-/// Appends one field to a line that is being built. Control characters, quotes and bytes that are not UTF-8 are escaped, so
-/// that no value can start a new line or a terminal escape.
+/// Appends one field to a line that is being built. Control characters, quotes and bytes that are not UTF-8 are
+/// escaped, so that no value can start a new line or a terminal escape.
 void append_field(std::string& line, const Field& field, LogFormat format);
 
 /// "2026-01-31T12:00:00.123Z" for microseconds since the epoch.
@@ -48,11 +48,19 @@ class Logger {
   Logger(Logger&&) = delete;
   Logger& operator=(Logger&&) = delete;
 
-  void write(LogLevel level, std::string_view message, std::initializer_list<Field> fields = {}) const;
-  void debug(std::string_view message, std::initializer_list<Field> fields = {}) const { write(LogLevel::debug, message, fields); }
-  void info(std::string_view message, std::initializer_list<Field> fields = {}) const { write(LogLevel::info, message, fields); }
-  void warning(std::string_view message, std::initializer_list<Field> fields = {}) const { write(LogLevel::warning, message, fields); }
-  void error(std::string_view message, std::initializer_list<Field> fields = {}) const { write(LogLevel::error, message, fields); }
+  void write(LogLevel level, std::string_view message, const std::vector<Field>& fields = {}) const;
+  void debug(std::string_view message, const std::vector<Field>& fields = {}) const {
+    write(LogLevel::debug, message, fields);
+  }
+  void info(std::string_view message, const std::vector<Field>& fields = {}) const {
+    write(LogLevel::info, message, fields);
+  }
+  void warning(std::string_view message, const std::vector<Field>& fields = {}) const {
+    write(LogLevel::warning, message, fields);
+  }
+  void error(std::string_view message, const std::vector<Field>& fields = {}) const {
+    write(LogLevel::error, message, fields);
+  }
 
  private:
   Options options_;

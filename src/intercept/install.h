@@ -11,18 +11,18 @@
 
 namespace limpid {
 
-/// Held while one instance of a name exists in this network namespace (an abstract Unix socket, so it dies with its owner and
-/// knows namespaces). The error names the pid that holds it.
+/// Held while one instance of a name exists in this network namespace (an abstract Unix socket, so it dies with its
+/// owner and knows namespaces). The error names the pid that holds it.
 [[nodiscard]] Result<UniqueFd> lock_instance(const std::string& name);
 /// Held while numbers are chosen and installed, so that two instances never choose the same. Waits up to ten seconds.
 [[nodiscard]] Result<UniqueFd> lock_planning();
 
-/// Has the kernel check the whole nft input without changing anything (nft --check), and names the missing kernel feature if that
-/// is what is wrong.
+/// Has the kernel check the whole nft input without changing anything (nft --check), and names the missing kernel
+/// feature if that is what is wrong.
 [[nodiscard]] Status check_plan(const Plan& plan);
 
-/// Installs all of it or nothing: sysctls, routes and rules first, the nft table last, because only the table captures. Replaces a
-/// left-over of the same name without a moment in which neither is there.
+/// Installs all of it or nothing: sysctls, routes and rules first, the nft table last, because only the table captures.
+/// Replaces a left-over of the same name without a moment in which neither is there.
 [[nodiscard]] Status install_plan(const Plan& plan);
 
 /// Stops capturing new connections; established ones go on.
@@ -31,12 +31,12 @@ namespace limpid {
 /// Removes exactly what the plan put there: the table first. What is gone already is no error.
 [[nodiscard]] Status remove_plan(const Plan& plan);
 
-/// Removes a found installation by what its comment and our protocol tag say, without its plan; also rules and routes with our tag
-/// that belong to no table of ours any more. Returns one line for each thing removed.
+/// Removes a found installation by what its comment and our protocol tag say, without its plan; also rules and routes
+/// with our tag that belong to no table of ours any more. Returns one line for each thing removed.
 [[nodiscard]] Result<std::vector<std::string>> remove_installation(const std::string& name);
 
-/// What differs between the plan and the kernel, a line each; empty: nothing. Loads the plan in a throw-away network namespace
-/// and compares nft's own listings, so that nft's canonical form never matters.
+/// What differs between the plan and the kernel, a line each; empty: nothing. Loads the plan in a throw-away network
+/// namespace and compares nft's own listings, so that nft's canonical form never matters.
 [[nodiscard]] Result<std::vector<std::string>> diff_plan(const Plan& plan);
 
 }  // namespace limpid

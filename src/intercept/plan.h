@@ -1,5 +1,5 @@
-// The plan: the complete set of kernel changes as a value. make_plan() is pure; what it returns is printed by `limpid rules
-// show`, compared by `diff`, installed by `apply` and `run`: always the very same value.
+// The plan: the complete set of kernel changes as a value. make_plan() is pure; what it returns is printed by `limpid
+// rules show`, compared by `diff`, installed by `apply` and `run`: always the very same value.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,10 @@ namespace limpid {
 /// include/uapi/linux/rtnetlink.h assigns to daemons (186 and up), and used by none of iproute2's rt_protos.
 inline constexpr std::uint8_t kRouteProtocol = 76;
 
+/// The sysctls that a plan may change, and their meaning in Ownership::sysctls.
+inline constexpr std::string_view kForwardingIpv4 = "net.ipv4.ip_forward";           ///< "4"
+inline constexpr std::string_view kForwardingIpv6 = "net.ipv6.conf.all.forwarding";  ///< "6"
+
 /// Two-bit field of the packet mark that Limpid uses, in the place that `mask` has.
 struct MarkField {
   std::uint32_t mask = 0;       ///< at least two bits
@@ -30,6 +34,14 @@ struct MarkField {
   [[nodiscard]] static Result<MarkField> from(const Mark& mark);
   bool operator==(const MarkField&) const = default;
 };
+
+/// Whether `name` may tag an installation: [a-z][a-z0-9_]{0,15}. It becomes part of nft's text, so nothing else may
+/// pass.
+[[nodiscard]] Status check_instance_name(std::string_view name);
+/// "limpid" for the instance of that name, "limpid_NAME" for every other.
+[[nodiscard]] std::string table_name_of(std::string_view name);
+/// The inverse; empty for a table that no instance of ours can have.
+[[nodiscard]] std::optional<std::string> instance_of(std::string_view table_name);
 
 /// Who keeps an installed plan: a running `limpid run` or `rules apply` that has ended.
 enum class Keeper : std::uint8_t { process, permanent };
@@ -67,8 +79,8 @@ struct PlanInputs {
 
 struct Plan {
   PlanInputs inputs;
-  std::string table_name;       ///< "limpid" or "limpid_NAME", in nft's inet family
-  std::string nft_table;        ///< the table's definition, as nft reads it, without the statements that replace an older one
+  std::string table_name;  ///< "limpid" or "limpid_NAME", in nft's inet family
+  std::string nft_table;  ///< the table's definition, as nft reads it, without the statements that replace an older one
   std::vector<RuleSpec> rules;  ///< in the order in which they are added
   std::vector<RouteSpec> routes;
   std::vector<SysctlChange> sysctls;
@@ -76,11 +88,20 @@ struct Plan {
 
 [[nodiscard]] Plan make_plan(const PlanInputs& inputs);
 
-/// The same plan for the time of a drain: nothing new is captured (or, fail-closed, it is rejected), what is established lives on.
+/// The nft input that turns the installed table into one for the time of a drain: nothing new is captured (or,
+/// fail-closed, it is rejected), what is established lives on. Only the chain `intercept` changes.
 [[nodiscard]] std::string render_draining_table(const Plan& plan);
 
 /// The nft input that puts the table there atomically, whether or not one of that name exists.
 [[nodiscard]] std::string render_nft_replacement(const Plan& plan);
+
+/// "priority 100 iif lo fwmark 0x1/0x3 protocol 76 goto 102": what follows `ip rule add`, or `ip rule del`.
+[[nodiscard]] std::string rule_arguments(const RuleSpec& rule);
+/// "local 0.0.0.0/0 dev lo table 7676 proto 76": what follows `ip route add`, or `ip route del`.
+[[nodiscard]] std::string route_arguments(const RouteSpec& route);
+/// "ip -4 rule …", "ip -6 route …": how a thing is named in messages.
+[[nodiscard]] std::string describe(const RuleSpec& rule);
+[[nodiscard]] std::string describe(const RouteSpec& route);
 
 /// As commands to read or to paste: a here-document for nft, ip rule, ip route, sysctl.
 [[nodiscard]] std::string render_commands(const Plan& plan);

@@ -24,21 +24,34 @@ struct Survey {
   std::vector<LinkInfo> links;
   std::vector<std::uint32_t> named_tables;  ///< /etc/iproute2/rt_tables and rt_tables.d
   std::vector<FoundInstallation> installations;
-  std::vector<std::string> warnings;  ///< rp_filter, src_valid_mark, forwarding, …: what is wrong and how to mend it
+  std::vector<std::string> foreign_tables;  ///< named like tables of ours, made by somebody else
+  std::vector<std::string>
+      warnings;  ///< what disturbs every interception here, and how to mend it: br_netfilter, IPv6 off, …
   bool ipv6_available = true;
   bool forwarding_ipv4 = false;
   bool forwarding_ipv6 = false;
 };
 
+/// Works without privileges too, except that installations cannot be seen then: a warning says so.
 [[nodiscard]] Result<Survey> survey_kernel();
 
-/// The numbers for a new installation: those given (checked against the survey: a busy table or mark is an error that names its
-/// user), those of a left-over of the same name, or free ones. Pure.
+/// What disturbs this scope here: forwarding that is off (unless the plan switches it on), interfaces that do not
+/// exist. Pure.
+[[nodiscard]] std::vector<std::string> scope_warnings(const Survey& survey, const Scope& scope, bool enable_forwarding);
+
+/// The numbers for a new installation: those given (checked against the survey: a busy table or mark is an error that
+/// names its user), those of a left-over of the same name, or free ones. Pure.
 struct Numbers {
   MarkField mark;
   TableId table;
   RulePriority priority;
 };
 [[nodiscard]] Result<Numbers> choose_numbers(const Survey& survey, const InterceptionOptions& options);
+
+/// Everything for make_plan(): numbers chosen, names checked, a family left out that the host lacks or the scope cannot
+/// match, forwarding switched on for the families in scope where `enable_forwarding` says so and it is off. Pure.
+/// options.listener must be set.
+[[nodiscard]] Result<PlanInputs> prepare_inputs(const Survey& survey, const InterceptionOptions& options, Keeper keeper,
+                                                bool enable_forwarding);
 
 }  // namespace limpid

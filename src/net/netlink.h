@@ -4,9 +4,11 @@
 
 #include <compare>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "limpid/address.h"
@@ -28,10 +30,10 @@ struct RuleSpec {
   std::optional<Mark> mark;     ///< fwmark VALUE/MASK
   std::string input_interface;  ///< iif; empty: any
   RuleAction action = RuleAction::lookup;
-  TableId table;                ///< for lookup
-  RulePriority jump_target;     ///< for jump ("goto")
-  std::uint8_t protocol = 0;    ///< who made it (rt_protos); 0: unspecified
-  bool inverted = false;        ///< "not"
+  TableId table;              ///< for lookup
+  RulePriority jump_target;   ///< for jump ("goto")
+  std::uint8_t protocol = 0;  ///< who made it (rt_protos); 0: unspecified
+  bool inverted = false;      ///< "not"
   bool operator==(const RuleSpec&) const = default;
 };
 
@@ -40,7 +42,7 @@ struct RouteSpec {
   Prefix destination = Prefix::everything(Family::ipv4);
   TableId table;
   bool local = false;
-  std::string device;                  ///< empty: none
+  std::string device;  ///< empty: none
   std::optional<IpAddress> gateway;
   std::uint8_t protocol = 0;
   bool operator==(const RouteSpec&) const = default;
@@ -86,6 +88,16 @@ class RouteSocket {
     void operator()(mnl_socket* socket) const noexcept;
   };
   explicit RouteSocket(std::unique_ptr<mnl_socket, Closer> socket) noexcept;
+
+  /// Sends a request and waits for its acknowledgement.
+  [[nodiscard]] Status change(nlmsghdr& request, std::string_view operation, std::string_view object);
+  /// Sends a dump request and hands each answer to `each`. Calls `restart` before every attempt: the kernel says when a
+  /// change made a dump inconsistent, and then it is taken again.
+  [[nodiscard]] Status dump(nlmsghdr& request, std::string_view operation, const std::function<void()>& restart,
+                            const std::function<void(const nlmsghdr&)>& each);
+  [[nodiscard]] Status send(nlmsghdr& request, std::string_view operation, std::string_view object);
+  /// if_nametoindex(3) would look in the thread's namespace, which need not be the socket's.
+  [[nodiscard]] Result<std::uint32_t> link_index(const std::string& name);
 
   std::unique_ptr<mnl_socket, Closer> socket_;
   std::uint32_t sequence_ = 0;

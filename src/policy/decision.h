@@ -29,9 +29,9 @@ enum class SourceMode : std::uint8_t {
 [[nodiscard]] std::string_view to_string(SourceMode mode) noexcept;
 
 enum class Refusal : std::uint8_t {
-  direct,          ///< it reached our listener without having been intercepted
-  self,            ///< the target is one of our own listeners
-  forbidden_target ///< loopback, link-local, multicast or unspecified original destination
+  direct,           ///< it reached our listener without having been intercepted
+  self,             ///< the target is one of our own listeners
+  forbidden_target  ///< loopback, link-local, multicast or unspecified original destination
 };
 [[nodiscard]] std::string_view to_string(Refusal reason) noexcept;
 
@@ -49,7 +49,7 @@ struct Decision {
 struct PolicyOptions {
   std::optional<SocketAddress> fixed_target;  ///< empty: the original destination
   SourceMode source = SourceMode::address;
-  std::vector<SocketAddress> listeners;       ///< our own, as bound
+  std::vector<SocketAddress> listeners;  ///< our own, as bound
 };
 
 /// Immutable; shared by all workers, replaced whole.

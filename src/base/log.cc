@@ -1,0 +1,168 @@
+// Formats and writes messages. Escaping is done here once, for logs and for the access log alike.
+#include "base/log.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+#include <spdlog/logger.h>
+#include <spdlog/sinks/stdout_sinks.h>
+
+#include <chrono>
+#include <cstdlib>
+
+namespace limpid {
+namespace {
+
+std::string_view level_name(LogLevel level) {
+  switch (level) {
+    case LogLevel::debug:
+      return "debug";
+    case LogLevel::info:
+      return "info";
+    case LogLevel::warning:
+      return "warning";
+    case LogLevel::error:
+      return "error";
+  }
+  return "";
+}
+
+/// sd-daemon(3): journald takes "<N>" at the start of a line as its syslog priority.
+std::string_view journald_priority(LogLevel level) {
+  switch (level) {
+    case LogLevel::debug:
+      return "<7>";
+    case LogLevel::info:
+      return "<6>";
+    case LogLevel::warning:
+      return "<4>";
+    case LogLevel::error:
+      return "<3>";
+  }
+  return "";
+}
+
+/// The length of the well-formed UTF-8 sequence at the start of `text`, 0 if there is none (RFC 3629, table 3-7 of
+/// Unicode).
+std::size_t utf8_length(std::string_view text) {
+  const auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
+  const auto follows = [&](std::size_t i, unsigned low, unsigned high) {
+    return i < text.size() && byte(i) >= low && byte(i) <= high;
+  };
+  const unsigned first = byte(0);
+  if (first < 0x80) return 1;
+  if (first >= 0xc2 && first <= 0xdf) return follows(1, 0x80, 0xbf) ? 2 : 0;
+  if (first >= 0xe0 && first <= 0xef) {
+    const unsigned low = first == 0xe0 ? 0xa0 : 0x80;
+    const unsigned high = first == 0xed ? 0x9f : 0xbf;
+    return follows(1, low, high) && follows(2, 0x80, 0xbf) ? 3 : 0;
+  }
+  if (first >= 0xf0 && first <= 0xf4) {
+    const unsigned low = first == 0xf0 ? 0x90 : 0x80;
+    const unsigned high = first == 0xf4 ? 0x8f : 0xbf;
+    return follows(1, low, high) && follows(2, 0x80, 0xbf) && follows(3, 0x80, 0xbf) ? 4 : 0;
+  }
+  return 0;
+}
+
+/// Appends `text` so that it stays inside its quotes, its line and its terminal. C1 controls (U+0080…U+009F) and the
+/// Unicode line separators and bidirectional controls count as controls too.
+void append_escaped(std::string& line, std::string_view text) {
+  while (!text.empty()) {
+    const std::size_t length = utf8_length(text);
+    const unsigned char first = static_cast<unsigned char>(text.front());
+    const std::string_view sequence = text.substr(0, length == 0 ? 1 : length);
+    const bool c1 = length == 2 && first == 0xc2 && static_cast<unsigned char>(sequence[1]) < 0xa0;
+    const bool format_control =
+        length == 3 && first == 0xe2 &&
+        (static_cast<unsigned char>(sequence[1]) == 0x80 || static_cast<unsigned char>(sequence[1]) == 0x81);
+    if (first == '"' || first == '\\') {
+      line += '\\';
+      line += static_cast<char>(first);
+    } else if (length == 0 || first < 0x20 || first == 0x7f) {
+      // A stray byte is shown by its value; JSON knows only \u, and logfmt readers understand it as well.
+      fmt::format_to(std::back_inserter(line), "\\u{:04x}", first);
+    } else if (c1) {
+      fmt::format_to(std::back_inserter(line), "\\u{:04x}", static_cast<unsigned char>(sequence[1]));
+    } else if (format_control) {
+      const unsigned code = 0x2000U | ((static_cast<unsigned char>(sequence[1]) & 0x3fU) << 6U) |
+                            (static_cast<unsigned char>(sequence[2]) & 0x3fU);
+      fmt::format_to(std::back_inserter(line), "\\u{:04x}", code);
+    } else {
+      line += sequence;
+    }
+    text.remove_prefix(sequence.size());
+  }
+}
+
+bool is_bare_logfmt_value(std::string_view text) {
+  if (text.empty()) return false;
+  for (const char c : text) {
+    const bool plain = c > ' ' && c < 0x7f && c != '"' && c != '=' && c != '\\';
+    if (!plain) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+Field field(std::string_view key, std::string_view value) {
+  return {key, std::string(value), true};
+}
+Field field(std::string_view key, std::uint64_t value) {
+  return {key, fmt::to_string(value), false};
+}
+
+void append_field(std::string& line, const Field& field, LogFormat format) {
+  if (format == LogFormat::json) {
+    line += line.empty() ? "{\"" : ",\"";
+    line += field.key;
+    line += field.quoted ? "\":\"" : "\":";
+    append_escaped(line, field.value);
+    if (field.quoted) line += '"';
+    return;
+  }
+  if (!line.empty()) line += ' ';
+  line += field.key;
+  line += '=';
+  if (is_bare_logfmt_value(field.value)) {
+    line += field.value;
+    return;
+  }
+  line += '"';
+  append_escaped(line, field.value);
+  line += '"';
+}
+
+std::string format_timestamp(std::int64_t microseconds_since_epoch) {
+  const auto seconds = microseconds_since_epoch / 1'000'000;
+  const auto milliseconds = microseconds_since_epoch / 1'000 % 1'000;
+  return fmt::format("{:%Y-%m-%dT%H:%M:%S}.{:03}Z", fmt::gmtime(static_cast<std::time_t>(seconds)), milliseconds);
+}
+
+Logger::Logger(const Options& options)
+    : options_(options),
+      // systemd sets it for units whose stderr is the journal (systemd.exec(5)).
+      journald_(std::getenv("JOURNAL_STREAM") != nullptr),
+      sink_(std::make_shared<spdlog::logger>("limpid", std::make_shared<spdlog::sinks::stderr_sink_mt>())) {
+  sink_->set_pattern("%v");
+  sink_->set_level(spdlog::level::trace);
+}
+
+Logger::~Logger() = default;
+
+void Logger::write(LogLevel level, std::string_view message, const std::vector<Field>& fields) const {
+  if (level < options_.level) return;
+  std::string line;
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  const auto timestamp = std::chrono::duration_cast<std::chrono::microseconds>(now).count();
+  append_field(line, field("ts", format_timestamp(timestamp)), options_.format);
+  append_field(line, field("level", level_name(level)), options_.format);
+  append_field(line, field("msg", message), options_.format);
+  for (const auto& each : fields) append_field(line, each, options_.format);
+  if (options_.format == LogFormat::json) line += '}';
+  if (journald_) line.insert(0, journald_priority(level));
+  sink_->log(spdlog::level::info, line);
+  sink_->flush();
+}
+
+}  // namespace limpid

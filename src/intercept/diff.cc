@@ -1,0 +1,209 @@
+// Compares a plan with the kernel. The nft table is loaded in a throw-away network namespace and listed there, so both
+// sides of the comparison are nft's own canonical text, whatever its version. Rules, routes and sysctls are compared as
+// values.
+//
+// The namespace is made by a forked child, because leaving one needs privileges that entering a user namespace may not
+// give back.
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdlib>
+
+#include "intercept/install.h"
+#include "intercept/nft.h"
+#include "net/namespace.h"
+#include "net/sysctl.h"
+
+namespace limpid {
+namespace {
+
+/// Longest common subsequences cost the product of both lengths; past this, lines are compared as sets.
+constexpr std::size_t kLongestCompared = 3000;
+
+using Lines = std::vector<std::string_view>;
+
+Lines split_lines(std::string_view text) {
+  Lines lines;
+  while (!text.empty()) {
+    const auto end = text.find('\n');
+    lines.push_back(text.substr(0, end));
+    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
+  }
+  return lines;
+}
+
+/// What diff(1) would say of two texts that have neither head nor tail in common.
+std::vector<std::string> compare_by_order(const Lines& planned, const Lines& live) {
+  const std::size_t width = live.size() + 1;
+  std::vector<std::uint16_t> common((planned.size() + 1) * width, 0);  // [i][j]: longest in planned[i…] and live[j…]
+  for (std::size_t i = planned.size(); i-- > 0;) {
+    for (std::size_t j = live.size(); j-- > 0;) {
+      common[i * width + j] = planned[i] == live[j] ? static_cast<std::uint16_t>(common[(i + 1) * width + j + 1] + 1)
+                                                    : std::max(common[(i + 1) * width + j], common[i * width + j + 1]);
+    }
+  }
+  std::vector<std::string> differences;
+  std::size_t i = 0;
+  std::size_t j = 0;
+  while (i < planned.size() || j < live.size()) {
+    if (i < planned.size() && j < live.size() && planned[i] == live[j]) {
+      ++i;
+      ++j;
+    } else if (j == live.size() || (i < planned.size() && common[(i + 1) * width + j] >= common[i * width + j + 1])) {
+      differences.push_back(fmt::format("- {}", planned[i++]));
+    } else {
+      differences.push_back(fmt::format("+ {}", live[j++]));
+    }
+  }
+  return differences;
+}
+
+std::vector<std::string> compare_as_sets(Lines planned, Lines live) {
+  std::ranges::sort(planned);
+  std::ranges::sort(live);
+  std::vector<std::string> differences;
+  Lines only;
+  std::ranges::set_difference(planned, live, std::back_inserter(only));
+  for (const auto line : only) differences.push_back(fmt::format("- {}", line));
+  only.clear();
+  std::ranges::set_difference(live, planned, std::back_inserter(only));
+  for (const auto line : only) differences.push_back(fmt::format("+ {}", line));
+  return differences;
+}
+
+std::vector<std::string> compare_texts(std::string_view planned_text, std::string_view live_text) {
+  Lines planned = split_lines(planned_text);
+  Lines live = split_lines(live_text);
+  while (!planned.empty() && !live.empty() && planned.back() == live.back()) {
+    planned.pop_back();
+    live.pop_back();
+  }
+  const auto [planned_from, live_from] = std::ranges::mismatch(planned, live);
+  planned.erase(planned.begin(), planned_from);
+  live.erase(live.begin(), live_from);
+  const bool is_small = planned.size() <= kLongestCompared && live.size() <= kLongestCompared;
+  return is_small ? compare_by_order(planned, live) : compare_as_sets(std::move(planned), std::move(live));
+}
+
+/// In the child: a fresh namespace, the plan in it, nft's listing of it.
+Result<std::string> list_in_new_namespace(const Plan& plan) {
+  if (!enter_new_network_namespace()) {
+    if (auto entered = become_root_in_user_namespace(); !entered) return std::unexpected(entered.error());
+  }
+  if (auto loaded = feed_nft(NftMode::apply, render_nft_replacement(plan), "nft table inet " + plan.table_name);
+      !loaded) {
+    return std::unexpected(loaded.error());
+  }
+  auto listing = list_nft_table(plan.table_name);
+  if (!listing) return std::unexpected(listing.error());
+  return listing->value_or("");
+}
+
+void write_all(int descriptor, std::string_view text) {
+  while (!text.empty()) {
+    const ssize_t written = ::write(descriptor, text.data(), text.size());
+    if (written < 0 && errno == EINTR) continue;
+    if (written <= 0) return;
+    text.remove_prefix(static_cast<std::size_t>(written));
+  }
+}
+
+std::string read_all(int descriptor) {
+  std::string text;
+  std::array<char, 65536> buffer{};
+  while (true) {
+    const ssize_t length = ::read(descriptor, buffer.data(), buffer.size());
+    if (length < 0 && errno == EINTR) continue;
+    if (length <= 0) return text;
+    text.append(buffer.data(), static_cast<std::size_t>(length));
+  }
+}
+
+/// nft's canonical form of the plan's table.
+Result<std::string> canonical_listing(const Plan& plan) {
+  std::array<int, 2> ends{};
+  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return system_error(errno, "open", "pipe");
+  const UniqueFd read_end(ends[0]);
+  UniqueFd write_end(ends[1]);
+  const pid_t child = ::fork();
+  if (child < 0) return system_error(errno, "fork", "");
+  if (child == 0) {
+    const auto listing = list_in_new_namespace(plan);
+    write_all(write_end.get(), listing ? *listing : listing.error().message());
+    ::_exit(listing ? EXIT_SUCCESS : EXIT_FAILURE);  // none of the parent's destructors may run here
+  }
+  write_end.reset();
+  std::string text = read_all(read_end.get());
+  int status = 0;
+  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS) return text;
+  return failure("load the plan in a namespace of its own", "", text.empty() ? "the process for it died" : text);
+}
+
+/// Planned ones that are not there, and ours that are there but not planned: those of the plan's table and priorities.
+template <class Spec>
+void compare_specs(const std::vector<Spec>& planned, const std::vector<Spec>& live,
+                   std::vector<std::string>& differences) {
+  for (const Spec& spec : planned) {
+    const auto count = std::ranges::count(live, spec);
+    if (count == 0) differences.push_back("missing: " + describe(spec));
+    if (count > 1) differences.push_back("duplicate: " + describe(spec));
+  }
+  for (const Spec& spec : live) {
+    if (std::ranges::find(planned, spec) == planned.end()) differences.push_back("unexpected: " + describe(spec));
+  }
+}
+
+Status compare_routing(const Plan& plan, std::vector<std::string>& differences) {
+  auto socket = RouteSocket::open();
+  if (!socket) return std::unexpected(socket.error());
+  const Ownership& owner = plan.inputs.ownership;
+  std::vector<RuleSpec> rules;
+  std::vector<RouteSpec> routes;
+  for (const Family family : {Family::ipv4, Family::ipv6}) {
+    auto all_rules = socket->rules(family);
+    if (!all_rules) return std::unexpected(all_rules.error());
+    std::ranges::copy_if(*all_rules, std::back_inserter(rules), [&](const RuleSpec& rule) {
+      return rule.priority >= owner.priority && rule.priority.value - owner.priority.value < 3;
+    });
+    auto all_routes = socket->routes(family);
+    if (!all_routes) return std::unexpected(all_routes.error());
+    std::ranges::copy_if(*all_routes, std::back_inserter(routes),
+                         [&](const RouteSpec& route) { return route.table == owner.table; });
+  }
+  compare_specs(plan.routes, routes, differences);
+  compare_specs(plan.rules, rules, differences);
+  return {};
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> diff_plan(const Plan& plan) {
+  std::vector<std::string> differences;
+  for (const SysctlChange& change : plan.sysctls) {
+    const auto current = read_sysctl(change.key);
+    if (!current) return std::unexpected(current.error());
+    if (*current != change.value)
+      differences.push_back(fmt::format("differs: sysctl {} is {}, not {}", change.key, *current, change.value));
+  }
+  if (auto compared = compare_routing(plan, differences); !compared) return std::unexpected(compared.error());
+
+  auto live = list_nft_table(plan.table_name);
+  if (!live) return std::unexpected(live.error());
+  if (!live->has_value()) {
+    differences.push_back(fmt::format("missing: nft table inet {}", plan.table_name));
+    return differences;
+  }
+  auto planned = canonical_listing(plan);
+  if (!planned) return std::unexpected(planned.error());
+  std::ranges::move(compare_texts(*planned, **live), std::back_inserter(differences));
+  return differences;
+}
+
+}  // namespace limpid

@@ -1,0 +1,141 @@
+// Puts a plan into the kernel, whole or not at all. Called by the service, `limpid rules apply` and the public
+// Interception; removing is in remove.cc.
+//
+// Order: sysctls, routes, rules, and last the nft table, because only the table captures. Every step leaves its inverse
+// in a journal; when a later step fails, the journal is run backwards. What is there already and is exactly what the
+// plan wants (a left-over of a crash) is adopted: not added, and not taken away by the roll-back. A left-over table is
+// replaced within one nft transaction, so there is no moment without one of the two; rules and routes that only the old
+// table needed go afterwards.
+#include "intercept/install.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <functional>
+#include <ranges>
+#include <utility>
+
+#include "intercept/nft.h"
+#include "intercept/remove.h"
+#include "net/sysctl.h"
+
+namespace limpid {
+namespace {
+
+/// Inverses of what has been done so far; run backwards unless kept.
+class Journal {
+ public:
+  Journal() = default;
+  Journal(const Journal&) = delete;
+  Journal& operator=(const Journal&) = delete;
+  Journal(Journal&&) = delete;
+  Journal& operator=(Journal&&) = delete;
+  ~Journal() {
+    for (const auto& undo : undo_ | std::views::reverse) undo();
+  }
+  void add(std::function<void()> undo) { undo_.push_back(std::move(undo)); }
+  void keep() { undo_.clear(); }
+
+ private:
+  std::vector<std::function<void()>> undo_;
+};
+
+std::string table_object(const Plan& plan) {
+  return "nft table inet " + plan.table_name;
+}
+
+std::unexpected<Error> while_installing(Error error, const std::string& what) {
+  error.operation = "install";
+  error.object = what;
+  if (error.kind == ErrorKind::unsupported && error.remedy.empty()) error.remedy = "needs CAP_NET_ADMIN: run as root";
+  return std::unexpected(std::move(error));
+}
+
+/// A table of that name that is not ours is never replaced.
+Status refuse_foreign_table(const Plan& plan) {
+  auto tables = find_nft_tables();
+  if (!tables) return std::unexpected(tables.error());
+  if (std::ranges::find(tables->foreign, plan.table_name) == tables->foreign.end()) return {};
+  return failure("install", table_object(plan), "a table of that name exists that Limpid did not make",
+                 fmt::format("look at `nft list table inet {}`; choose another --name", plan.table_name));
+}
+
+/// A local route through a loopback interface that is down can be added, but delivers nothing.
+Status require_loopback(RouteSocket& socket) {
+  auto links = socket.links();
+  if (!links) return std::unexpected(links.error());
+  const auto lo = std::ranges::find(*links, "lo", &LinkInfo::name);
+  if (lo != links->end() && lo->up) return {};
+  return failure("install", "local routes", "the loopback interface is down", "ip link set lo up");
+}
+
+Status set_sysctl(const SysctlChange& change, Journal& journal) {
+  auto current = read_sysctl(change.key);
+  if (!current) return std::unexpected(current.error());
+  if (*current == change.value) return {};
+  if (auto written = write_sysctl(change.key, change.value); !written) {
+    return while_installing(written.error(), fmt::format("sysctl {}={}", change.key, change.value));
+  }
+  journal.add([key = change.key, value = *current] { (void)write_sysctl(key, value); });
+  return {};
+}
+
+template <class Spec, class List, class Add, class Delete>
+Status add_missing(const std::vector<Spec>& wanted, Journal& journal, List list, Add add, Delete remove) {
+  for (const Spec& spec : wanted) {
+    auto present = list(spec);
+    if (!present) return std::unexpected(present.error());
+    if (std::ranges::find(*present, spec) != present->end()) continue;
+    if (auto added = add(spec); !added) return while_installing(added.error(), describe(spec));
+    journal.add([spec, remove] { remove(spec); });
+  }
+  return {};
+}
+
+Status add_routing(const Plan& plan, RouteSocket& socket, Journal& journal) {
+  auto routes = add_missing(
+      plan.routes, journal, [&](const RouteSpec& r) { return socket.routes(r.destination.family()); },
+      [&](const RouteSpec& r) { return socket.add_route(r); },
+      [&](const RouteSpec& r) { (void)socket.delete_route(r); });
+  if (!routes) return routes;
+  return add_missing(
+      plan.rules, journal, [&](const RuleSpec& r) { return socket.rules(r.family); },
+      [&](const RuleSpec& r) { return socket.add_rule(r); }, [&](const RuleSpec& r) { (void)socket.delete_rule(r); });
+}
+
+}  // namespace
+
+Status check_plan(const Plan& plan) {
+  if (auto ours = refuse_foreign_table(plan); !ours) return ours;
+  auto checked = feed_nft(NftMode::check, render_nft_replacement(plan), table_object(plan));
+  if (checked || checked.error().kind == ErrorKind::unsupported) return checked;
+  if (const auto missing = find_missing_nft_feature()) {
+    return unsupported("check", table_object(plan), fmt::format("this kernel lacks {}", *missing));
+  }
+  return checked;
+}
+
+Status install_plan(const Plan& plan) {
+  if (auto ours = refuse_foreign_table(plan); !ours) return ours;
+  auto socket = RouteSocket::open();
+  if (!socket) return std::unexpected(socket.error());
+  if (auto loopback = require_loopback(*socket); !loopback) return loopback;
+
+  Journal journal;
+  for (const SysctlChange& change : plan.sysctls) {
+    if (auto done = set_sysctl(change, journal); !done) return done;
+  }
+  if (auto done = add_routing(plan, *socket, journal); !done) return done;
+  if (auto done = feed_nft(NftMode::apply, render_nft_replacement(plan), table_object(plan)); !done) return done;
+  journal.keep();
+  // The plan is complete and at work; what is left of older ones disturbs nothing, so failing to remove it is no
+  // failure of this.
+  (void)reap_orphans();
+  return {};
+}
+
+Status begin_drain(const Plan& plan) {
+  return feed_nft(NftMode::apply, render_draining_table(plan), table_object(plan));
+}
+
+}  // namespace limpid

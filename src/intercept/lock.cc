@@ -1,0 +1,124 @@
+// The two locks of install.h: one for each instance, one for the time of planning. Both are listening abstract Unix
+// sockets: they belong to a network namespace, end with their owner however it ends, and leave no file (unix(7)).
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+
+#include "intercept/install.h"
+
+namespace limpid {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::chrono::seconds kPlanningPatience{10};
+// Nobody accepts: everyone who asks for the owner stays in the queue until the lock ends.
+constexpr int kBacklog = 4096;
+
+struct AbstractAddress {
+  sockaddr_un native{};
+  socklen_t length = 0;
+};
+
+AbstractAddress abstract_address(std::string_view name) {
+  AbstractAddress address;
+  address.native.sun_family = AF_UNIX;
+  // sun_path[0] stays NUL: the abstract namespace. Names are short: at most "limpid/instance/" and 16 characters.
+  std::memcpy(address.native.sun_path + 1, name.data(), name.size());
+  address.length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+  return address;
+}
+
+const sockaddr* generic(const AbstractAddress& address) {
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): what bind(2) and connect(2) ask for
+  return reinterpret_cast<const sockaddr*>(&address.native);
+}
+
+Result<UniqueFd> unix_socket() {
+  UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (!socket.valid()) return system_error(errno, "open", "Unix socket");
+  return socket;
+}
+
+/// The lock, or an invalid descriptor when somebody has it.
+Result<UniqueFd> try_lock(const AbstractAddress& address, std::string_view object) {
+  auto socket = unix_socket();
+  if (!socket) return socket;
+  if (::bind(socket->get(), generic(address), address.length) != 0) {
+    if (errno == EADDRINUSE) return UniqueFd();
+    return system_error(errno, "lock", object);
+  }
+  if (::listen(socket->get(), kBacklog) != 0) return system_error(errno, "lock", object);
+  return socket;
+}
+
+struct Holder {
+  UniqueFd connection;  ///< hangs up when the lock is given up
+  std::string text;     ///< "pid 812"
+};
+
+/// Who has the lock. SO_PEERCRED of a connection is who called listen(2) (unix(7)).
+Result<Holder> find_holder(const AbstractAddress& address) {
+  auto socket = unix_socket();
+  if (!socket) return std::unexpected(socket.error());
+  Holder holder{.connection = std::move(*socket), .text = "another process"};
+  if (::connect(holder.connection.get(), generic(address), address.length) != 0) {
+    holder.connection.reset();
+    return holder;
+  }
+  ucred credentials{};
+  socklen_t length = sizeof(credentials);
+  if (::getsockopt(holder.connection.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0 &&
+      credentials.pid > 0) {
+    holder.text = fmt::format("pid {}", credentials.pid);
+    // Anybody may bind an abstract name; the operator should see that it was not one of ours.
+    if (credentials.uid != 0 && credentials.uid != ::geteuid())
+      holder.text += fmt::format(" of user {}", credentials.uid);
+  }
+  return holder;
+}
+
+}  // namespace
+
+Result<UniqueFd> lock_instance(const std::string& name) {
+  if (auto valid = check_instance_name(name); !valid) return std::unexpected(valid.error());
+  const std::string object = fmt::format("instance \"{}\"", name);
+  const AbstractAddress address = abstract_address("limpid/instance/" + name);
+  auto lock = try_lock(address, object);
+  if (!lock || lock->valid()) return lock;
+  auto holder = find_holder(address);
+  return failure("lock", object, fmt::format("held by {}", holder ? holder->text : "another process"),
+                 "stop it first, or choose another --name");
+}
+
+Result<UniqueFd> lock_planning() {
+  const AbstractAddress address = abstract_address("limpid/planning");
+  const auto deadline = Clock::now() + kPlanningPatience;
+  std::string holder_text = "another process";
+  while (true) {
+    auto lock = try_lock(address, "planning");
+    if (!lock || lock->valid()) return lock;
+    auto holder = find_holder(address);
+    if (!holder) return std::unexpected(holder.error());
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
+    if (left.count() <= 0) {
+      return failure("lock", "planning", fmt::format("held by {} for more than ten seconds", holder_text),
+                     "end that process, then try again");
+    }
+    // The lock was given up between the two calls: try again. Otherwise the end of the lock resets our connection.
+    if (!holder->connection.valid()) continue;
+    holder_text = holder->text;
+    pollfd hang_up{.fd = holder->connection.get(), .events = 0, .revents = 0};
+    if (::poll(&hang_up, 1, static_cast<int>(left.count())) < 0 && errno != EINTR) {
+      return system_error(errno, "lock", "planning");
+    }
+  }
+}
+
+}  // namespace limpid

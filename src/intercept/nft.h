@@ -1,0 +1,38 @@
+// Runs the nft program (it is never linked: libnftables aborts at descriptors from 1024 on, and is GPL-2-only) and says
+// in one line what it did not like. Only our own tables are ever listed: newer programs' sets can crash an older nft.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "intercept/plan.h"
+#include "limpid/error.h"
+
+namespace limpid {
+
+enum class NftMode : std::uint8_t {
+  apply,
+  check,  ///< nft --check: the kernel validates the transaction and forgets it
+};
+
+/// Has nft read `input`, one atomic transaction. `object` names it in the error. A crash of nft, a missing nft, and
+/// missing privileges each have their own message.
+[[nodiscard]] Status feed_nft(NftMode mode, std::string_view input, std::string_view object);
+
+/// nft's own listing of a table of family inet, numeric and without counters; empty when there is no such table.
+[[nodiscard]] Result<std::optional<std::string>> list_nft_table(const std::string& table_name);
+
+/// What there is under names that instances of ours have.
+struct NftTables {
+  std::vector<Ownership> ours;       ///< comments that are ours
+  std::vector<std::string> foreign;  ///< such names without such a comment: somebody else's
+};
+[[nodiscard]] Result<NftTables> find_nft_tables();
+
+/// The first thing that this kernel lacks of what a plan needs, in words ("nftables' `tproxy` statement,
+/// CONFIG_NFT_TPROXY"); empty when each works on its own.
+[[nodiscard]] std::optional<std::string> find_missing_nft_feature();
+
+}  // namespace limpid

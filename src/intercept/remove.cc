@@ -1,0 +1,181 @@
+// Takes out of the kernel what a plan put there: with the plan in hand, or from what the kernel itself says (the
+// table's comment and our protocol number). Whatever does not carry our tag is not touched.
+#include "intercept/remove.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <iterator>
+#include <optional>
+#include <ranges>
+
+#include "intercept/install.h"
+#include "intercept/nft.h"
+#include "net/sysctl.h"
+
+namespace limpid {
+namespace {
+
+constexpr std::uint32_t kRulesPerFamily = 3;
+
+/// The first of the errors that a removal met; it goes on past each, because half a removal is worse than a late
+/// message.
+class FirstError {
+ public:
+  void note(const Status& outcome) {
+    if (!outcome && !error_) error_ = outcome.error();
+  }
+  [[nodiscard]] Status status() const { return error_ ? Status(std::unexpected(*error_)) : Status(); }
+
+ private:
+  std::optional<Error> error_;
+};
+
+Status delete_table(const std::string& table_name) {
+  return feed_nft(NftMode::apply, fmt::format("table inet {0}\ndelete table inet {0}\n", table_name),
+                  "nft table inet " + table_name);
+}
+
+/// Deletes what is in the kernel exactly so; a look-alike of somebody else's is left alone.
+template <class Spec, class List, class Delete>
+void delete_present(const std::vector<Spec>& specs, FirstError& first_error, List list, Delete remove) {
+  for (const Spec& spec : specs | std::views::reverse) {
+    auto present = list(spec);
+    if (!present) {
+      first_error.note(std::unexpected(present.error()));
+    } else if (std::ranges::find(*present, spec) != present->end()) {
+      first_error.note(remove(spec));
+    }
+  }
+}
+
+/// Whether a sysctl still has the value that we gave it; otherwise somebody has changed it since, and it is theirs.
+bool is_as_set(const SysctlChange& change) {
+  return change.value != change.previous && read_sysctl(change.key).value_or("") == change.value;
+}
+
+/// What the comment of a found table says about sysctls.
+std::vector<SysctlChange> sysctls_of(const Ownership& owner) {
+  std::vector<SysctlChange> changes;
+  for (const char family : owner.sysctls) {
+    changes.push_back(
+        {.key = std::string(family == '4' ? kForwardingIpv4 : kForwardingIpv6), .value = "1", .previous = "0"});
+  }
+  return changes;
+}
+
+bool belongs(const Ownership& owner, const RuleSpec& rule) {
+  return rule.priority >= owner.priority && rule.priority.value - owner.priority.value < kRulesPerFamily;
+}
+bool belongs(const Ownership& owner, const RouteSpec& route) {
+  return route.table == owner.table;
+}
+
+template <class Spec>
+bool is_orphan(const std::vector<Ownership>& owners, const Spec& spec) {
+  return spec.protocol == kRouteProtocol &&
+         std::ranges::none_of(owners, [&](const Ownership& o) { return belongs(o, spec); });
+}
+
+Status find_orphans(const std::vector<Ownership>& owners, Removal& removal) {
+  auto socket = RouteSocket::open();
+  if (!socket) return std::unexpected(socket.error());
+  for (const Family family : {Family::ipv4, Family::ipv6}) {
+    auto rules = socket->rules(family);
+    if (!rules) return std::unexpected(rules.error());
+    std::ranges::copy_if(*rules, std::back_inserter(removal.rules),
+                         [&](const RuleSpec& r) { return is_orphan(owners, r); });
+    auto routes = socket->routes(family);
+    if (!routes) return std::unexpected(routes.error());
+    std::ranges::copy_if(*routes, std::back_inserter(removal.routes),
+                         [&](const RouteSpec& r) { return is_orphan(owners, r); });
+  }
+  return {};
+}
+
+/// The table first: from then on nothing is captured, and nothing needs the rest.
+Status execute(const Removal& removal) {
+  FirstError first_error;
+  if (removal.table_name) {
+    // A table that stays needs its rules: do not go on without having removed it.
+    if (auto deleted = delete_table(*removal.table_name); !deleted) return deleted;
+  }
+  auto socket = RouteSocket::open();
+  if (!socket) return std::unexpected(socket.error());
+  for (const RuleSpec& rule : removal.rules) first_error.note(socket->delete_rule(rule));
+  for (const RouteSpec& route : removal.routes) first_error.note(socket->delete_route(route));
+  for (const SysctlChange& change : removal.sysctls) first_error.note(write_sysctl(change.key, change.previous));
+  return first_error.status();
+}
+
+}  // namespace
+
+std::vector<std::string> Removal::lines() const {
+  std::vector<std::string> lines;
+  if (table_name) lines.push_back("nft table inet " + *table_name);
+  for (const RuleSpec& rule : rules) lines.push_back(describe(rule));
+  for (const RouteSpec& route : routes) lines.push_back(describe(route));
+  for (const SysctlChange& change : sysctls) lines.push_back(fmt::format("sysctl {}={}", change.key, change.value));
+  return lines;
+}
+
+Result<Removal> find_removal(const std::string& name) {
+  if (auto valid = check_instance_name(name); !valid) return std::unexpected(valid.error());
+  auto tables = find_nft_tables();
+  if (!tables) return std::unexpected(tables.error());
+  const std::string table_name = table_name_of(name);
+  if (std::ranges::find(tables->foreign, table_name) != tables->foreign.end()) {
+    return failure("remove", "nft table inet " + table_name,
+                   "its comment is not one of Limpid's, so somebody else made it",
+                   fmt::format("if it is yours: nft delete table inet {}", table_name));
+  }
+  Removal removal;
+  const auto owner = std::ranges::find(tables->ours, name, &Ownership::name);
+  if (owner != tables->ours.end()) {
+    removal.table_name = table_name;
+    for (const SysctlChange& change : sysctls_of(*owner)) {
+      if (is_as_set(change)) removal.sysctls.push_back(change);
+    }
+    // Without its table, what belongs to the installation is without an owner.
+    tables->ours.erase(owner);
+  }
+  if (auto found = find_orphans(tables->ours, removal); !found) return std::unexpected(found.error());
+  return removal;
+}
+
+Status reap_orphans() {
+  auto tables = find_nft_tables();
+  if (!tables) return std::unexpected(tables.error());
+  Removal removal;
+  if (auto found = find_orphans(tables->ours, removal); !found) return found;
+  return execute(removal);
+}
+
+Status remove_plan(const Plan& plan) {
+  FirstError first_error;
+  first_error.note(delete_table(plan.table_name));
+  auto socket = RouteSocket::open();
+  if (socket) {
+    delete_present(
+        plan.rules, first_error, [&](const RuleSpec& r) { return socket->rules(r.family); },
+        [&](const RuleSpec& r) { return socket->delete_rule(r); });
+    delete_present(
+        plan.routes, first_error, [&](const RouteSpec& r) { return socket->routes(r.destination.family()); },
+        [&](const RouteSpec& r) { return socket->delete_route(r); });
+  } else {
+    first_error.note(std::unexpected(socket.error()));
+  }
+  for (const SysctlChange& change : plan.sysctls | std::views::reverse) {
+    if (is_as_set(change)) first_error.note(write_sysctl(change.key, change.previous));
+  }
+  return first_error.status();
+}
+
+Result<std::vector<std::string>> remove_installation(const std::string& name) {
+  auto removal = find_removal(name);
+  if (!removal) return std::unexpected(removal.error());
+  if (auto removed = execute(*removal); !removed) return std::unexpected(removed.error());
+  return removal->lines();
+}
+
+}  // namespace limpid

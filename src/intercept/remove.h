@@ -1,0 +1,32 @@
+// Finds and removes what is in the kernel under our tag, without a plan: out of the table's comment and our protocol
+// number.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "intercept/plan.h"
+#include "limpid/error.h"
+
+namespace limpid {
+
+/// What there is to remove, as a value.
+struct Removal {
+  std::optional<std::string> table_name;
+  std::vector<RuleSpec> rules;
+  std::vector<RouteSpec> routes;
+  std::vector<SysctlChange> sysctls;
+  /// One line for each thing: "nft table inet limpid", "ip -4 rule …".
+  [[nodiscard]] std::vector<std::string> lines() const;
+};
+
+/// What remove_installation() would remove. The caller holds lock_planning(), or what another process is just
+/// installing looks like an orphan.
+[[nodiscard]] Result<Removal> find_removal(const std::string& name);
+
+/// Removes rules and routes that carry our protocol number but belong to no table of ours in the kernel: what a crash
+/// between two steps of an installation leaves. The caller holds lock_planning().
+[[nodiscard]] Status reap_orphans();
+
+}  // namespace limpid

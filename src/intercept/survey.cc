@@ -1,0 +1,192 @@
+// Reads what is in the kernel into a Survey: rules, routes, links, our own tables, and the sysctls that disturb
+// interception. Changes nothing. What the numbers mean is decided in numbers.cc.
+#include "intercept/survey.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+#include <filesystem>
+#include <fstream>
+#include <set>
+#include <system_error>
+
+#include "intercept/nft.h"
+#include "net/sysctl.h"
+
+namespace limpid {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uint32_t kMainTable = 254;
+
+bool is_on(std::string_view key) {
+  const auto value = read_sysctl(key);
+  return value && *value != "0";
+}
+
+/// sysctl's spelling of an interface name: its dots are slashes.
+std::string sysctl_name(std::string_view interface) {
+  std::string name(interface);
+  std::ranges::replace(name, '.', '/');
+  return name;
+}
+
+/// Lines of "NUMBER NAME", with comments after '#'; see rt_tables in ip-route(8).
+void read_table_names(const fs::path& path, std::set<std::uint32_t>& tables) {
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);) {
+    const auto begin = line.find_first_not_of(" \t");
+    if (begin == std::string::npos) continue;
+    std::string_view rest = std::string_view(line).substr(begin);
+    int base = 10;
+    if (rest.starts_with("0x")) {
+      rest.remove_prefix(2);
+      base = 16;
+    }
+    std::uint32_t table = 0;
+    if (std::from_chars(rest.data(), rest.data() + rest.size(), table, base).ec == std::errc{}) tables.insert(table);
+  }
+}
+
+std::vector<std::uint32_t> named_tables() {
+  std::set<std::uint32_t> tables;
+  for (const fs::path directory : {"/etc/iproute2", "/usr/lib/iproute2", "/usr/share/iproute2"}) {
+    read_table_names(directory / "rt_tables", tables);
+    std::error_code ignored;
+    for (const auto& entry : fs::directory_iterator(directory / "rt_tables.d", ignored)) {
+      if (entry.path().extension() == ".conf") read_table_names(entry.path(), tables);
+    }
+  }
+  return {tables.begin(), tables.end()};
+}
+
+Status read_routing(Survey& survey) {
+  auto socket = RouteSocket::open();
+  if (!socket) return std::unexpected(socket.error());
+  auto links = socket->links();
+  if (!links) return std::unexpected(links.error());
+  survey.links = std::move(*links);
+  for (const Family family : {Family::ipv4, Family::ipv6}) {
+    if (family == Family::ipv6 && !survey.ipv6_available) continue;
+    auto rules = socket->rules(family);
+    if (!rules) return std::unexpected(rules.error());
+    std::ranges::move(*rules, std::back_inserter(survey.rules));
+    auto routes = socket->routes(family);
+    if (!routes) return std::unexpected(routes.error());
+    std::ranges::move(*routes, std::back_inserter(survey.routes));
+  }
+  return {};
+}
+
+Status read_installations(Survey& survey) {
+  auto tables = find_nft_tables();
+  if (!tables) {
+    if (tables.error().kind != ErrorKind::unsupported) return std::unexpected(tables.error());
+    survey.warnings.push_back(fmt::format(
+        "what is installed already cannot be seen, so the chosen numbers may differ: {}", tables.error().message()));
+    return {};
+  }
+  for (Ownership& ownership : tables->ours) {
+    std::string name = ownership.name;
+    survey.installations.push_back({.name = std::move(name), .ownership = std::move(ownership)});
+  }
+  survey.foreign_tables = std::move(tables->foreign);
+  return {};
+}
+
+void warn_of_bridge_netfilter(Survey& survey) {
+  for (const std::string_view key : {"net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"}) {
+    if (!is_on(key)) continue;
+    for (const LinkInfo& link : survey.links) {
+      std::error_code ignored;
+      if (!fs::exists(fs::path("/sys/class/net") / link.name / "bridge", ignored)) continue;
+      // br_nf_pre_routing() runs our chain for a bridged frame; skb_orphan() in ip_rcv() then undoes tproxy's choice.
+      survey.warnings.push_back(fmt::format(
+          "{}=1 and {} is a bridge: connections that arrive through it cannot be intercepted (sysctl -w {}=0, unless a "
+          "firewall between its ports depends on it)",
+          key, link.name, key));
+    }
+  }
+}
+
+/// Strict reverse path filtering drops what arrives on another interface than the one that leads back. That needs
+/// several ways out.
+void warn_of_strict_filtering(Survey& survey) {
+  std::set<std::string> ways_out;
+  for (const RouteSpec& route : survey.routes) {
+    const bool is_default = route.destination == Prefix::everything(Family::ipv4) && !route.local;
+    if (is_default && route.table.value == kMainTable && !route.device.empty()) ways_out.insert(route.device);
+  }
+  if (ways_out.size() < 2) return;
+  for (const std::string& device : ways_out) {
+    const std::string own_key = fmt::format("net.ipv4.conf.{}.rp_filter", sysctl_name(device));
+    // The larger of the two holds (Documentation/networking/ip-sysctl.rst).
+    const std::string effective =
+        std::max(read_sysctl("net.ipv4.conf.all.rp_filter").value_or("0"), read_sysctl(own_key).value_or("0"));
+    if (effective != "1") continue;
+    survey.warnings.push_back(fmt::format(
+        "rp_filter is strict on {}, one of several default routes: replies that arrive there for connections that left "
+        "elsewhere are dropped silently (sysctl -w net.ipv4.conf.all.rp_filter=2 {}=2)",
+        device, own_key));
+  }
+}
+
+void read_sysctls(Survey& survey) {
+  survey.forwarding_ipv4 = is_on(kForwardingIpv4);
+  survey.forwarding_ipv6 = is_on(kForwardingIpv6);
+  if (!survey.ipv6_available) {
+    survey.warnings.emplace_back(
+        "IPv6 is off on this host, so only IPv4 is intercepted (sysctl -w net.ipv6.conf.lo.disable_ipv6=0, where the "
+        "kernel "
+        "was not started with ipv6.disable=1)");
+  }
+  const auto lo = std::ranges::find(survey.links, "lo", &LinkInfo::name);
+  if (lo != survey.links.end() && !lo->up) {
+    survey.warnings.emplace_back(
+        "the loopback interface is down: nothing can be delivered to a proxy (ip link set lo up)");
+  }
+}
+
+}  // namespace
+
+Result<Survey> survey_kernel() {
+  Survey survey;
+  // Without ::1 there is no listener for IPv6, and the kernel refuses routes through lo: "IPv6 is disabled on nexthop
+  // device".
+  survey.ipv6_available = read_sysctl("net.ipv6.conf.lo.disable_ipv6").value_or("1") == "0";
+  if (auto read = read_routing(survey); !read) return std::unexpected(read.error());
+  if (auto read = read_installations(survey); !read) return std::unexpected(read.error());
+  survey.named_tables = named_tables();
+  read_sysctls(survey);
+  warn_of_bridge_netfilter(survey);
+  warn_of_strict_filtering(survey);
+  return survey;
+}
+
+std::vector<std::string> scope_warnings(const Survey& survey, const Scope& scope, bool enable_forwarding) {
+  std::vector<std::string> warnings;
+  for (const std::string& name : scope.from_interfaces) {
+    if (std::ranges::find(survey.links, name, &LinkInfo::name) == survey.links.end()) {
+      warnings.push_back(
+          fmt::format("--from {}: there is no such interface now; its traffic is intercepted as soon as it appears "
+                      "(`ip link` lists what there is)",
+                      name));
+    }
+  }
+  if (enable_forwarding) return warnings;
+  const auto forwarding_is_off = [](std::string_view family, std::string_view key) {
+    return fmt::format(
+        "{} forwarding is off: what is not intercepted does not pass through this host (--enable-forwarding, or sysctl "
+        "-w {}=1)",
+        family, key);
+  };
+  if (scope.ipv4 && !survey.forwarding_ipv4) warnings.push_back(forwarding_is_off("IPv4", kForwardingIpv4));
+  if (scope.ipv6 && survey.ipv6_available && !survey.forwarding_ipv6) {
+    warnings.push_back(forwarding_is_off("IPv6", kForwardingIpv6));
+  }
+  return warnings;
+}
+
+}  // namespace limpid

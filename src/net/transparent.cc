@@ -1,0 +1,125 @@
+// Transparent TCP sockets, both families. One listener per family: a dual-stack one would need both option sets and
+// shows IPv4 clients as mapped addresses.
+#include "limpid/transparent.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+#include <string>
+
+namespace limpid {
+namespace {
+
+constexpr std::string_view kNeedsNetAdmin = "needs CAP_NET_ADMIN: run it as root";
+
+Status set_option(int fd, int level, int option, int value, std::string_view name, const SocketAddress& object) {
+  if (setsockopt(fd, level, option, &value, sizeof value) == 0) return {};
+  const int code = errno;
+  return system_error(code, std::string("set ") + std::string(name) + " for", object.to_string(),
+                      code == EPERM ? kNeedsNetAdmin : "");
+}
+
+Status set_transparent(int fd, Family family, const SocketAddress& object) {
+  if (family == Family::ipv4) return set_option(fd, SOL_IP, IP_TRANSPARENT, 1, "IP_TRANSPARENT", object);
+  return set_option(fd, SOL_IPV6, IPV6_TRANSPARENT, 1, "IPV6_TRANSPARENT", object);
+}
+
+Status set_common(int fd, std::uint32_t mark, std::chrono::seconds keepalive_idle, const SocketAddress& object) {
+  // Small messages must not wait for the other leg's acknowledgement: a relay adds no delay of its own.
+  if (auto set = set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY", object); !set) return set;
+  if (mark != 0) {
+    if (auto set = set_option(fd, SOL_SOCKET, SO_MARK, static_cast<int>(mark), "SO_MARK", object); !set) return set;
+  }
+  if (keepalive_idle.count() > 0) {
+    const int idle = static_cast<int>(keepalive_idle.count());
+    if (auto set = set_option(fd, SOL_SOCKET, SO_KEEPALIVE, 1, "SO_KEEPALIVE", object); !set) return set;
+    if (auto set = set_option(fd, IPPROTO_TCP, TCP_KEEPIDLE, idle, "TCP_KEEPIDLE", object); !set) return set;
+  }
+  return {};
+}
+
+Result<UniqueFd> open_tcp(Family family, const SocketAddress& object) {
+  const int domain = family == Family::ipv4 ? AF_INET : AF_INET6;
+  UniqueFd fd(socket(domain, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP));
+  if (!fd.valid()) return system_error(errno, "open a socket for", object.to_string());
+  return fd;
+}
+
+Result<SocketAddress> read_address(int fd, decltype(getsockname)* call, std::string_view name) {
+  sockaddr_storage native{};
+  socklen_t length = sizeof native;
+  if (call(fd, reinterpret_cast<sockaddr*>(&native), &length) != 0) return system_error(errno, name, "");
+  return SocketAddress::from_native(native);
+}
+
+Status bind_source(int fd, const SocketAddress& source) {
+  if (auto set = set_transparent(fd, source.family(), source); !set) return set;
+  // Without a port: chosen at connect, so that only the 4-tuple must be unique and not the pair (kernel:
+  // inet_csk_get_port against __inet_hash_connect). With one: earlier flows of that client in TIME_WAIT must not be in
+  // the way.
+  const auto set = source.port.value == 0
+                       ? set_option(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1, "IP_BIND_ADDRESS_NO_PORT", source)
+                       : set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR", source);
+  if (!set) return set;
+  sockaddr_storage native{};
+  const auto length = source.to_native(native);
+  if (bind(fd, reinterpret_cast<const sockaddr*>(&native), length) != 0) {
+    return system_error(errno, "bind", source.to_string());
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<UniqueFd> listen_transparent(const SocketAddress& local, const ListenOptions& options) {
+  auto fd = open_tcp(local.family(), local);
+  if (!fd) return fd;
+  const int raw = fd->get();
+  if (auto set = set_transparent(raw, local.family(), local); !set) return std::unexpected(set.error());
+  if (local.family() == Family::ipv6) {
+    auto set = set_option(raw, SOL_IPV6, IPV6_V6ONLY, 1, "IPV6_V6ONLY", local);
+    if (!set) return std::unexpected(set.error());
+  }
+  auto reuse = set_option(raw, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR", local);
+  if (reuse && options.reuse_port) reuse = set_option(raw, SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT", local);
+  if (!reuse) return std::unexpected(reuse.error());
+  if (auto set = set_common(raw, options.mark, options.keepalive_idle, local); !set)
+    return std::unexpected(set.error());
+
+  sockaddr_storage native{};
+  const auto length = local.to_native(native);
+  if (bind(raw, reinterpret_cast<const sockaddr*>(&native), length) != 0) {
+    return system_error(errno, "bind", local.to_string());
+  }
+  if (listen(raw, options.backlog) != 0) return system_error(errno, "listen on", local.to_string());
+  return fd;
+}
+
+Result<UniqueFd> connect_transparent(const SocketAddress& target, const ConnectOptions& options) {
+  auto fd = open_tcp(target.family(), target);
+  if (!fd) return fd;
+  if (auto set = set_common(fd->get(), options.mark, options.keepalive_idle, target); !set) {
+    return std::unexpected(set.error());
+  }
+  if (options.source) {
+    if (auto bound = bind_source(fd->get(), *options.source); !bound) return std::unexpected(bound.error());
+  }
+  sockaddr_storage native{};
+  const auto length = target.to_native(native);
+  if (connect(fd->get(), reinterpret_cast<const sockaddr*>(&native), length) != 0 && errno != EINPROGRESS) {
+    return system_error(errno, "connect to", target.to_string());
+  }
+  return fd;
+}
+
+Result<SocketAddress> original_destination(int accepted) {
+  return read_address(accepted, getsockname, "getsockname");
+}
+
+Result<SocketAddress> peer_address(int connected) {
+  return read_address(connected, getpeername, "getpeername");
+}
+
+}  // namespace limpid

@@ -1,0 +1,100 @@
+// accept4(2) and its errors.
+#include "relay/acceptor.h"
+
+#include <fcntl.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+
+namespace limpid {
+namespace {
+
+UniqueFd open_reserve() noexcept {
+  return UniqueFd(open("/dev/null", O_RDONLY | O_CLOEXEC));
+}
+
+}  // namespace
+
+void reset_connection(UniqueFd fd) noexcept {
+  const linger abort{.l_onoff = 1, .l_linger = 0};  // socket(7): close with a RST
+  setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &abort, sizeof abort);
+}
+
+Result<Acceptor> Acceptor::create(int epoll_fd, std::vector<UniqueFd> listeners) {
+  for (std::uint32_t i = 0; i < listeners.size(); ++i) {
+    epoll_event event{.events = EPOLLIN, .data = {.u64 = data_of(i)}};
+    if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listeners[i].get(), &event) != 0) {
+      return system_error(errno, "watch listener", "");
+    }
+  }
+  auto reserve = open_reserve();
+  if (!reserve.valid()) return system_error(errno, "open", "/dev/null");
+  return Acceptor(epoll_fd, std::move(listeners), std::move(reserve));
+}
+
+AcceptOutcome Acceptor::accept(std::uint32_t listener, Accepted& accepted) noexcept {
+  if (listener >= listeners_.size()) return AcceptOutcome::empty;
+  for (;;) {
+    sockaddr_storage native{};
+    socklen_t length = sizeof native;
+    UniqueFd fd(accept4(listeners_[listener].get(), reinterpret_cast<sockaddr*>(&native), &length,
+                        SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (fd.valid()) {
+      auto client = SocketAddress::from_native(native);
+      if (!client) continue;
+      accepted = {std::move(fd), *client};
+      return AcceptOutcome::accepted;
+    }
+    switch (errno) {
+      case EMFILE:
+      case ENFILE:
+      case ENOBUFS:
+      case ENOMEM: return AcceptOutcome::exhausted;
+      case EAGAIN: return AcceptOutcome::empty;
+      case EINTR:
+      case ECONNABORTED:  // accept(2): errors of the new connection itself; the next one may be well
+      case ENETDOWN:
+      case EPROTO:
+      case ENOPROTOOPT:
+      case EHOSTDOWN:
+      case ENONET:
+      case EHOSTUNREACH:
+      case EOPNOTSUPP:
+      case ENETUNREACH: continue;
+      default: return AcceptOutcome::empty;
+    }
+  }
+}
+
+bool Acceptor::refuse_one(std::uint32_t listener) noexcept {
+  Accepted accepted;
+  auto outcome = accept(listener, accepted);
+  if (outcome == AcceptOutcome::exhausted) {
+    reserve_.reset();
+    outcome = accept(listener, accepted);
+  }
+  const bool refused = outcome == AcceptOutcome::accepted;
+  if (refused) reset_connection(std::move(accepted.fd));
+  if (!reserve_.valid()) reserve_ = open_reserve();
+  return refused;
+}
+
+void Acceptor::pause() noexcept {
+  paused_ = true;
+  set_events(0);
+}
+
+void Acceptor::resume() noexcept {
+  paused_ = false;
+  set_events(EPOLLIN);
+}
+
+void Acceptor::set_events(std::uint32_t events) noexcept {
+  for (std::uint32_t i = 0; i < listeners_.size(); ++i) {
+    epoll_event event{.events = events, .data = {.u64 = data_of(i)}};
+    epoll_ctl(epoll_fd_, EPOLL_CTL_MOD, listeners_[i].get(), &event);
+  }
+}
+
+}  // namespace limpid

@@ -1,0 +1,35 @@
+// Names of the counters, in the order of the enumeration.
+#include "relay/counters.h"
+
+namespace limpid {
+namespace {
+
+constexpr std::array<std::string_view, kCounterCount> kNames{"flows_total",
+                                                             "flows_ended",
+                                                             "bytes_up",
+                                                             "bytes_down",
+                                                             "refused_direct",
+                                                             "refused_self",
+                                                             "refused_forbidden_target",
+                                                             "refused_limit",
+                                                             "connect_refused",
+                                                             "connect_timeout",
+                                                             "connect_unreachable",
+                                                             "connect_failed",
+                                                             "source_unavailable",
+                                                             "source_port_kept",
+                                                             "source_port_fallback",
+                                                             "source_fallback_none",
+                                                             "client_resets",
+                                                             "target_resets",
+                                                             "idle_timeouts",
+                                                             "spliced_bytes",
+                                                             "access_log_dropped"};
+
+}  // namespace
+
+std::string_view to_string(Counter counter) noexcept {
+  return kNames.at(static_cast<std::size_t>(counter));
+}
+
+}  // namespace limpid

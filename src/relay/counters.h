@@ -1,0 +1,57 @@
+// What a worker counts. Each worker writes its own Counters; anybody may read them at any time without locks.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+
+namespace limpid {
+
+enum class Counter : std::uint8_t {
+  flows_total,               ///< accepted connections, refused ones included
+  flows_ended,               ///< of those, how many are over
+  bytes_up,                  ///< client → target
+  bytes_down,                ///< target → client
+  refused_direct,            ///< came to our listener without having been intercepted
+  refused_self,              ///< target was one of our own listeners
+  refused_forbidden_target,  ///< loopback, link-local, multicast, … as original destination
+  refused_limit,             ///< no file descriptors or flow slots left
+  connect_refused,           ///< target answered with RST
+  connect_timeout,
+  connect_unreachable,   ///< ICMP error or no route
+  connect_failed,        ///< any other reason
+  source_unavailable,    ///< the demanded source address and port could not be had
+  source_port_kept,      ///< address+port, prefer-port: the target saw the client's port
+  source_port_fallback,  ///< prefer-port: it was taken, another one was used
+  source_fallback_none,  ///< the client's address cannot be used towards this target (other family, link-local)
+  client_resets,
+  target_resets,
+  idle_timeouts,
+  spliced_bytes,       ///< of all bytes, how many never came to user space
+  access_log_dropped,  ///< access log records lost because nobody read them fast enough
+  count_               ///< not a counter: how many there are
+};
+
+inline constexpr std::size_t kCounterCount = static_cast<std::size_t>(Counter::count_);
+
+/// The name in logs and metrics: the enumerator's.
+[[nodiscard]] std::string_view to_string(Counter counter) noexcept;
+
+class Counters {
+ public:
+  /// By the owning worker only: a plain load and store, because nobody else writes.
+  void add(Counter counter, std::uint64_t amount = 1) noexcept {
+    auto& value = values_[static_cast<std::size_t>(counter)];
+    value.store(value.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
+  }
+  [[nodiscard]] std::uint64_t get(Counter counter) const noexcept {
+    return values_[static_cast<std::size_t>(counter)].load(std::memory_order_relaxed);
+  }
+
+ private:
+  std::array<std::atomic<std::uint64_t>, kCounterCount> values_{};
+};
+
+}  // namespace limpid

@@ -1,0 +1,51 @@
+// Flow: one relayed TCP connection. Its client leg's local address is the original destination: that is what TPROXY
+// means.
+//
+// States, and what may happen in each:
+//   connecting  the target leg's handshake runs. Client bytes wait in its socket. → relaying, or the end: the client is
+//   reset. relaying    two pumps. One direction may be done while the other lives on (half-close). → lingering, or the
+//   end. lingering   one leg was reset; the other must be reset too, but only when its peer has acknowledged every byte
+//   that arrived
+//               before. → the end.
+#pragma once
+
+#include <cstdint>
+
+#include "limpid/address.h"
+#include "policy/decision.h"
+#include "relay/flow_record.h"
+#include "relay/pump.h"
+
+namespace limpid {
+
+enum class FlowState : std::uint8_t { connecting, relaying, lingering };
+
+/// Names a flow for as long as it lives: a stale id is refused instead of touching the flow that took its slot.
+struct FlowId {
+  std::uint32_t index = 0;
+  std::uint32_t generation = 0;
+  auto operator<=>(const FlowId&) const = default;
+};
+
+struct Flow {
+  Leg client;
+  Leg target;
+  Direction up;    ///< client → target
+  Direction down;  ///< target → client
+  SocketAddress client_address;
+  SocketAddress original_destination;
+  SocketAddress target_address;
+  std::uint64_t started_ms = 0;        ///< monotonic
+  std::uint64_t last_activity_ms = 0;  ///< monotonic; idle time counts from here
+  std::uint64_t give_up_ms = 0;        ///< connecting, lingering: the end of patience
+  std::uint32_t generation = 0;        ///< odd while in use
+  std::uint32_t linger_delay_ms = 0;   ///< until the next look at the unacknowledged bytes
+  FlowState state = FlowState::connecting;
+  FlowEnd end = FlowEnd::closed;
+  SourceMode source = SourceMode::none;
+  bool queued = false;  ///< waits for its next turn in the worker's ready list
+};
+static_assert(sizeof(Flow) <= 320,
+              "an idle flow is this and two timer and table entries: every byte counts ten thousandfold");
+
+}  // namespace limpid

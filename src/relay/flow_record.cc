@@ -1,0 +1,27 @@
+// Names of the ways in which a flow ends, as they stand in the access log.
+#include "relay/flow_record.h"
+
+namespace limpid {
+
+std::string_view to_string(FlowEnd end) noexcept {
+  switch (end) {
+    case FlowEnd::closed: return "closed";
+    case FlowEnd::client_reset: return "client_reset";
+    case FlowEnd::target_reset: return "target_reset";
+    case FlowEnd::connect_refused: return "connect_refused";
+    case FlowEnd::connect_timeout: return "connect_timeout";
+    case FlowEnd::connect_unreachable: return "connect_unreachable";
+    case FlowEnd::connect_failed: return "connect_failed";
+    case FlowEnd::source_unavailable: return "source_unavailable";
+    case FlowEnd::idle_timeout: return "idle_timeout";
+    case FlowEnd::refused_direct: return "refused_direct";
+    case FlowEnd::refused_self: return "refused_self";
+    case FlowEnd::refused_forbidden_target: return "refused_forbidden_target";
+    case FlowEnd::refused_limit: return "refused_limit";
+    case FlowEnd::stopped: return "stopped";
+    case FlowEnd::error: return "error";
+  }
+  return "";
+}
+
+}  // namespace limpid

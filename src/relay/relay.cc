@@ -1,0 +1,116 @@
+// Starts the workers and divides the file descriptors among what needs them.
+#include "relay/relay.h"
+
+#include <dirent.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <cerrno>
+
+namespace limpid {
+namespace {
+
+/// Left for everything else: running nft at the end takes six, the rest is for log files and the unexpected.
+constexpr std::size_t kSpareDescriptors = 16;
+constexpr std::size_t kDescriptorsPerWorker = 3;  // epoll, eventfd and the acceptor's reserve
+constexpr std::size_t kMostPipesPerWorker = 64;
+constexpr std::size_t kFewestFlows = 4;
+
+std::size_t count_open_descriptors() {
+  DIR* directory = opendir("/proc/self/fd");
+  if (directory == nullptr) return kSpareDescriptors;
+  std::size_t count = 0;
+  while (readdir(directory) != nullptr) ++count;
+  closedir(directory);
+  return count - std::min<std::size_t>(count, 3);  // ".", ".." and the directory itself
+}
+
+struct Budget {
+  std::size_t flows = 0;
+  std::size_t pipes_per_worker = 0;
+};
+
+Result<Budget> divide_descriptors(std::size_t workers, std::size_t wanted_flows) {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return system_error(errno, "read RLIMIT_NOFILE", "");
+  const std::size_t used = count_open_descriptors() + kSpareDescriptors + workers * kDescriptorsPerWorker;
+  const std::size_t available = limit.rlim_cur - std::min<std::size_t>(limit.rlim_cur, used);
+  Budget budget;
+  // An eighth for pipes: a burst uses two descriptors on top of its flow's two, and few flows burst at one time.
+  budget.pipes_per_worker = std::min(kMostPipesPerWorker, available / 16 / workers);
+  budget.flows = (available - std::min(available, budget.pipes_per_worker * workers * 2)) / 2;
+  if (budget.flows < kFewestFlows) {
+    return failure("start relay", "", "the limit of open files is too small for any flow", "raise it: ulimit -n 20000");
+  }
+  if (wanted_flows != 0) budget.flows = std::min(budget.flows, wanted_flows);
+  return budget;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Relay>> Relay::start(const RelayOptions& options, std::vector<std::vector<UniqueFd>> listeners) {
+  std::unique_ptr<Relay> relay(new Relay());
+  relay->shared_.record_event = UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!relay->shared_.record_event.valid()) return system_error(errno, "create eventfd", "");
+  auto budget = divide_descriptors(listeners.size(), options.max_flows);
+  if (!budget) return std::unexpected(budget.error());
+  relay->max_flows_ = budget->flows;
+  const WorkerOptions worker_options{.policy = options.policy,
+                                     .target_leg = options.target_leg,
+                                     .timeouts = options.timeouts,
+                                     .max_flows = relay->max_flows_,
+                                     .max_pipes = budget->pipes_per_worker};
+  for (auto& own_listeners : listeners) {
+    auto worker = Worker::create(worker_options, relay->shared_, std::move(own_listeners));
+    if (!worker) return std::unexpected(worker.error());
+    relay->workers_.push_back(std::move(*worker));
+  }
+  for (auto& worker : relay->workers_) {
+    relay->threads_.emplace_back([&each = *worker] { each.run(); });
+  }
+  return relay;
+}
+
+Relay::~Relay() {
+  stop();
+  threads_.clear();
+}
+
+void Relay::drain() noexcept {
+  for (auto& worker : workers_) worker->drain();
+}
+
+void Relay::stop() noexcept {
+  for (auto& worker : workers_) worker->stop();
+}
+
+bool Relay::finished() const noexcept {
+  return std::ranges::all_of(workers_, [](const auto& worker) { return worker->finished(); });
+}
+
+std::uint64_t Relay::count(Counter counter) const noexcept {
+  std::uint64_t sum = 0;
+  for (const auto& worker : workers_) sum += worker->counters().get(counter);
+  return sum;
+}
+
+void Relay::take_records(const std::function<void(const FlowRecord&)>& consume) {
+  FlowRecord record;
+  for (auto& worker : workers_) {
+    while (worker->records().pop(record)) consume(record);
+  }
+}
+
+void Relay::wait_for_records(std::chrono::milliseconds timeout) {
+  shared_.reader_waits.store(true, std::memory_order_release);
+  pollfd wanted{.fd = shared_.record_event.get(), .events = POLLIN, .revents = 0};
+  poll(&wanted, 1, static_cast<int>(timeout.count()));
+  eventfd_t ignored = 0;
+  eventfd_read(shared_.record_event.get(), &ignored);
+}
+
+void Relay::wake_reader() noexcept { eventfd_write(shared_.record_event.get(), 1); }
+
+}  // namespace limpid

@@ -1,0 +1,450 @@
+// The walk of a connection: accept → original destination → decision → target leg → two pumps → the end.
+//
+// Theory of operation. Each worker owns its listeners (SO_REUSEPORT spreads connections over them), its flows and
+// everything they borrow; workers share only a count of open flows. Both legs are watched edge-triggered from the
+// beginning; an event sets flags in its leg and the flow then does all it can. Flows that spend their budget wait in
+// `ready_` for the next round.
+#include "relay/worker.h"
+
+#include <linux/sockios.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+#include "limpid/transparent.h"
+
+namespace limpid {
+namespace {
+
+constexpr std::uint64_t kCommandData = 0xffff'ffff;
+constexpr std::uint32_t kLegEvents = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+constexpr std::uint32_t kGone = EPOLLERR | EPOLLHUP;
+constexpr int kAcceptBatch = 64;
+/// How long listeners rest when there is no room: new connections are refused within this time, at little cost.
+constexpr std::uint64_t kPauseMs = 10;
+/// How long a reset waits for the other side to acknowledge what it was sent before.
+constexpr std::uint64_t kLingerMs = 30'000;
+constexpr std::uint32_t kLongestLingerDelayMs = 256;
+
+std::uint64_t monotonic_ms() noexcept {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
+}
+
+std::int64_t wall_clock_us() noexcept {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::microseconds>(now).count();
+}
+
+/// generation (odd) | slot | which leg: 0 the client's, 1 the target's.
+std::uint64_t event_data(FlowId id, bool target) noexcept {
+  return (std::uint64_t{id.generation} << 32U) | (std::uint64_t{id.index} << 1U) | (target ? 1U : 0U);
+}
+
+FlowEnd connect_failure(int code) noexcept {
+  switch (code) {
+    case ECONNREFUSED: return FlowEnd::connect_refused;
+    case ETIMEDOUT: return FlowEnd::connect_timeout;
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case ENETDOWN:
+    case ENONET:
+    case EACCES:  // a prohibit route or an ICMP "administratively prohibited"
+    case EPERM:   // the host's own firewall
+      return FlowEnd::connect_unreachable;
+    case EADDRINUSE:
+    case EADDRNOTAVAIL: return FlowEnd::source_unavailable;
+    default: return FlowEnd::connect_failed;
+  }
+}
+
+/// The counter that goes with an end, for those ends that have one.
+void count_end(Counters& counters, FlowEnd end) noexcept {
+  switch (end) {
+    case FlowEnd::client_reset: counters.add(Counter::client_resets); break;
+    case FlowEnd::target_reset: counters.add(Counter::target_resets); break;
+    case FlowEnd::connect_refused: counters.add(Counter::connect_refused); break;
+    case FlowEnd::connect_timeout: counters.add(Counter::connect_timeout); break;
+    case FlowEnd::connect_unreachable: counters.add(Counter::connect_unreachable); break;
+    case FlowEnd::connect_failed: counters.add(Counter::connect_failed); break;
+    case FlowEnd::source_unavailable: counters.add(Counter::source_unavailable); break;
+    case FlowEnd::idle_timeout: counters.add(Counter::idle_timeouts); break;
+    case FlowEnd::refused_direct: counters.add(Counter::refused_direct); break;
+    case FlowEnd::refused_self: counters.add(Counter::refused_self); break;
+    case FlowEnd::refused_forbidden_target: counters.add(Counter::refused_forbidden_target); break;
+    case FlowEnd::refused_limit: counters.add(Counter::refused_limit); break;
+    case FlowEnd::closed:
+    case FlowEnd::stopped:
+    case FlowEnd::error: break;
+  }
+}
+
+/// A leg that had finished sending is not read any more, so a later RST of its peer shows only here. A hang-up of a leg
+/// to which we have not sent our own FIN yet can mean nothing else.
+void note_reset_after_finish(Flow& flow, bool is_target) noexcept {
+  const Direction& from = is_target ? flow.down : flow.up;
+  const Direction& to = is_target ? flow.up : flow.down;
+  if (from.done && !to.done) (is_target ? flow.target : flow.client).reset = true;
+}
+
+FlowEnd refusal_end(Refusal refusal) noexcept {
+  switch (refusal) {
+    case Refusal::direct: return FlowEnd::refused_direct;
+    case Refusal::self: return FlowEnd::refused_self;
+    case Refusal::forbidden_target: return FlowEnd::refused_forbidden_target;
+  }
+  return FlowEnd::error;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Worker>> Worker::create(const WorkerOptions& options, SharedRelayState& shared,
+                                               std::vector<UniqueFd> listeners) {
+  UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll.valid()) return system_error(errno, "create epoll", "");
+  UniqueFd command(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!command.valid()) return system_error(errno, "create eventfd", "");
+  epoll_event event{.events = EPOLLIN, .data = {.u64 = kCommandData}};
+  if (epoll_ctl(epoll.get(), EPOLL_CTL_ADD, command.get(), &event) != 0)
+    return system_error(errno, "watch eventfd", "");
+  auto acceptor = Acceptor::create(epoll.get(), std::move(listeners));
+  if (!acceptor) return std::unexpected(acceptor.error());
+  return std::unique_ptr<Worker>(
+      new Worker(options, shared, std::move(epoll), std::move(command), std::move(*acceptor)));
+}
+
+Worker::Worker(const WorkerOptions& options, SharedRelayState& shared, UniqueFd epoll, UniqueFd command,
+               Acceptor acceptor)
+    : options_(options),
+      shared_(shared),
+      epoll_(std::move(epoll)),
+      command_(std::move(command)),
+      acceptor_(std::move(acceptor)),
+      timers_(monotonic_ms()),
+      pipes_(options.max_pipes),
+      shared_buffer_(std::make_unique_for_overwrite<std::byte[]>(BufferPool::kLargestBytes)),
+      resources_{.shared_buffer = {shared_buffer_.get(), BufferPool::kLargestBytes},
+                 .buffers = buffers_,
+                 .pipes = pipes_,
+                 .counters = counters_} {}
+
+void Worker::run() {
+  std::array<epoll_event, 256> events{};
+  while (mode_ != Mode::stopping && (mode_ == Mode::serving || flows_.size() > 0)) {
+    const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), wait_ms());
+    now_ms_ = monotonic_ms();
+    for (int i = 0; i < count; ++i) {
+      dispatch(events[static_cast<std::size_t>(i)].events, events[static_cast<std::size_t>(i)].data.u64);
+    }
+    give_others_a_turn();
+    expired_.clear();
+    timers_.advance(now_ms_, expired_);
+    for (const auto index : expired_) expire(index);
+    if (acceptor_.paused() && now_ms_ >= resume_ms_) acceptor_.resume();
+    if (std::exchange(emitted_, false) && shared_.reader_waits.exchange(false, std::memory_order_acq_rel)) {
+      eventfd_write(shared_.record_event.get(), 1);
+    }
+  }
+  end_all_flows();
+  acceptor_.close();
+  finished_.store(true, std::memory_order_release);
+  eventfd_write(shared_.record_event.get(), 1);
+}
+
+void Worker::drain() noexcept {
+  auto expected = Mode::serving;
+  requested_.compare_exchange_strong(expected, Mode::draining);
+  eventfd_write(command_.get(), 1);
+}
+
+void Worker::stop() noexcept {
+  requested_.store(Mode::stopping);
+  eventfd_write(command_.get(), 1);
+}
+
+int Worker::wait_ms() const noexcept {
+  if (!ready_.empty()) return 0;
+  const int timer = timers_.wait_ms(now_ms_);
+  if (!acceptor_.paused()) return timer;
+  const int pause = resume_ms_ > now_ms_ ? static_cast<int>(resume_ms_ - now_ms_) : 0;
+  return timer < 0 ? pause : std::min(timer, pause);
+}
+
+void Worker::dispatch(std::uint32_t events, std::uint64_t data) {
+  if (data == kCommandData) return obey_commands();
+  if ((data >> 32U) == 0) return accept_connections(static_cast<std::uint32_t>(data));
+
+  const FlowId id{.index = static_cast<std::uint32_t>(data) >> 1U,
+                  .generation = static_cast<std::uint32_t>(data >> 32U)};
+  Flow* flow = flows_.find(id);
+  if (flow == nullptr) return;  // ended by an earlier event of this very round
+  const bool is_target = (data & 1U) != 0;
+  Leg& leg = is_target ? flow->target : flow->client;
+  if ((events & (EPOLLIN | EPOLLRDHUP | kGone)) != 0) leg.readable = true;
+  if ((events & (EPOLLOUT | kGone)) != 0) leg.writable = true;
+  if ((events & (EPOLLRDHUP | kGone)) != 0) leg.hangup = true;
+  switch (flow->state) {
+    case FlowState::connecting: finish_connecting(*flow, id, !is_target, events); break;
+    case FlowState::relaying:
+      if ((events & kGone) != 0) note_reset_after_finish(*flow, is_target);
+      relay_bytes(*flow, id);
+      break;
+    case FlowState::lingering:
+      if ((events & kGone) != 0) return end_flow(*flow, id, flow->end, Closing::with_reset);
+      check_linger(*flow, id);
+      break;
+  }
+}
+
+void Worker::obey_commands() {
+  eventfd_t ignored = 0;
+  eventfd_read(command_.get(), &ignored);
+  mode_ = requested_.load();
+  if (mode_ != Mode::draining) return;
+  // Whoever completed a handshake before the drain began is still served.
+  for (std::uint32_t listener = 0; listener < acceptor_.count(); ++listener) {
+    Accepted accepted;
+    while (acceptor_.accept(listener, accepted) == AcceptOutcome::accepted) {
+      shared_.open_flows.fetch_add(1, std::memory_order_relaxed);
+      begin_flow(std::move(accepted));
+    }
+  }
+  acceptor_.close();
+}
+
+void Worker::accept_connections(std::uint32_t listener) {
+  for (int i = 0; i < kAcceptBatch; ++i) {
+    // Counted first, so that workers together never pass the limit.
+    if (shared_.open_flows.fetch_add(1, std::memory_order_relaxed) >= options_.max_flows) {
+      shared_.open_flows.fetch_sub(1, std::memory_order_relaxed);
+      return refuse_connections(listener);
+    }
+    Accepted accepted;
+    const auto outcome = acceptor_.accept(listener, accepted);
+    if (outcome == AcceptOutcome::accepted) {
+      begin_flow(std::move(accepted));
+      continue;
+    }
+    shared_.open_flows.fetch_sub(1, std::memory_order_relaxed);
+    if (outcome == AcceptOutcome::exhausted) refuse_connections(listener);
+    return;
+  }
+}
+
+void Worker::refuse_connections(std::uint32_t listener) {
+  for (int i = 0; i < kAcceptBatch && acceptor_.refuse_one(listener); ++i) {
+    counters_.add(Counter::flows_total);
+    counters_.add(Counter::flows_ended);
+    counters_.add(Counter::refused_limit);
+  }
+  acceptor_.pause();
+  resume_ms_ = now_ms_ + kPauseMs;
+}
+
+void Worker::begin_flow(Accepted accepted) {
+  counters_.add(Counter::flows_total);
+  const auto original = original_destination(accepted.fd.get());
+  if (!original) return refuse(std::move(accepted), {}, FlowEnd::client_reset);  // reset before it was accepted
+  const auto decision = options_.policy->decide({.client = accepted.client, .original_destination = *original});
+  if (decision.refusal) return refuse(std::move(accepted), *original, refusal_end(*decision.refusal));
+
+  auto leg = open_target_leg(decision.dial, accepted.client, options_.target_leg, counters_);
+  if (!leg) return refuse(std::move(accepted), *original, connect_failure(leg.error().code));
+  FlowId id;
+  Flow* flow = flows_.create(id);
+  if (flow == nullptr) return refuse(std::move(accepted), *original, FlowEnd::error);
+  flow->client.fd = std::move(accepted.fd);
+  flow->target.fd = std::move(leg->fd);
+  flow->client_address = accepted.client;
+  flow->original_destination = *original;
+  flow->target_address = decision.dial.target;
+  flow->source = leg->source;
+  flow->started_ms = flow->last_activity_ms = now_ms_;
+  flow->give_up_ms = now_ms_ + static_cast<std::uint64_t>(options_.timeouts.connect.count());
+  flow->state = FlowState::connecting;
+  if (!watch(*flow, id)) return end_flow(*flow, id, FlowEnd::error, Closing::with_reset);
+  timers_.schedule(id.index, flow->give_up_ms);
+}
+
+void Worker::refuse(Accepted accepted, const SocketAddress& original_destination, FlowEnd end) {
+  count_end(counters_, end);
+  counters_.add(Counter::flows_ended);
+  emit({.client = accepted.client,
+        .original_destination = original_destination,
+        .target = {},
+        .started_us = wall_clock_us(),
+        .end = end});
+  reset_connection(std::move(accepted.fd));
+  shared_.open_flows.fetch_sub(1, std::memory_order_relaxed);
+}
+
+bool Worker::watch(const Flow& flow, FlowId id) {
+  epoll_event client{.events = kLegEvents, .data = {.u64 = event_data(id, false)}};
+  epoll_event target{.events = kLegEvents, .data = {.u64 = event_data(id, true)}};
+  return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, flow.client.fd.get(), &client) == 0 &&
+         epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, flow.target.fd.get(), &target) == 0;
+}
+
+void Worker::finish_connecting(Flow& flow, FlowId id, bool client_spoke, std::uint32_t events) {
+  if (client_spoke) {
+    // A client that finished early (half-close) is served; one that is gone needs no connection any more.
+    if ((events & kGone) != 0) end_flow(flow, id, FlowEnd::client_reset, Closing::with_reset);
+    return;
+  }
+  int code = 0;
+  socklen_t length = sizeof code;
+  getsockopt(flow.target.fd.get(), SOL_SOCKET, SO_ERROR, &code, &length);
+  if (code != 0) return end_flow(flow, id, connect_failure(code), Closing::with_reset);
+  if ((events & EPOLLOUT) == 0) return;
+  flow.state = FlowState::relaying;
+  flow.last_activity_ms = now_ms_;
+  schedule_idle(flow, id);
+  relay_bytes(flow, id);
+}
+
+void Worker::relay_bytes(Flow& flow, FlowId id) {
+  const bool was_half_closed = flow.up.done || flow.down.done;
+  const auto bytes_up = flow.up.bytes;
+  const auto bytes_down = flow.down.bytes;
+  const auto up = pump(flow.up, flow.client, flow.target, resources_);
+  const auto down = pump(flow.down, flow.target, flow.client, resources_);
+  if (flow.up.bytes != bytes_up) counters_.add(Counter::bytes_up, flow.up.bytes - bytes_up);
+  if (flow.down.bytes != bytes_down) counters_.add(Counter::bytes_down, flow.down.bytes - bytes_down);
+  flow.last_activity_ms = now_ms_;
+
+  if (up == PumpOutcome::no_memory || down == PumpOutcome::no_memory) {
+    return end_flow(flow, id, FlowEnd::error, Closing::with_reset);
+  }
+  if (flow.client.reset || flow.target.reset) return follow_reset(flow, id);
+  if (flow.up.done && flow.down.done) return end_flow(flow, id, FlowEnd::closed, Closing::gracefully);
+  if (!was_half_closed && (flow.up.done || flow.down.done)) schedule_idle(flow, id);
+  if ((up == PumpOutcome::budget_spent || down == PumpOutcome::budget_spent) && !flow.queued) {
+    flow.queued = true;
+    ready_.push_back(id);
+  }
+}
+
+/// One leg is gone. What it had sent before must reach the other leg's peer; then that leg is reset as well.
+void Worker::follow_reset(Flow& flow, FlowId id) {
+  const bool target_gone = flow.target.reset;
+  const FlowEnd end = target_gone ? FlowEnd::target_reset : FlowEnd::client_reset;
+  if (flow.target.reset && flow.client.reset) return end_flow(flow, id, end, Closing::with_reset);
+  Direction& from_the_dead = target_gone ? flow.down : flow.up;
+  if (!from_the_dead.done) {
+    // Its last bytes are still unread, or the survivor does not take them yet. If it is not the survivor that we wait
+    // for, read on.
+    const Leg& survivor = target_gone ? flow.client : flow.target;
+    if (survivor.writable && !flow.queued) {
+      flow.queued = true;
+      ready_.push_back(id);
+    }
+    return;
+  }
+  release(flow.up, resources_);
+  release(flow.down, resources_);
+  (target_gone ? flow.target : flow.client).fd.reset();
+  flow.end = end;
+  flow.state = FlowState::lingering;
+  flow.give_up_ms = now_ms_ + kLingerMs;
+  flow.linger_delay_ms = TimerWheel::kTickMs;
+  check_linger(flow, id);
+}
+
+void Worker::check_linger(Flow& flow, FlowId id) {
+  const Leg& survivor = flow.client.fd.valid() ? flow.client : flow.target;
+  int unacknowledged = 0;
+  // A RST makes the kernel forget what is still to be sent (tcp_disconnect), so it must wait for the acknowledgement.
+  const bool known = ioctl(survivor.fd.get(), SIOCOUTQ, &unacknowledged) == 0;
+  if (!known || unacknowledged == 0 || now_ms_ >= flow.give_up_ms) {
+    return end_flow(flow, id, flow.end, Closing::with_reset);
+  }
+  timers_.schedule(id.index, now_ms_ + flow.linger_delay_ms);
+  flow.linger_delay_ms = std::min(flow.linger_delay_ms * 2, kLongestLingerDelayMs);
+}
+
+void Worker::schedule_idle(const Flow& flow, FlowId id) {
+  const bool half_closed = flow.up.done || flow.down.done;
+  const auto patience = half_closed ? options_.timeouts.half_closed : options_.timeouts.idle;
+  if (patience.count() == 0) {
+    timers_.cancel(id.index);
+  } else {
+    timers_.schedule(id.index, flow.last_activity_ms + static_cast<std::uint64_t>(patience.count()));
+  }
+}
+
+void Worker::expire(std::uint32_t index) {
+  Flow* flow = flows_.at(index);
+  if (flow == nullptr) return;
+  const FlowId id{.index = index, .generation = flow->generation};
+  switch (flow->state) {
+    case FlowState::connecting: return end_flow(*flow, id, FlowEnd::connect_timeout, Closing::with_reset);
+    case FlowState::lingering: return check_linger(*flow, id);
+    case FlowState::relaying: break;
+  }
+  // Bytes do not move the timer, they only note when they moved: most flows end before it fires once.
+  const bool half_closed = flow->up.done || flow->down.done;
+  const auto patience = half_closed ? options_.timeouts.half_closed : options_.timeouts.idle;
+  if (now_ms_ >= flow->last_activity_ms + static_cast<std::uint64_t>(patience.count())) {
+    return end_flow(*flow, id, FlowEnd::idle_timeout, Closing::with_reset);
+  }
+  schedule_idle(*flow, id);
+}
+
+void Worker::end_flow(Flow& flow, FlowId id, FlowEnd end, Closing closing) {
+  timers_.cancel(id.index);
+  release(flow.up, resources_);
+  release(flow.down, resources_);
+  count_end(counters_, end);
+  counters_.add(Counter::flows_ended);
+  const auto duration_ms = static_cast<std::int64_t>(monotonic_ms() - flow.started_ms);
+  emit({.client = flow.client_address,
+        .original_destination = flow.original_destination,
+        .target = flow.target_address,
+        .bytes_up = flow.up.bytes,
+        .bytes_down = flow.down.bytes,
+        .started_us = wall_clock_us() - duration_ms * 1000,
+        .duration_us = duration_ms * 1000,
+        .source = flow.source,
+        .end = end});
+  if (closing == Closing::with_reset) {
+    if (flow.client.fd.valid()) reset_connection(std::move(flow.client.fd));
+    if (flow.target.fd.valid()) reset_connection(std::move(flow.target.fd));
+  }
+  flows_.destroy(id);
+  shared_.open_flows.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void Worker::end_all_flows() {
+  for (std::uint32_t index = 0; index < flows_.capacity(); ++index) {
+    Flow* flow = flows_.at(index);
+    if (flow != nullptr) {
+      end_flow(*flow, {.index = index, .generation = flow->generation}, FlowEnd::stopped, Closing::with_reset);
+    }
+  }
+}
+
+void Worker::give_others_a_turn() {
+  // Only those that wait now: a flow that spends its budget again waits for the next round.
+  const std::size_t count = ready_.size();
+  for (std::size_t i = 0; i < count; ++i) {
+    const FlowId id = ready_[i];
+    Flow* flow = flows_.find(id);
+    if (flow == nullptr) continue;
+    flow->queued = false;
+    if (flow->state == FlowState::relaying) relay_bytes(*flow, id);
+  }
+  ready_.erase(ready_.begin(), ready_.begin() + static_cast<std::ptrdiff_t>(count));
+}
+
+void Worker::emit(const FlowRecord& record) noexcept {
+  if (!records_.push(record)) counters_.add(Counter::access_log_dropped);
+  emitted_ = true;
+}
+
+}  // namespace limpid

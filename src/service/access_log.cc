@@ -1,0 +1,84 @@
+// Formats records and writes them in pieces that a pipe takes without blocking.
+#include "service/access_log.h"
+
+#include <poll.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <climits>
+
+namespace limpid {
+namespace {
+
+/// Records are collected this long after the first one, so that a busy relay wakes us 50 times a second and not for
+/// each flow.
+constexpr std::chrono::milliseconds kCollect{20};
+constexpr std::chrono::milliseconds kIdleWait{1000};
+constexpr int kReaderPatienceMs = 1000;
+
+}  // namespace
+
+std::string format_access_line(const FlowRecord& record, LogFormat format) {
+  const bool dialled = record.target.port.value != 0;
+  std::string line;
+  append_field(line, field("ts", format_timestamp(record.started_us)), format);
+  append_field(line, field("client", record.client.to_string()), format);
+  append_field(line, field("orig_dst", record.original_destination.to_string()), format);
+  append_field(line, field("target", dialled ? record.target.to_string() : "-"), format);
+  append_field(line, field("source", dialled ? to_string(record.source) : "-"), format);
+  append_field(line, field("bytes_up", record.bytes_up), format);
+  append_field(line, field("bytes_down", record.bytes_down), format);
+  append_field(line, field("duration_ms", static_cast<std::uint64_t>(record.duration_us / 1000)), format);
+  append_field(line, field("end", to_string(record.end)), format);
+  line += format == LogFormat::json ? "}\n" : "\n";
+  return line;
+}
+
+AccessLog::AccessLog(Relay& relay, LogFormat format, Output output)
+    : relay_(relay), format_(format), output_(output), thread_([this](const std::stop_token& token) { work(token); }) {}
+
+AccessLog::~AccessLog() {
+  thread_.request_stop();
+  relay_.wake_reader();
+  if (thread_.joinable()) thread_.join();
+}
+
+void AccessLog::work(const std::stop_token& stopped) {
+  bool last_round = false;
+  while (!last_round) {
+    last_round = stopped.stop_requested();
+    relay_.take_records([this](const FlowRecord& record) {
+      if (output_ == Output::nowhere) return;
+      const std::string line = format_access_line(record, format_);
+      // POLLOUT on a pipe promises room for PIPE_BUF bytes (pipe(7)): pieces of that size never block.
+      if (pending_.size() + line.size() > PIPE_BUF) write_pending();
+      pending_ += line;
+      ++pending_lines_;
+    });
+    write_pending();
+    if (last_round) break;
+    relay_.wait_for_records(stopped.stop_requested() ? std::chrono::milliseconds{0} : kIdleWait);
+    if (!stopped.stop_requested()) std::this_thread::sleep_for(kCollect);
+  }
+}
+
+void AccessLog::write_pending() {
+  std::string_view rest = pending_;
+  while (!rest.empty()) {
+    pollfd output{.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
+    const int ready = poll(&output, 1, kReaderPatienceMs);
+    if (ready < 0 && errno == EINTR) continue;
+    const ssize_t written = ready > 0 ? write(STDOUT_FILENO, rest.data(), rest.size()) : -1;
+    if (written < 0 && ready > 0 && errno == EINTR) continue;
+    if (written < 0) {
+      unwritten_.fetch_add(pending_lines_, std::memory_order_relaxed);
+      break;
+    }
+    rest.remove_prefix(static_cast<std::size_t>(written));
+  }
+  pending_.clear();
+  pending_lines_ = 0;
+}
+
+}  // namespace limpid

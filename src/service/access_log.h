@@ -1,0 +1,44 @@
+// The access log: one line for each flow on standard output, written by a thread of its own, so that a slow reader
+// delays nobody.
+#pragma once
+
+#include <atomic>
+#include <string>
+#include <thread>
+
+#include "base/log.h"
+#include "relay/relay.h"
+
+namespace limpid {
+
+/// One line with its newline: ts client orig_dst target source bytes_up bytes_down duration_ms end.
+[[nodiscard]] std::string format_access_line(const FlowRecord& record, LogFormat format);
+
+/// Drains the relay's records from construction until destruction, which writes what is left if somebody still reads.
+class AccessLog {
+ public:
+  enum class Output : std::uint8_t { standard_output, nowhere };
+  AccessLog(Relay& relay, LogFormat format, Output output);
+  AccessLog(const AccessLog&) = delete;
+  AccessLog& operator=(const AccessLog&) = delete;
+  AccessLog(AccessLog&&) = delete;
+  AccessLog& operator=(AccessLog&&) = delete;
+  ~AccessLog();
+
+  /// Lines that could not be written because the reader of standard output had gone or did not read for a second.
+  [[nodiscard]] std::uint64_t unwritten() const noexcept { return unwritten_.load(std::memory_order_relaxed); }
+
+ private:
+  void work(const std::stop_token& stopped);
+  void write_pending();
+
+  Relay& relay_;
+  LogFormat format_;
+  Output output_;
+  std::string pending_;
+  std::uint64_t pending_lines_ = 0;
+  std::atomic<std::uint64_t> unwritten_{0};
+  std::jthread thread_;  ///< last: it uses all of the above
+};
+
+}  // namespace limpid

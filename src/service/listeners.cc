@@ -1,0 +1,84 @@
+// One port for both families and every worker.
+#include "service/listeners.h"
+
+#include <fmt/format.h>
+#include <sys/socket.h>
+
+#include <cerrno>
+
+#include "net/port_owner.h"
+
+namespace limpid {
+namespace {
+
+/// How often a port that the kernel chose for IPv4 may turn out to be taken for IPv6.
+constexpr int kAttempts = 16;
+
+std::vector<Family> families(const ListenerRequest& request) {
+  std::vector<Family> wanted;
+  if (request.ipv4) wanted.push_back(Family::ipv4);
+  if (request.ipv6) wanted.push_back(Family::ipv6);
+  return wanted;
+}
+
+/// SO_REUSEPORT would let us join a group of somebody else's listeners (of the same user) without a word, so a first
+/// socket without it finds out whether the port is free. Returns the port, chosen if `port` is 0.
+Result<Port> probe(const SocketAddress& address, const ListenOptions& options) {
+  auto alone = options;
+  alone.reuse_port = false;
+  const auto fd = listen_transparent(address, alone);
+  if (!fd) return std::unexpected(fd.error());
+  const auto bound = original_destination(fd->get());
+  if (!bound) return std::unexpected(bound.error());
+  return bound->port;
+}
+
+Result<Listeners> open_on(const ListenerRequest& request, Port port) {
+  Listeners listeners{.port = port, .addresses = {}, .per_worker = {}};
+  auto options = request.socket;
+  options.reuse_port = request.workers > 1;
+  for (const Family family : families(request)) {
+    SocketAddress address{.address = IpAddress::loopback(family), .port = listeners.port};
+    const auto free_port = probe(address, options);
+    if (!free_port) return std::unexpected(free_port.error());
+    address.port = listeners.port = *free_port;
+    listeners.addresses.push_back(address);
+  }
+  listeners.per_worker.resize(request.workers);
+  for (auto& own : listeners.per_worker) {
+    for (const auto& address : listeners.addresses) {
+      auto fd = listen_transparent(address, options);
+      if (!fd) return std::unexpected(fd.error());
+      own.push_back(std::move(*fd));
+    }
+  }
+  return listeners;
+}
+
+}  // namespace
+
+Result<Listeners> open_listeners(const ListenerRequest& request) {
+  for (int attempt = 1;; ++attempt) {
+    auto listeners = open_on(request, request.port);
+    if (listeners || listeners.error().code != EADDRINUSE) return listeners;
+    if (request.port.value == 0 && attempt < kAttempts) continue;
+    const auto owner = find_port_owner(request.port);
+    return failure("listen on port", fmt::to_string(request.port.value),
+                   owner.empty() ? "it is in use" : "it is in use by " + owner,
+                   "give another --listen-port, or none to have one chosen");
+  }
+}
+
+Result<Port> find_free_port() {
+  const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_storage native{};
+  const auto length = SocketAddress{.address = IpAddress::loopback(Family::ipv4), .port = {}}.to_native(native);
+  if (!fd.valid() || bind(fd.get(), reinterpret_cast<const sockaddr*>(&native), length) != 0) {
+    return system_error(errno, "find a free port", "");
+  }
+  const auto bound = original_destination(fd.get());
+  if (!bound) return std::unexpected(bound.error());
+  return bound->port;
+}
+
+}  // namespace limpid

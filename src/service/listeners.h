@@ -1,0 +1,34 @@
+// Opens the listeners of all workers on one port, and says who is in the way when that port is busy.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "limpid/address.h"
+#include "limpid/error.h"
+#include "limpid/transparent.h"
+#include "limpid/unique_fd.h"
+
+namespace limpid {
+
+struct ListenerRequest {
+  Port port;  ///< 0: chosen
+  bool ipv4 = true;
+  bool ipv6 = true;
+  unsigned workers = 1;
+  ListenOptions socket;  ///< reuse_port is set here as the number of workers demands
+};
+
+struct Listeners {
+  Port port;
+  std::vector<SocketAddress> addresses;           ///< one for each family
+  std::vector<std::vector<UniqueFd>> per_worker;  ///< one socket for each family
+};
+
+/// All of them or none. Bound to loopback addresses: nftables' `tproxy to` reaches them there, the network does not.
+[[nodiscard]] Result<Listeners> open_listeners(const ListenerRequest& request);
+
+/// A port that nobody listens on at this moment, for showing what a start would look like. Needs no privileges.
+[[nodiscard]] Result<Port> find_free_port();
+
+}  // namespace limpid

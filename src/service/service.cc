@@ -1,0 +1,268 @@
+// Start: survey → numbers → listeners → relay → plan. End: stop capturing → drain → remove the plan. Nothing is
+// captured before somebody listens, and nothing stays behind when nobody does.
+#include "service/service.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sched.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "intercept/install.h"
+#include "intercept/survey.h"
+#include "relay/relay.h"
+#include "service/access_log.h"
+#include "service/confirm.h"
+#include "service/listeners.h"
+
+namespace limpid {
+namespace {
+
+constexpr std::chrono::milliseconds kDrainPoll{20};
+
+unsigned usable_cpus() {
+  cpu_set_t cpus;
+  CPU_ZERO(&cpus);
+  if (sched_getaffinity(0, sizeof cpus, &cpus) != 0) return 1;
+  return static_cast<unsigned>(CPU_COUNT(&cpus));
+}
+
+/// Two descriptors a flow: the soft limit (1,024 in most shells) exists for select(2)'s sake, which is not used here.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+Result<UniqueFd> take_signals() {
+  // splice(2) to a socket whose peer has gone raises SIGPIPE; the error it returns says enough.
+  if (std::signal(SIGPIPE, SIG_IGN) == SIG_ERR) return system_error(errno, "ignore SIGPIPE", "");
+  sigset_t signals;
+  sigemptyset(&signals);
+  sigaddset(&signals, SIGTERM);
+  sigaddset(&signals, SIGINT);
+  sigaddset(&signals, SIGUSR1);
+  struct sigaction hangup{};
+  sigaction(SIGHUP, nullptr, &hangup);
+  if (hangup.sa_handler != SIG_IGN) sigaddset(&signals, SIGHUP);  // nohup(1) asks us to live on
+  if (pthread_sigmask(SIG_BLOCK, &signals, nullptr) != 0) return system_error(errno, "block signals", "");
+  UniqueFd fd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!fd.valid()) return system_error(errno, "create signalfd", "");
+  return fd;
+}
+
+/// The next signal within `patience` (negative: for ever), 0 if none came.
+int next_signal(int signal_fd, std::chrono::milliseconds patience) {
+  pollfd wanted{.fd = signal_fd, .events = POLLIN, .revents = 0};
+  poll(&wanted, 1, static_cast<int>(patience.count()));
+  signalfd_siginfo info{};
+  if (read(signal_fd, &info, sizeof info) != static_cast<ssize_t>(sizeof info)) return 0;
+  return static_cast<int>(info.ssi_signo);
+}
+
+void log_counters(const Logger& log, std::string_view message, const Relay& relay) {
+  std::vector<Field> fields;
+  fields.push_back(field("flows_open", relay.open_flows()));
+  for (std::size_t i = 0; i < kCounterCount; ++i) {
+    const auto counter = static_cast<Counter>(i);
+    fields.push_back(field(to_string(counter), relay.count(counter)));
+  }
+  log.info(message, fields);
+}
+
+bool keeps_source_port(SourceMode mode) {
+  return mode == SourceMode::address_and_port || mode == SourceMode::prefer_port;
+}
+
+/// What is there, and what we are going to put beside it.
+struct Groundwork {
+  Survey survey;
+  InterceptionOptions interception;
+  Numbers numbers;
+};
+
+Result<Groundwork> lay_groundwork(const ServiceOptions& options) {
+  auto survey = survey_kernel();
+  if (!survey) return std::unexpected(survey.error());
+  auto interception = options.interception;
+  interception.keeps_source_port = keeps_source_port(options.source);
+  if (!survey->ipv6_available && interception.scope.ipv6) {
+    if (!interception.scope.ipv4) {
+      return unsupported("--ipv6-only", "", "this host has IPv6 switched off",
+                         "sysctl -w net.ipv6.conf.all.disable_ipv6=0");
+    }
+    interception.scope.ipv6 = false;
+  }
+  for (const auto& found : survey->installations) {
+    if (found.name == interception.name && found.ownership.keeper == Keeper::permanent) {
+      return failure("start", interception.name, "`limpid rules apply` has installed rules of this name",
+                     fmt::format("limpid rules remove --name {}, or give another --name", interception.name));
+    }
+  }
+  auto numbers = choose_numbers(*survey, interception);
+  if (!numbers) return std::unexpected(numbers.error());
+  return Groundwork{std::move(*survey), std::move(interception), *numbers};
+}
+
+void log_warnings(const Logger& log, const Groundwork& groundwork, bool enable_forwarding) {
+  for (const auto& warning : groundwork.survey.warnings) log.warning(warning);
+  for (const auto& warning : scope_warnings(groundwork.survey, groundwork.interception.scope, enable_forwarding)) {
+    log.warning(warning);
+  }
+}
+
+/// Undoes the plan on every way out, with a message if even that fails.
+class InstalledPlan {
+ public:
+  InstalledPlan(const Plan& plan, const Logger& log) : plan_(plan), log_(log) {}
+  InstalledPlan(const InstalledPlan&) = delete;
+  InstalledPlan& operator=(const InstalledPlan&) = delete;
+  InstalledPlan(InstalledPlan&&) = delete;
+  InstalledPlan& operator=(InstalledPlan&&) = delete;
+  ~InstalledPlan() {
+    if (!removed_) [[maybe_unused]]
+      const auto status = remove();
+  }
+  [[nodiscard]] Status remove() {
+    removed_ = true;
+    auto status = remove_plan(plan_);
+    if (!status) log_.error("could not remove everything", {field("error", status.error().message())});
+    return status;
+  }
+
+ private:
+  const Plan& plan_;
+  const Logger& log_;
+  bool removed_ = false;
+};
+
+/// Lets flows finish until the time is up or a second signal comes; then ends the rest.
+void drain(Relay& relay, const Logger& log, int signal_fd, std::chrono::milliseconds patience) {
+  log.info("draining", {field("flows_open", relay.open_flows()),
+                        field("at_most_ms", static_cast<std::uint64_t>(patience.count()))});
+  relay.drain();
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  while (!relay.finished() && std::chrono::steady_clock::now() < deadline) {
+    const int signal = next_signal(signal_fd, kDrainPoll);
+    if (signal != 0 && signal != SIGUSR1) break;
+  }
+  relay.stop();
+  while (!relay.finished()) next_signal(signal_fd, kDrainPoll);
+}
+
+Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, const Logger& log, int signal_fd,
+             int terminal, UniqueFd planning_lock) {
+  if (auto installed = install_plan(plan); !installed) return installed;
+  InstalledPlan installed(plan, log);
+  planning_lock.reset();
+  const auto& ownership = plan.inputs.ownership;
+  log.info("intercepting",
+           {field("name", ownership.name), field("tcp", plan.inputs.scope.tcp.to_string()),
+            field("listener", ownership.listener.value), field("mark", ownership.mark.intercept_mark().to_string()),
+            field("table", ownership.table.value), field("priority", ownership.priority.value),
+            field("fail", plan.inputs.fail == FailMode::open ? "open" : "closed"),
+            field("source", to_string(options.source)), field("max_flows", relay.max_flows())});
+
+  Status outcome;
+  bool running = true;
+  if (options.confirm) {
+    const auto answer = await_confirmation(terminal, signal_fd, *options.confirm);
+    if (answer == Confirmation::timed_out) {
+      running = false;
+      outcome = failure("--confirm", "", "nobody confirmed in time; everything is as it was before");
+    }
+  }
+  while (running) {
+    const int signal = next_signal(signal_fd, std::chrono::milliseconds{-1});
+    if (signal == SIGUSR1) {
+      log_counters(log, "counters", relay);
+    } else if (signal != 0) {
+      running = false;
+    }
+  }
+  if (auto draining = begin_drain(plan); !draining) {
+    log.warning("could not stop capturing before the drain", {field("error", draining.error().message())});
+  }
+  // Not confirmed means that somebody may be locked out: no time for the flows of others then.
+  drain(relay, log, signal_fd, outcome ? options.drain_timeout : std::chrono::milliseconds{0});
+  auto removed = installed.remove();
+  return outcome ? removed : outcome;
+}
+
+}  // namespace
+
+Status run_service(const ServiceOptions& options) {
+  const Logger log(options.log);
+  auto signals = take_signals();
+  if (!signals) return std::unexpected(signals.error());
+  UniqueFd terminal;
+  if (options.confirm) {
+    auto opened = open_terminal();
+    if (!opened) return std::unexpected(opened.error());
+    terminal = std::move(*opened);
+  }
+  raise_descriptor_limit();
+
+  auto instance_lock = lock_instance(options.interception.name);
+  if (!instance_lock) return std::unexpected(instance_lock.error());
+  auto planning_lock = lock_planning();
+  if (!planning_lock) return std::unexpected(planning_lock.error());
+  auto groundwork = lay_groundwork(options);
+  if (!groundwork) return std::unexpected(groundwork.error());
+  log_warnings(log, *groundwork, options.enable_forwarding);
+
+  auto& interception = groundwork->interception;
+  const auto bypass = groundwork->numbers.mark.bypass;
+  auto listeners = open_listeners({.port = interception.listener,
+                                   .ipv4 = interception.scope.ipv4,
+                                   .ipv6 = interception.scope.ipv6,
+                                   .workers = options.workers != 0 ? options.workers : usable_cpus(),
+                                   .socket = {.mark = bypass, .keepalive_idle = options.keepalive_idle}});
+  if (!listeners) return std::unexpected(listeners.error());
+  interception.listener = listeners->port;
+  auto inputs = prepare_inputs(groundwork->survey, interception, Keeper::process, options.enable_forwarding);
+  if (!inputs) return std::unexpected(inputs.error());
+  const Plan plan = make_plan(*inputs);
+  if (auto checked = check_plan(plan); !checked) return checked;
+
+  const auto policy = std::make_shared<const Policy>(
+      PolicyOptions{.fixed_target = options.fixed_target, .source = options.source, .listeners = listeners->addresses});
+  auto relay = Relay::start({.policy = policy,
+                             .target_leg = {.bypass_mark = bypass, .keepalive_idle = options.keepalive_idle},
+                             .timeouts = options.timeouts,
+                             .max_flows = options.max_flows},
+                            std::move(listeners->per_worker));
+  if (!relay) return std::unexpected(relay.error());
+  Status outcome;
+  {
+    AccessLog access_log(**relay, options.log.format,
+                         options.access_log ? AccessLog::Output::standard_output : AccessLog::Output::nowhere);
+    outcome = serve(options, plan, **relay, log, signals->get(), terminal.get(), std::move(*planning_lock));
+  }
+  log_counters(log, "stopped", **relay);
+  return outcome;
+}
+
+Result<std::string> describe_service(const ServiceOptions& options) {
+  auto groundwork = lay_groundwork(options);
+  if (!groundwork) return std::unexpected(groundwork.error());
+  if (groundwork->interception.listener.value == 0) {
+    const auto port = find_free_port();
+    if (!port) return std::unexpected(port.error());
+    groundwork->interception.listener = *port;
+  }
+  const auto inputs =
+      prepare_inputs(groundwork->survey, groundwork->interception, Keeper::process, options.enable_forwarding);
+  if (!inputs) return std::unexpected(inputs.error());
+  return render_commands(make_plan(*inputs));
+}
+
+}  // namespace limpid

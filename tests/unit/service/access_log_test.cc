@@ -1,0 +1,48 @@
+// Access log lines: every field, both formats.
+#include "service/access_log.h"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace limpid {
+namespace {
+
+FlowRecord sample() {
+  return {.client = SocketAddress::parse("192.0.2.2:5000").value(),
+          .original_destination = SocketAddress::parse("[2001:db8::2]:80").value(),
+          .target = SocketAddress::parse("[2001:db8::2]:80").value(),
+          .bytes_up = 12,
+          .bytes_down = 34,
+          .started_us = 1'767'225'600'123'456,
+          .duration_us = 56'789,
+          .source = SourceMode::address,
+          .end = FlowEnd::closed};
+}
+
+TEST(AccessLog, logfmt_has_one_line_with_every_field) {
+  EXPECT_EQ(format_access_line(sample(), LogFormat::logfmt),
+            "ts=2026-01-01T00:00:00.123Z client=192.0.2.2:5000 orig_dst=[2001:db8::2]:80 target=[2001:db8::2]:80 "
+            "source=address bytes_up=12 bytes_down=34 duration_ms=56 end=closed\n");
+}
+
+TEST(AccessLog, json_is_an_object_a_line) {
+  const auto line = format_access_line(sample(), LogFormat::json);
+  EXPECT_EQ(line.back(), '\n');
+  const auto parsed = nlohmann::json::parse(line);
+  EXPECT_EQ(parsed.at("client"), "192.0.2.2:5000");
+  EXPECT_EQ(parsed.at("bytes_down"), 34);
+  EXPECT_EQ(parsed.at("end"), "closed");
+  EXPECT_EQ(parsed.size(), 9U);
+}
+
+TEST(AccessLog, a_refused_flow_has_no_target) {
+  auto record = sample();
+  record.target = {};
+  record.end = FlowEnd::refused_direct;
+  const auto line = format_access_line(record, LogFormat::logfmt);
+  EXPECT_NE(line.find(" target=- source=- "), std::string::npos) << line;
+}
+
+}  // namespace
+}  // namespace limpid
