@@ -150,7 +150,7 @@ class TableText {
     line(2, "meta l4proto != tcp accept");
     // Not the first packet: a SYN that meets a TIME_WAIT socket must go to tproxy, which alone knows how to reopen it
     // (nf_tproxy_handle_time_wait4 in net/ipv4/netfilter/nf_tproxy_ipv4.c).
-    line(2, fmt::format("{} socket transparent 1 goto divert", kNotSyn));
+    line(2, fmt::format("{} socket transparent 1 jump divert", kNotSyn));
     rule(fmt::format("{} accept", has_bypass_mark()), "our own sockets");
     if (inputs_.fail == FailMode::open) {
       rule(fmt::format("{} accept", kNotSyn), "connections that we do not know are forwarded");
@@ -165,17 +165,6 @@ class TableText {
     add_exclusions();
     add_destinations();
     add_sources();
-    line(1, "}");
-  }
-
-  /// Not one rule: `socket wildcard` ends a rule for sockets that are not full ones (nft_socket_eval in net/netfilter/nft_socket.c),
-  /// and the last packet of a handshake and those of TIME_WAIT belong to such sockets.
-  void add_divert() {
-    line(0, "");
-    line(1, "chain divert {");
-    rule("socket wildcard 1 accept", "somebody's listener on all addresses, not a connection");
-    rule(fmt::format("{}{} accept", set_intercept_mark(), notrack()),
-         "intercepted connections: deliver to their sockets");
     line(1, "}");
   }
 
@@ -225,6 +214,19 @@ class TableText {
         line(2, fmt::format("{} saddr @from_{} goto intercept", nft_header(family), nft_family(family)));
       }
     }
+  }
+
+  /// A transparent listener of somebody else's on any address matches every packet to its port, and must not. One rule
+  /// with `socket wildcard 0` cannot say that: `wildcard` ends a rule for sockets that are not full ones
+  /// (nft_socket_eval in net/netfilter/nft_socket.c), and the last packet of a handshake and those of TIME_WAIT belong
+  /// to such sockets.
+  void add_divert() {
+    line(0, "");
+    line(1, "chain divert {");
+    rule("socket wildcard 1 return", "a listener on any address, not a connection");
+    rule(fmt::format("{}{} accept", set_intercept_mark(), notrack()),
+         "intercepted connections: deliver to their sockets");
+    line(1, "}");
   }
 
   void add_intercept() {

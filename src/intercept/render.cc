@@ -20,14 +20,10 @@ std::string_view family_name(Family family) {
 }
 std::string_view action_name(RuleAction action) {
   switch (action) {
-    case RuleAction::lookup:
-      return "lookup";
-    case RuleAction::jump:
-      return "goto";
-    case RuleAction::nop:
-      return "nop";
-    case RuleAction::other:
-      return "other";
+    case RuleAction::lookup: return "lookup";
+    case RuleAction::jump: return "goto";
+    case RuleAction::nop: return "nop";
+    case RuleAction::other: return "other";
   }
   return "other";
 }
@@ -85,14 +81,10 @@ std::string rule_arguments(const RuleSpec& rule) {
   if (rule.mark) text += " fwmark " + rule.mark->to_string();
   if (rule.protocol != 0) text += fmt::format(" protocol {}", rule.protocol);
   switch (rule.action) {
-    case RuleAction::lookup:
-      return text + fmt::format(" lookup {}", rule.table.value);
-    case RuleAction::jump:
-      return text + fmt::format(" goto {}", rule.jump_target.value);
-    case RuleAction::nop:
-      return text + " nop";
-    case RuleAction::other:
-      return text;
+    case RuleAction::lookup: return text + fmt::format(" lookup {}", rule.table.value);
+    case RuleAction::jump: return text + fmt::format(" goto {}", rule.jump_target.value);
+    case RuleAction::nop: return text + " nop";
+    case RuleAction::other: return text;
   }
   return text;
 }

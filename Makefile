@@ -1,0 +1,63 @@
+# The front door: `make help` lists the targets. Each installs the Debian packages that it needs when run as root, and says what to
+# type when not. The work is done by CMake presets (CMakePresets.json) and scripts/.
+PREFIX ?= /usr/local
+DESTDIR ?=
+JOBS ?= $(shell nproc)
+FUZZ_SECONDS ?= 20
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := build
+.PHONY: build demo test lint format asan tsan fuzz install clean help
+
+packages = scripts/install-packages.sh $(1)
+compile = cmake --preset $(1) && cmake --build --preset $(1) --parallel $(JOBS)
+
+build: ## optimised, hardened build in build/release (the default)
+	@$(call packages,build)
+	@$(call compile,release)
+	@echo "Built build/release/src/cli/limpid; try: make demo"
+
+demo: ## a client reaches a server through Limpid, in namespaces; all gone afterwards
+	@$(call packages,demo)
+	@$(call compile,release)
+	@build/release/src/cli/limpid lab demo
+
+test: ## every test, with a summary that counts what was skipped and why
+	@$(call packages,test)
+	@$(call compile,dev)
+	@scripts/run-tests.sh dev
+
+asan: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
+	@$(call packages,test)
+	@$(call compile,asan)
+	@scripts/run-tests.sh asan
+
+tsan: ## the tests under ThreadSanitizer
+	@$(call packages,test)
+	@$(call compile,tsan)
+	@scripts/run-tests.sh tsan
+
+fuzz: ## each parser fuzzed for FUZZ_SECONDS (20)
+	@$(call packages,fuzz)
+	@$(call compile,fuzz)
+	@scripts/run-fuzzers.sh $(FUZZ_SECONDS)
+
+lint: ## clang-format, clang-tidy, shellcheck, pyflakes, headers alone
+	@$(call packages,lint)
+	@cmake --preset lint >/dev/null
+	@scripts/lint.sh
+
+format: ## clang-format over our C++
+	@$(call packages,lint)
+	@scripts/format.sh
+
+install: ## into $(DESTDIR)$(PREFIX): program, library, man pages, completions
+	@$(call packages,build)
+	@cmake --preset release -DCMAKE_INSTALL_PREFIX="$(PREFIX)" && cmake --build --preset release --parallel $(JOBS)
+	@DESTDIR="$(DESTDIR)" cmake --install build/release --strip
+
+clean: ## removes build/
+	@rm -rf build
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\): ## \(.*\)/\1	\2/p' Makefile | while read -r target text; do printf '  make %-9s %s\n' "$$target" "$$text"; done

@@ -1,0 +1,43 @@
+# What `cmake --install` puts where: the program, the public library (headers, one archive, pkg-config and CMake package files), man
+# pages (man/CMakeLists.txt) and shell completions. Paths follow GNUInstallDirs and the vendor directories of the shells.
+include(CMakePackageConfigHelpers)
+
+install(TARGETS limpid RUNTIME DESTINATION ${CMAKE_INSTALL_SBINDIR})
+
+# The public library is one archive out of the rooms behind include/limpid. Static, because the interface is young: a shared library
+# would promise an ABI.
+add_library(limpid_library STATIC
+  $<TARGET_OBJECTS:limpid_base> $<TARGET_OBJECTS:limpid_net> $<TARGET_OBJECTS:limpid_policy> $<TARGET_OBJECTS:limpid_intercept>)
+set_target_properties(limpid_library PROPERTIES OUTPUT_NAME limpid EXPORT_NAME limpid LINKER_LANGUAGE CXX)
+target_compile_features(limpid_library INTERFACE cxx_std_23)
+target_include_directories(limpid_library INTERFACE
+  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+target_link_libraries(limpid_library INTERFACE fmt::fmt spdlog::spdlog PkgConfig::MNL)
+add_library(limpid::limpid ALIAS limpid_library)
+
+install(TARGETS limpid_library EXPORT limpid ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/limpid DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
+install(EXPORT limpid NAMESPACE limpid:: FILE limpidTargets.cmake DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/limpid)
+
+configure_package_config_file(cmake/limpidConfig.cmake.in ${PROJECT_BINARY_DIR}/limpidConfig.cmake
+  INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/limpid NO_SET_AND_CHECK_MACRO NO_CHECK_REQUIRED_COMPONENTS_MACRO)
+write_basic_package_version_file(${PROJECT_BINARY_DIR}/limpidConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${PROJECT_BINARY_DIR}/limpidConfig.cmake ${PROJECT_BINARY_DIR}/limpidConfigVersion.cmake
+  DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/limpid)
+configure_file(cmake/limpid.pc.in ${PROJECT_BINARY_DIR}/limpid.pc @ONLY)
+install(FILES ${PROJECT_BINARY_DIR}/limpid.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+# The program writes its own completions, out of the same option tree that parses the command line.
+if(NOT CMAKE_CROSSCOMPILING AND NOT LIMPID_SANITIZE)
+  set(completions ${PROJECT_BINARY_DIR}/completions)
+  add_custom_command(OUTPUT ${completions}/limpid ${completions}/_limpid ${completions}/limpid.fish
+    COMMAND ${CMAKE_COMMAND} -E make_directory ${completions}
+    COMMAND limpid completion bash > ${completions}/limpid
+    COMMAND limpid completion zsh > ${completions}/_limpid
+    COMMAND limpid completion fish > ${completions}/limpid.fish
+    DEPENDS limpid COMMENT "Writing shell completions" VERBATIM)
+  add_custom_target(limpid_completions ALL DEPENDS ${completions}/limpid ${completions}/_limpid ${completions}/limpid.fish)
+  install(FILES ${completions}/limpid DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions)
+  install(FILES ${completions}/_limpid DESTINATION ${CMAKE_INSTALL_DATADIR}/zsh/vendor-completions)
+  install(FILES ${completions}/limpid.fish DESTINATION ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
+endif()

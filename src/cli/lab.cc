@@ -1,0 +1,122 @@
+// `limpid lab`: runs commands in a client – router – server network of namespaces, and the demonstration.
+#include "lab/lab.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdlib>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "cli/verb.h"
+#include "lab/demo.h"
+#include "lab/enclosure.h"
+#include "lab/environment.h"
+#include "net/namespace.h"
+
+namespace limpid {
+namespace {
+
+// As shells have it: what the user named is not there, or is there and cannot be run.
+constexpr int kExitNotFound = 127;
+constexpr int kExitNotExecutable = 126;
+
+struct LabFlags {
+  std::string host = "client";
+  unsigned servers = 1;
+  std::vector<std::string> command;
+};
+
+int execute(const std::vector<std::string>& command) {
+  std::vector<char*> argv;
+  argv.reserve(command.size() + 1);
+  for (const auto& word : command)
+    argv.push_back(const_cast<char*>(word.c_str()));  // execvp(3) leaves them as they are
+  argv.push_back(nullptr);
+  ::execvp(argv.front(), argv.data());
+  const int code = errno;
+  (void)report(system_error(code, "run", command.front()).error());
+  return code == ENOENT ? kExitNotFound : kExitNotExecutable;
+}
+
+int execute_in_host(int network_namespace, const std::string& host, const std::vector<std::string>& command) {
+  if (auto entered = enter_network_namespace(network_namespace); !entered) return report(entered.error());
+  ::setenv(kLabHostVariable, host.c_str(), 1);
+  return execute(command);
+}
+
+// The first process of the lab: builds it, then runs the command in one of its hosts.
+int run_first(const Enclosure& enclosure, const LabFlags& flags) {
+  const auto lab = Lab::create({.servers = flags.servers});
+  if (!lab) return report(lab.error());
+  const LabHost* host = lab->find(flags.host);
+  const auto holders = start_holders(*lab);
+  if (!holders) return report(holders.error());
+  const auto variables = lab_environment(*lab, *holders);
+  if (host == nullptr) return report(find_lab_host(variables.front().second, flags.host).error());
+  for (const auto& [name, value] : variables) ::setenv(name.c_str(), value.c_str(), 1);
+  const auto status =
+      supervise([&flags, host] { return execute_in_host(host->network_namespace.get(), host->name, flags.command); });
+  return status ? *status : report(status.error());
+}
+
+int run_lab(LabFlags flags) {
+  if (flags.command.empty()) {
+    const char* shell = std::getenv("SHELL");
+    flags.command = {shell != nullptr && *shell != '\0' ? shell : "/bin/sh"};
+  }
+  const auto status =
+      run_enclosed([&flags](const Enclosure& enclosure) { return run_first(enclosure, flags); }, report);
+  return status ? *status : report(status.error());
+}
+
+int enter_lab(const LabFlags& flags) {
+  const char* variable = std::getenv(kLabVariable);
+  if (variable == nullptr) {
+    return report(
+        usage_error("lab in", flags.host, "this is not inside a lab", "start with: limpid lab run -- COMMAND").error());
+  }
+  const auto path = find_lab_host(variable, flags.host);
+  if (!path) return report(path.error());
+  const UniqueFd network_namespace(::open(path->c_str(), O_RDONLY | O_CLOEXEC));
+  if (!network_namespace.valid()) {
+    return report(
+        system_error(errno, "open", *path, std::string("the lab of ") + kLabVariable + " has ended?").error());
+  }
+  return execute_in_host(network_namespace.get(), flags.host, flags.command);
+}
+
+int show_demo() {
+  const auto status = run_demo(report);
+  return status ? *status : report(status.error());
+}
+
+}  // namespace
+
+void add_lab_verb(CLI::App& app, Action& action) {
+  auto* lab = app.add_subcommand("lab", "A client - router - server network in namespaces, to try things in");
+  lab->require_subcommand(1);
+  lab->footer(
+      "Needs no root where the kernel allows user namespaces. Nothing of a lab outlives the command that started it.");
+  const auto flags = std::make_shared<LabFlags>();
+
+  auto* run =
+      lab->add_subcommand("run", "Build a lab, run a command in it (default: your shell), return its exit status");
+  run->add_option("--in", flags->host, "Host to run it in: client, router, server, server2, …")->capture_default_str();
+  run->add_option("--servers", flags->servers, "Number of servers, 1 to 8")->capture_default_str();
+  run->add_option("command", flags->command, "The command and its arguments, behind --");
+  run->callback([flags, &action] { action = [flags] { return run_lab(*flags); }; });
+
+  auto* in = lab->add_subcommand("in", "Inside a lab: run a command in another of its hosts");
+  in->add_option("host", flags->host, "client, router, server, server2, …")->required();
+  in->add_option("command", flags->command, "The command and its arguments, behind --")->required();
+  in->callback([flags, &action] { action = [flags] { return enter_lab(*flags); }; });
+
+  auto* demo = lab->add_subcommand("demo", "A client reaches a server through Limpid: watch what happens");
+  demo->callback([&action] { action = show_demo; });
+}
+
+}  // namespace limpid

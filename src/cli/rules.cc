@@ -1,0 +1,217 @@
+// limpid rules show|apply|remove|diff: the plan that `limpid run` installs, for inspection or for another proxy.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <ranges>
+#include <vector>
+
+#include "cli/interception_flags.h"
+#include "cli/verb.h"
+#include "intercept/install.h"
+#include "intercept/plan.h"
+#include "intercept/remove.h"
+#include "intercept/survey.h"
+#include "net/port_owner.h"
+
+namespace limpid {
+namespace {
+
+// diff(1)'s statuses: trouble must not look like a difference.
+constexpr int kDiffSame = 0;
+constexpr int kDiffDiffers = 1;
+constexpr int kDiffTrouble = 2;
+
+struct RulesFlags {
+  InterceptionFlags interception;
+  bool json = false;
+  bool dry_run = false;
+};
+
+void print(std::string_view text) {
+  fmt::print(stdout, "{}", text);
+}
+void print_warning(std::string_view text) {
+  fmt::print(stderr, "limpid: warning: {}\n", text);
+}
+
+const FoundInstallation* find_installation(const Survey& survey, const std::string& name) {
+  const auto found = std::ranges::find(survey.installations, name, &FoundInstallation::name);
+  return found == survey.installations.end() ? nullptr : &*found;
+}
+
+/// The plan for the flags. Where `follow_installed`, what the flags leave open is taken from what is installed under
+/// that name.
+Result<Plan> plan_for(const InterceptionFlags& flags, bool follow_installed) {
+  auto request = parse_interception_flags(flags);
+  if (!request) return std::unexpected(request.error());
+  auto survey = survey_kernel();
+  if (!survey) return std::unexpected(survey.error());
+  for (const std::string& warning : survey->warnings) print_warning(warning);
+  for (const std::string& warning : scope_warnings(*survey, request->options.scope, request->enable_forwarding))
+    print_warning(warning);
+
+  Keeper keeper = Keeper::permanent;
+  const FoundInstallation* installed = find_installation(*survey, request->options.name);
+  if (follow_installed && installed != nullptr) {
+    keeper = installed->ownership.keeper;
+    if (request->options.listener.value == 0) request->options.listener = installed->ownership.listener;
+  }
+  if (request->options.listener.value == 0) {
+    return usage_error("--listen-port", "", "missing",
+                       "give the port on which your proxy listens, for example --listen-port 3129");
+  }
+  auto inputs = prepare_inputs(*survey, request->options, keeper, request->enable_forwarding);
+  if (!inputs) return std::unexpected(inputs.error());
+  return make_plan(*inputs);
+}
+
+int show(const RulesFlags& flags) {
+  const auto plan = plan_for(flags.interception, /*follow_installed=*/true);
+  if (!plan) return report(plan.error());
+  if (flags.json) {
+    print(render_json(*plan));
+    return kExitDone;
+  }
+  print(render_commands(*plan));
+  print("\n# To undo all of it:\n");
+  std::string removal = render_removal_commands(*plan);
+  for (const auto line : std::views::split(std::string_view(removal), '\n')) {
+    if (!line.empty()) print(fmt::format("#   {}\n", std::string_view(line.begin(), line.end())));
+  }
+  return kExitDone;
+}
+
+void warn_without_listener(const Plan& plan) {
+  const Port port = plan.inputs.ownership.listener;
+  if (!find_port_owner(port).empty()) return;
+  print_warning(
+      fmt::format("nothing listens on port {} yet: until a proxy does, on 127.0.0.1 and [::1] and with IP_TRANSPARENT, "
+                  "connections are {}",
+                  port.value, plan.inputs.fail == FailMode::open ? "forwarded as usual" : "rejected"));
+}
+
+int apply(const RulesFlags& flags) {
+  // Without a lock for a dry run: it must work beside the instance that it is about, and without privileges.
+  UniqueFd instance_lock;
+  UniqueFd planning_lock;
+  if (!flags.dry_run) {
+    // A wrong flag is said before a held lock is.
+    if (auto request = parse_interception_flags(flags.interception); !request) return report(request.error());
+    auto instance = lock_instance(flags.interception.name);
+    if (!instance) return report(instance.error());
+    instance_lock = std::move(*instance);
+    auto planning = lock_planning();
+    if (!planning) return report(planning.error());
+    planning_lock = std::move(*planning);
+  }
+  const auto plan = plan_for(flags.interception, /*follow_installed=*/false);
+  if (!plan) return report(plan.error());
+  if (flags.dry_run) {
+    print(render_commands(*plan));
+    return kExitDone;
+  }
+  if (auto checked = check_plan(*plan); !checked) return report(checked.error());
+  if (auto installed = install_plan(*plan); !installed) return report(installed.error());
+  warn_without_listener(*plan);
+  print(fmt::format(
+      "installed nft table inet {}: TCP {} goes to port {} on loopback; `limpid rules remove{}` undoes it\n",
+      plan->table_name, plan->inputs.scope.tcp.to_string(), plan->inputs.ownership.listener.value,
+      flags.interception.name == "limpid" ? "" : " --name " + flags.interception.name));
+  return kExitDone;
+}
+
+void print_removed(const RulesFlags& flags, const std::vector<std::string>& lines) {
+  if (flags.json) {
+    const nlohmann::ordered_json json = {
+        {"schema", 1}, {"name", flags.interception.name}, {"dry_run", flags.dry_run}, {"removed", lines}};
+    print(json.dump(2) + '\n');
+    return;
+  }
+  if (lines.empty()) print(fmt::format("nothing of \"{}\" is installed\n", flags.interception.name));
+  for (const std::string& line : lines) print(fmt::format("{} {}\n", flags.dry_run ? "would remove" : "removed", line));
+}
+
+int remove(const RulesFlags& flags) {
+  auto instance_lock = flags.dry_run ? Result<UniqueFd>(UniqueFd()) : lock_instance(flags.interception.name);
+  if (!instance_lock) return report(instance_lock.error());
+  const auto planning_lock = lock_planning();
+  if (!planning_lock) return report(planning_lock.error());
+  if (flags.dry_run) {
+    const auto removal = find_removal(flags.interception.name);
+    if (!removal) return report(removal.error());
+    print_removed(flags, removal->lines());
+    return kExitDone;
+  }
+  const auto removed = remove_installation(flags.interception.name);
+  if (!removed) return report(removed.error());
+  print_removed(flags, *removed);
+  return kExitDone;
+}
+
+int diff(const RulesFlags& flags) {
+  const auto trouble = [](const Error& error) {
+    report(error);
+    return kDiffTrouble;
+  };
+  const auto plan = plan_for(flags.interception, /*follow_installed=*/true);
+  if (!plan) return trouble(plan.error());
+  const auto differences = diff_plan(*plan);
+  if (!differences) return trouble(differences.error());
+  if (flags.json) {
+    const nlohmann::ordered_json json = {{"schema", 1},
+                                         {"name", flags.interception.name},
+                                         {"same", differences->empty()},
+                                         {"differences", *differences}};
+    print(json.dump(2) + '\n');
+  } else {
+    for (const std::string& line : *differences) print(line + '\n');
+  }
+  return differences->empty() ? kDiffSame : kDiffDiffers;
+}
+
+}  // namespace
+
+void add_rules_verb(CLI::App& app, Action& action) {
+  const auto flags = std::make_shared<RulesFlags>();
+  CLI::App* rules =
+      app.add_subcommand("rules", "The kernel set-up that interception needs: show, apply, remove or compare it");
+  rules->require_subcommand(1);
+
+  const auto add = [&](const std::string& name, const std::string& help, int (*run)(const RulesFlags&)) {
+    CLI::App* verb = rules->add_subcommand(name, help);
+    verb->callback([flags, run, &action] { action = [flags, run] { return run(*flags); }; });
+    return verb;
+  };
+  const auto add_json = [&](CLI::App* verb) {
+    verb->add_flag("--json", flags->json, "Print JSON (schema: docs/rules.md)");
+  };
+  const auto add_dry_run = [&](CLI::App* verb) {
+    verb->add_flag("--dry-run", flags->dry_run, "Print what would be done, and do nothing");
+  };
+
+  CLI::App* show_verb = add("show", "Print the plan as commands; needs no privileges", show);
+  add_interception_flags(*show_verb, flags->interception);
+  add_json(show_verb);
+
+  CLI::App* apply_verb = add("apply", "Install the plan for a proxy of yours, and leave it there", apply);
+  add_interception_flags(*apply_verb, flags->interception);
+  add_dry_run(apply_verb);
+
+  CLI::App* remove_verb = add("remove", "Remove what was installed under a name, and what crashes left", remove);
+  remove_verb->add_option("--name", flags->interception.name, "Which installation")
+      ->type_name("NAME")
+      ->capture_default_str();
+  add_json(remove_verb);
+  add_dry_run(remove_verb);
+
+  CLI::App* diff_verb = add("diff", "Compare the plan with the kernel: 0 same, 1 differs, 2 trouble", diff);
+  add_interception_flags(*diff_verb, flags->interception);
+  add_json(diff_verb);
+}
+
+}  // namespace limpid

@@ -1,0 +1,30 @@
+// Errors on their way out of the program: printed once, turned into an exit status.
+#include "cli/verb.h"
+
+#include <cstdio>
+
+namespace limpid {
+
+int exit_status(const Error& error) noexcept {
+  switch (error.kind) {
+    case ErrorKind::failure:
+      return kExitFailure;
+    case ErrorKind::usage:
+      return kExitUsage;
+    case ErrorKind::unsupported:
+      return kExitUnsupported;
+  }
+  return kExitFailure;
+}
+
+int report(const Error& error) {
+  std::string line = error.message();
+  // One line, whatever a library or another program put into it.
+  for (char& c : line) {
+    if (c == '\n' || c == '\r') c = ' ';
+  }
+  std::fprintf(stderr, "limpid: %s\n", line.c_str());
+  return exit_status(error);
+}
+
+}  // namespace limpid

@@ -1,0 +1,97 @@
+"""The fixtures: a fresh client – router – server lab for each test, and `limpid run` on its router."""
+
+import os
+import shutil
+
+import pytest
+
+import kernel_state
+import limpid_process
+from lab import Lab
+from limpid_process import Limpid
+from peers import EchoServer
+
+
+def pytest_configure():
+    binary = limpid_process.BINARY
+    if not binary:
+        raise pytest.UsageError("LIMPID is not set: say LIMPID=build/dev/src/cli/limpid (see tests/netns/README.md)")
+    if not os.access(binary, os.X_OK):
+        raise pytest.UsageError(f"LIMPID={binary}: no such program")
+    limpid_process.BINARY = os.path.abspath(binary)
+
+
+def pytest_collection_modifyitems(items):
+    if os.geteuid() != 0:
+        for item in items:
+            item.add_marker(pytest.mark.skip(reason="needs root, to make network namespaces"))
+
+
+@pytest.fixture(params=["ipv4", "ipv6"])
+def family(request):
+    return request.param
+
+
+@pytest.fixture
+def lab(family, need):
+    need("ip", "iproute2")
+    need("nft", "nftables")
+    made = Lab(family)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def need():
+    """need(program, package): skips the test where a program is missing."""
+    def check(program, package):
+        if not shutil.which(program):
+            pytest.skip(f"{program} is not installed: apt-get install {package}")
+    return check
+
+
+@pytest.fixture
+def launch(lab, tmp_path):
+    """launch(arguments…) starts `limpid run` on the router and does not wait. However a test ends: instances that still run are
+    stopped, and unless one was killed, nothing of theirs may be left in the kernel."""
+    instances = []
+
+    def run(*arguments, host=None, **options):
+        folder = tmp_path / f"limpid{len(instances)}"
+        folder.mkdir()
+        instances.append(Limpid(host or lab.router, folder, [str(argument) for argument in arguments], **options))
+        return instances[-1]
+
+    yield run
+    for instance in instances:
+        if instance.process.poll() is None:
+            instance.stop()
+        print(f"--- limpid {instance.pid}, exit status {instance.process.returncode}\n{instance.messages[-4000:]}")
+        print("\n".join(instance.log[-20:]))
+        assert not instance.sanitizer_report()
+    if all(instance.process.returncode >= 0 for instance in instances):
+        assert kernel_state.installed(lab.router) == []
+
+
+@pytest.fixture
+def start(launch):
+    """start(arguments…) starts `limpid run` on the router and returns once it intercepts. Two workers unless told."""
+    def run(*arguments, **options):
+        if "--workers" not in arguments:
+            arguments += ("--workers", "2")
+        return launch(*arguments, **options).ready()
+    return run
+
+
+@pytest.fixture
+def echo(lab):
+    """echo(port) runs an echo server on the server."""
+    servers = []
+
+    def serve(port, **options):
+        servers.append(EchoServer(lab.server.listen(port, **options)))
+        return servers[-1]
+
+    yield serve
+    for server in servers:
+        server.stop()

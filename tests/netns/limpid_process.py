@@ -1,0 +1,110 @@
+"""A running `limpid run`, and the one-shot verbs. Reads what it says: messages on stderr, one access log line a flow on stdout."""
+
+import json
+import os
+import re
+import resource
+import signal
+
+from peers import wait_until
+
+BINARY = os.environ.get("LIMPID", "")
+
+_FIELD = r'([a-z_]+)=("(?:[^"\\\x00-\x1f\x7f]|\\.)*"|[^\s"=\x00-\x1f\x7f]*)'
+_LINE = re.compile(f"{_FIELD}(?: {_FIELD})*")
+_SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:")
+
+# Documented in limpid(1).
+DONE, FAILURE, USAGE, UNSUPPORTED = 0, 1, 2, 3
+
+
+def is_sanitized():
+    """True for a build with a sanitizer: its memory and CPU time say nothing about Limpid."""
+    with open(BINARY, "rb") as file:
+        content = file.read()
+    return b"__asan_init" in content or b"__tsan_init" in content
+
+
+def parse_logfmt(line):
+    """A line as a dict. A line that is not logfmt from start to end is a failure."""
+    assert _LINE.fullmatch(line), f"not logfmt: {line!r}"
+    return {key: value[1:-1] if value.startswith('"') else value for key, value in re.findall(_FIELD, line)}
+
+
+class Limpid:
+    """One instance. ready() waits until it intercepts; stop() asks it to end and waits."""
+
+    def __init__(self, host, folder, arguments, wrapper=(), **options):
+        self._out = folder / "stdout"
+        self._err = folder / "stderr"
+        with open(self._out, "wb") as out, open(self._err, "wb") as err:
+            self.process = host.start([*wrapper, BINARY, "run", *arguments], stdout=out, stderr=err,
+                                      **({"stdin": open(os.devnull, "rb")} | options))
+        self._host = host
+        self._json = "json" in arguments
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    @property
+    def messages(self):
+        return self._err.read_text(errors="replace")
+
+    @property
+    def log(self):
+        """The access log's lines so far, complete ones only."""
+        return self._out.read_text(errors="strict").split("\n")[:-1]
+
+    def ready(self, seconds=10):
+        wait_until(lambda: "intercepting" in self.messages or self.process.poll() is not None, "it intercepts", seconds)
+        assert self.process.poll() is None, f"ended with status {self.process.returncode}:\n{self.messages}"
+        return self
+
+    def flows(self, count=1):
+        """The first `count` flows of the access log, waited for, as dicts."""
+        lines = wait_until(lambda: len(self.log) >= count and self.log, f"{count} lines in the access log")
+        return [json.loads(line) if self._json else parse_logfmt(line) for line in lines]
+
+    def flow(self):
+        """The only flow of the access log."""
+        flows = self.flows(1)
+        assert len(flows) == 1, flows
+        return flows[0]
+
+    def counters(self):
+        """Asks for them with SIGUSR1."""
+        def lines():
+            return [line for line in self.messages.splitlines() if "flows_total" in line and "counters" in line]
+
+        before = len(lines())
+        self.process.send_signal(signal.SIGUSR1)
+        line = wait_until(lambda: len(lines()) > before and lines()[-1], "the counters")
+        fields = json.loads(line) if self._json else parse_logfmt(line)
+        return {key: int(value) for key, value in fields.items() if str(value).isdigit()}
+
+    def stop(self, signal_number=signal.SIGTERM, seconds=20):
+        """Exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal_number)
+        return self.process.wait(seconds)
+
+    def kill(self):
+        """SIGKILL; returns when the process is gone, with its sockets closed."""
+        self.process.kill()
+        self.process.wait()
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def resident_bytes(self):
+        with open(f"/proc/{self.pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * resource.getpagesize()
+
+    def cpu_seconds(self):
+        with open(f"/proc/{self.pid}/stat", encoding="ascii") as file:
+            fields = file.read().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def sanitizer_report(self):
+        return self.messages if _SANITIZER.search(self.messages) else ""

@@ -1,0 +1,85 @@
+"""Out of file descriptors: who is served stays served, who comes is refused quickly, no CPU is burnt, and it passes."""
+
+import selectors
+import time
+
+import pytest
+
+from limpid_process import is_sanitized
+from peers import read_exactly, wait_until
+
+
+def is_served(client):
+    """True when the echo came back, False when it was refused."""
+    try:
+        client.sendall(b"ping")
+        return read_exactly(client, 4) == b"ping"
+    except (ConnectionResetError, BrokenPipeError, ConnectionRefusedError):
+        return False
+
+
+def look_on(seconds):
+    """Lets time pass: what is measured is what somebody else does meanwhile."""
+    with selectors.DefaultSelector() as selector:
+        selector.select(seconds)
+
+
+@pytest.mark.parametrize("limit, load", [(64, 150), (1024, 1200)])
+def test_at_the_limit(lab, start, echo, limit, load):
+    limpid = start("--tcp", "80", wrapper=["prlimit", f"--nofile={limit}:{limit}"])
+    echo(80)
+    old = lab.client.connect(lab.server.address, 80)
+    assert is_served(old)
+
+    clients, slowest = [], 0.0
+    for _ in range(load):
+        began = time.monotonic()
+        client = lab.client.connect(lab.server.address, 80, timeout=5)
+        clients.append((client, is_served(client)))
+        slowest = max(slowest, time.monotonic() - began)
+    served = [client for client, good in clients if good]
+    assert len(served) >= limit // 4, "half of the descriptors carry flows"
+    assert len(served) < load, "the limit was not reached"
+    assert slowest < 0.5, "seconds until a connection was either served or refused"
+    assert limpid.descriptors() <= limit
+
+    used, began = limpid.cpu_seconds(), time.monotonic()
+    look_on(1)
+    busy = (limpid.cpu_seconds() - used) / (time.monotonic() - began)
+    if not is_sanitized():
+        assert busy <= 0.1
+    assert is_served(old) and all(is_served(client) for client in served)
+    assert limpid.counters()["refused_limit"] == load - len(served)
+
+    for client, _ in clients:
+        client.close()
+    wait_until(lambda: is_served(lab.client.connect(lab.server.address, 80, timeout=1)), "new connections are served", 1)
+    assert is_served(old)
+    assert limpid.counters()["flows_total"] >= load + 2
+
+
+def test_connections_beyond_max_flows_are_refused(lab, start, echo):
+    limpid = start("--tcp", "80", "--max-flows", "10", "--workers", "1")
+    echo(80)
+    clients = [lab.client.connect(lab.server.address, 80) for _ in range(30)]
+    served = [client for client in clients if is_served(client)]
+    assert len(served) == 10
+    assert {flow["end"] for flow in limpid.flows(20)} == {"refused_limit"}
+    for client in clients:
+        client.close()
+    limpid.flows(30)
+    connection = lab.client.connect(lab.server.address, 80)
+    assert is_served(connection)
+
+
+def test_a_burst_beyond_the_limit_passes(lab, start, echo):
+    """All at once instead of one by one: every one of them is decided."""
+    limpid = start("--tcp", "80", wrapper=["prlimit", "--nofile=64:64"])
+    echo(80)
+    clients = [lab.client.connect(lab.server.address, 80) for _ in range(300)]
+    outcomes = [is_served(client) for client in clients]
+    assert any(outcomes) and not all(outcomes)
+    for client in clients:
+        client.close()
+    wait_until(lambda: is_served(lab.client.connect(lab.server.address, 80, timeout=1)), "new connections are served", 1)
+    assert limpid.counters()["flows_total"] >= 301

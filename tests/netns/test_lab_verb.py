@@ -1,0 +1,32 @@
+"""`limpid lab`: the network for users. The other tests build their own, so that a fault of one is not a fault of both."""
+
+import limpid_process
+import pytest
+
+
+@pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+def test_lab_run_gives_three_hosts_and_leaves_nothing(lab, need):
+    need("nsenter", "util-linux")
+    script = """
+        set -e
+        for entry in $(echo "$LIMPID_LAB" | tr , ' '); do
+            eval "${entry%%=*}=${entry#*=}"
+        done
+        echo "namespaces $client $router $server"
+        nsenter --net="$router" ip -brief link show lan
+        nsenter --net="$router" ip -brief link show wan
+        nsenter --net="$client" ip -brief link show eth0
+        nsenter --net="$server" ip -brief link show eth0
+    """
+    before = set(lab.router.run("lsns", "--noheadings", "--type", "net", "--output", "NS").stdout.split())
+    done = lab.router.run(limpid_process.BINARY, "lab", "run", "--", "sh", "-c", script, timeout=20)
+    namespaces = next(line for line in done.stdout.splitlines() if line.startswith("namespaces ")).split()[1:]
+    assert len(set(namespaces)) == 3
+    assert done.stdout.count("eth0") >= 2
+    after = set(lab.router.run("lsns", "--noheadings", "--type", "net", "--output", "NS").stdout.split())
+    assert after <= before
+
+
+@pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+def test_lab_run_has_its_commands_exit_status(lab):
+    assert lab.router.run(limpid_process.BINARY, "lab", "run", "--", "sh", "-c", "exit 7", check=False).returncode == 7
