@@ -1,0 +1,130 @@
+# The contenders: how each proxy is put into the path on the router, and taken out again.
+#
+# Every contender keeps the client's address towards the server. Whether it really is in the path is measured, not assumed: see
+# Path in measure.py.
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import tempfile
+import time
+
+PEERS = pathlib.Path(__file__).parent / "peers"
+PORTS = "80,5201"
+REDIRECT = """
+table ip bench_redirect {
+  chain prerouting {
+    type nat hook prerouting priority dstnat;
+    tcp dport 5201 ip daddr SERVER redirect to :50081
+    tcp dport 80 ip daddr SERVER redirect to :50082
+  }
+}
+"""
+
+
+def wait_until(condition, what, seconds=10):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{what}: not within {seconds} s")
+        time.sleep(0.01)
+
+
+class Contender:
+    """One way through the router. start() returns when traffic can run; stop() leaves nothing behind."""
+
+    name = "forwarding"
+    relays = False
+
+    def __init__(self, lab, limpid, workers):
+        self.lab, self.limpid, self.workers = lab, limpid, workers
+        self.directory = tempfile.TemporaryDirectory(prefix="limpid-bench-")
+        self.process = None
+
+    def start(self):
+        pass
+
+    def stop(self):
+        if self.process is not None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(timeout=40)
+            self.process = None
+
+    def pids(self):
+        """The proxy's process and its children."""
+        if self.process is None:
+            return []
+        children = pathlib.Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return [self.process.pid, *map(int, children)]
+
+    def configuration(self, template):
+        text = (PEERS / template).read_text()
+        values = {"WORKERS": str(self.workers), "DIRECTORY": self.directory.name, "SERVER": self.lab.server_ipv4}
+        path = pathlib.Path(self.directory.name) / template
+        path.write_text(re.sub("@([A-Z]+)@", lambda match: values[match[1]], text))
+        return str(path)
+
+    def spawn(self, *command):
+        log = open(os.path.join(self.directory.name, "log"), "w+b")
+        self.process = self.lab.spawn("router", *command, stdout=log, stderr=log)
+
+    def log(self):
+        return pathlib.Path(self.directory.name, "log").read_text(errors="replace")
+
+    def wait_for_listener(self, port):
+        def listens():
+            if self.process.poll() is not None:
+                raise RuntimeError(f"{self.name} ended: {self.log()}")
+            return f":{port} " in self.lab.output("router", "ss", "-Hltn")
+
+        wait_until(listens, f"{self.name} listens on {port}")
+
+    def rules(self, verb, *flags):
+        self.lab.output("router", self.limpid, "rules", verb, *flags)
+
+
+class Limpid(Contender):
+    name = "limpid"
+    relays = True
+
+    def start(self):
+        self.spawn(self.limpid, "run", "--tcp", PORTS, "--workers", str(self.workers), "--drain-timeout", "2s")
+        wait_until(lambda: "msg=intercepting" in self.log() or self.process.poll() is not None, "limpid is ready")
+        if self.process.poll() is not None:
+            raise RuntimeError(self.log())
+
+
+class HAProxy(Contender):
+    name = "haproxy"
+    relays = True
+
+    def start(self):
+        self.spawn("/usr/sbin/haproxy", "-db", "-f", self.configuration("haproxy.cfg"))
+        self.wait_for_listener(50080)
+        self.rules("apply", "--tcp", PORTS, "--listen-port", "50080", "--ipv4-only")
+
+    def stop(self):
+        self.rules("remove")
+        super().stop()
+
+
+class Nginx(Contender):
+    name = "nginx"
+    relays = True
+
+    def start(self):
+        self.spawn("/usr/sbin/nginx", "-c", self.configuration("nginx.conf"))
+        self.wait_for_listener(50082)
+        # Only for the rule that delivers the servers' replies; nothing listens on the port named here.
+        self.rules("apply", "--tcp", "9", "--listen-port", "50099", "--ipv4-only")
+        nft = REDIRECT.replace("SERVER", self.lab.server_ipv4)
+        subprocess.run(self.lab.command("router", "/usr/sbin/nft", "-f", "-"), input=nft.encode(), check=True)
+
+    def stop(self):
+        self.lab.output("router", "/usr/sbin/nft", "delete", "table", "ip", "bench_redirect")
+        self.rules("remove")
+        super().stop()
+
+
+ALL = {contender.name: contender for contender in (Contender, HAProxy, Nginx, Limpid)}
