@@ -20,6 +20,9 @@
 namespace limpid {
 namespace {
 
+// NOLINTBEGIN(concurrency-mt-unsafe): the lab is built by a process with one thread, which alone reads and sets its
+// environment
+
 // As shells have it: what the user named is not there, or is there and cannot be run.
 constexpr int kExitNotFound = 127;
 constexpr int kExitNotExecutable = 126;
@@ -33,8 +36,10 @@ struct LabFlags {
 int execute(const std::vector<std::string>& command) {
   std::vector<char*> argv;
   argv.reserve(command.size() + 1);
-  for (const auto& word : command)
-    argv.push_back(const_cast<char*>(word.c_str()));  // execvp(3) leaves them as they are
+  for (const auto& word : command) {
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): execvp(3) leaves them as they are
+    argv.push_back(const_cast<char*>(word.c_str()));
+  }
   argv.push_back(nullptr);
   ::execvp(argv.front(), argv.data());
   const int code = errno;
@@ -58,8 +63,8 @@ int run_first(const Enclosure& enclosure, const LabFlags& flags) {
   const auto variables = lab_environment(*lab, *holders);
   if (host == nullptr) return report(find_lab_host(variables.front().second, flags.host).error());
   for (const auto& [name, value] : variables) ::setenv(name.c_str(), value.c_str(), 1);
-  const auto status =
-      supervise([&flags, host] { return execute_in_host(host->network_namespace.get(), host->name, flags.command); });
+  const auto status = enclosure.supervise(
+      [&flags, host] { return execute_in_host(host->network_namespace.get(), host->name, flags.command); });
   return status ? *status : report(status.error());
 }
 
@@ -88,6 +93,8 @@ int enter_lab(const LabFlags& flags) {
   }
   return execute_in_host(network_namespace.get(), flags.host, flags.command);
 }
+
+// NOLINTEND(concurrency-mt-unsafe)
 
 int show_demo() {
   const auto status = run_demo(report);

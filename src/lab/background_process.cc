@@ -24,6 +24,8 @@ class FileActions {
   FileActions() noexcept { posix_spawn_file_actions_init(&actions_); }
   FileActions(const FileActions&) = delete;
   FileActions& operator=(const FileActions&) = delete;
+  FileActions(FileActions&&) = delete;
+  FileActions& operator=(FileActions&&) = delete;
   ~FileActions() { posix_spawn_file_actions_destroy(&actions_); }
 
   void open(int descriptor, const std::string& path, int flags) {
@@ -43,7 +45,10 @@ BackgroundProcess::BackgroundProcess(pid_t pid, UniqueFd descriptor) noexcept
 Result<BackgroundProcess> BackgroundProcess::start(const std::vector<std::string>& argv, const Output& output) {
   std::vector<char*> words;
   words.reserve(argv.size() + 1);
-  for (const auto& word : argv) words.push_back(const_cast<char*>(word.c_str()));  // execve(2) leaves them as they are
+  for (const auto& word : argv) {
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): execve(2) leaves them as they are
+    words.push_back(const_cast<char*>(word.c_str()));
+  }
   words.push_back(nullptr);
 
   FileActions actions;
@@ -95,7 +100,7 @@ std::optional<int> BackgroundProcess::wait(std::chrono::milliseconds timeout) {
 }
 
 std::string read_text(const std::string& path) {
-  std::ifstream file(path);
+  const std::ifstream file(path);
   std::ostringstream text;
   text << file.rdbuf();
   return text.str();

@@ -131,6 +131,7 @@ Status Demo::start_limpid() {
     return failure("limpid run", "--tcp 80", "it does not come up: " + read_text(messages()));
   }
   const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - started);
+  show_messages();
   transcript_.line("on the router",
                    fmt::format("limpid run --tcp 80 (pid {}, ready after {} ms)", limpid_->pid(), took.count()));
   return {};
@@ -148,12 +149,12 @@ void Demo::show_messages() {
 void Demo::show_additions(const KernelSnapshot& now) {
   transcript_.line("nft list ruleset", "");
   transcript_.block(now.ruleset);
-  const std::pair<std::string_view, std::vector<std::string>> additions[]{
+  const std::array<std::pair<std::string_view, std::vector<std::string>>, 4> additions{{
       {"ip -4 rule", added_lines(before_.ipv4_rules, now.ipv4_rules)},
       {"ip -4 route", added_lines(before_.ipv4_routes, now.ipv4_routes)},
       {"ip -6 rule", added_lines(before_.ipv6_rules, now.ipv6_rules)},
       {"ip -6 route", added_lines(before_.ipv6_routes, now.ipv6_routes)},
-  };
+  }};
   for (const auto& [title, lines] : additions) {
     if (!lines.empty()) transcript_.line(title, "has in addition:");
     transcript_.block(lines);

@@ -6,6 +6,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include <array>
 #include <cerrno>
 #include <chrono>
 #include <cstdlib>
@@ -77,11 +78,11 @@ Status write_random(const std::string& path, std::size_t size_bytes) {
 
 Result<DemoPrograms> DemoPrograms::find() {
   DemoPrograms programs;
-  const std::pair<std::string*, std::pair<std::string_view, std::string_view>> wanted[]{
+  const std::array<std::pair<std::string*, std::pair<std::string_view, std::string_view>>, 3> wanted{{
       {&programs.nginx, {"nginx", "nginx-light"}},
       {&programs.curl, {"curl", "curl"}},
       {&programs.sha256sum, {"sha256sum", "coreutils"}},
-  };
+  }};
   for (const auto& [path, names] : wanted) {
     auto found = find_system_program(names.first, names.second);
     if (!found) return std::unexpected(found.error());

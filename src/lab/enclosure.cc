@@ -64,11 +64,13 @@ class BlockedSignals {
  public:
   BlockedSignals() noexcept {
     const sigset_t blocked = blocked_signals();
-    ::sigprocmask(SIG_BLOCK, &blocked, &before_);
+    ::pthread_sigmask(SIG_BLOCK, &blocked, &before_);
   }
   BlockedSignals(const BlockedSignals&) = delete;
   BlockedSignals& operator=(const BlockedSignals&) = delete;
-  ~BlockedSignals() { ::sigprocmask(SIG_SETMASK, &before_, nullptr); }
+  BlockedSignals(BlockedSignals&&) = delete;
+  BlockedSignals& operator=(BlockedSignals&&) = delete;
+  ~BlockedSignals() { ::pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
 
  private:
   sigset_t before_{};
@@ -97,17 +99,17 @@ int exit_status_of(int wait_status) noexcept {
 // The caller's terminal, when the caller has it for itself: its group is the foreground, and no part of a pipeline.
 class Terminal {
  public:
-  Terminal() noexcept : descriptor_(::open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)) {
-    is_ours_ = descriptor_.valid() && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1 &&
-               ::isatty(STDERR_FILENO) == 1 && is_foreground();
-  }
+  Terminal() noexcept
+      : descriptor_(::open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)),
+        is_ours_(descriptor_.valid() && ::isatty(STDIN_FILENO) == 1 && ::isatty(STDOUT_FILENO) == 1 &&
+                 ::isatty(STDERR_FILENO) == 1 && is_foreground()) {}
   [[nodiscard]] bool is_ours() const noexcept { return is_ours_; }
   [[nodiscard]] bool is_foreground() const noexcept { return ::tcgetpgrp(descriptor_.get()) == ::getpgrp(); }
   void give_to(pid_t group) const noexcept { (void)::tcsetpgrp(descriptor_.get(), group); }
 
  private:
   UniqueFd descriptor_;
-  bool is_ours_ = false;
+  bool is_ours_;
 };
 
 // Lends the caller's terminal to the group inside, and takes it back.
@@ -226,7 +228,7 @@ Result<int> Enclosure::supervise(const std::function<int()>& main) const {
   if (child < 0) return system_error(errno, "fork", "");
   if (child == 0) {
     const sigset_t blocked = blocked_signals();
-    ::sigprocmask(SIG_UNBLOCK, &blocked, nullptr);
+    ::pthread_sigmask(SIG_UNBLOCK, &blocked, nullptr);
     leave(main());
   }
   const auto notify = [this](int signal) {

@@ -27,8 +27,8 @@ namespace {
 
 std::string variable_of(const LabHost& host, std::string_view what) {
   std::string name = host.name;
-  std::transform(name.begin(), name.end(), name.begin(),
-                 [](unsigned char character) { return static_cast<char>(std::toupper(character)); });
+  std::ranges::transform(name, name.begin(),
+                         [](unsigned char character) { return static_cast<char>(std::toupper(character)); });
   return fmt::format("LIMPID_LAB_{}_{}", name, what);
 }
 

@@ -4,7 +4,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <array>
 #include <sstream>
+#include <utility>
 
 #include "base/process.h"
 
@@ -27,8 +29,7 @@ Result<std::vector<std::string>> lines_of(const std::vector<std::string>& argv) 
 }  // namespace
 
 std::string KernelSnapshot::summary() const {
-  const auto tables =
-      std::count_if(ruleset.begin(), ruleset.end(), [](const auto& line) { return line.starts_with("table "); });
+  const auto tables = std::ranges::count_if(ruleset, [](const auto& line) { return line.starts_with("table "); });
   return fmt::format("{} table{}, {} + {} rules, {} + {} routes", tables, tables == 1 ? "" : "s", ipv4_rules.size(),
                      ipv6_rules.size(), ipv4_routes.size(), ipv6_routes.size());
 }
@@ -40,13 +41,13 @@ Result<KernelSnapshot> take_kernel_snapshot() {
   if (!ip) return std::unexpected(ip.error());
 
   KernelSnapshot snapshot;
-  const std::pair<std::vector<std::string>*, std::vector<std::string>> questions[]{
+  const std::array<std::pair<std::vector<std::string>*, std::vector<std::string>>, 5> questions{{
       {&snapshot.ruleset, {*nft, "list", "ruleset"}},
       {&snapshot.ipv4_rules, {*ip, "-4", "rule"}},
       {&snapshot.ipv6_rules, {*ip, "-6", "rule"}},
       {&snapshot.ipv4_routes, {*ip, "-4", "route", "show", "table", "all"}},
       {&snapshot.ipv6_routes, {*ip, "-6", "route", "show", "table", "all"}},
-  };
+  }};
   for (const auto& [answer, argv] : questions) {
     auto lines = lines_of(argv);
     if (!lines) return std::unexpected(lines.error());
@@ -58,7 +59,7 @@ Result<KernelSnapshot> take_kernel_snapshot() {
 std::vector<std::string> added_lines(const std::vector<std::string>& before, const std::vector<std::string>& now) {
   std::vector<std::string> added;
   for (const auto& line : now) {
-    if (std::find(before.begin(), before.end(), line) == before.end()) added.push_back(line);
+    if (std::ranges::find(before, line) == before.end()) added.push_back(line);
   }
   return added;
 }

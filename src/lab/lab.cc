@@ -3,8 +3,12 @@
 
 #include <fmt/format.h>
 #include <linux/capability.h>
+#include <poll.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
+#include <fstream>
 #include <string>
 #include <utility>
 
@@ -114,6 +118,48 @@ Status add_default_route(RouteSocket& netlink, const IpAddress& gateway, const s
   return netlink.add_route(route);
 }
 
+/// Looks every millisecond whether `is_ready()`, for at most five seconds.
+template <class Condition>
+Status await(const std::string& interface, std::string_view what, Condition is_ready) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+  while (std::chrono::steady_clock::now() < deadline) {
+    if (is_ready()) return {};
+    (void)::poll(nullptr, 0, 1);
+  }
+  return failure("wait for", interface, what);
+}
+
+/// The end that is switched on first gets its carrier later, from the other one, and sends nothing until the kernel's
+/// link watch has noticed (linkwatch_do_dev() in net/core/link_watch.c, on a work queue): packets before that are
+/// dropped silently.
+Status await_carrier(RouteSocket& netlink, const std::string& interface) {
+  return await(interface, "it does not become operational", [&netlink, &interface] {
+    const auto links = netlink.links();
+    return links && std::ranges::any_of(*links, [&interface](const LinkInfo& link) {
+             return link.name == interface && link.operational;
+           });
+  });
+}
+
+/// An address without duplicate address detection is valid at once, and yet its solicited-node group is joined on a
+/// work queue (addrconf_dad_begin() in net/ipv6/addrconf.c): until then nobody's neighbour solicitation is answered,
+/// and the next one comes a second later.
+Status await_neighbour_discovery(const Site& site, const Port4And6& port) {
+  if (auto entered = enter_network_namespace(site.network_namespace.get()); !entered) return entered;
+  const auto& bytes = port.ipv6.bytes();
+  // A line of igmp6: index, interface, group, …; the group ends with the address's last 24 bits (RFC 4291, 2.7.1).
+  const std::string group =
+      fmt::format("ff0200000000000000000001ff{:02x}{:02x}{:02x}", bytes[13], bytes[14], bytes[15]);
+  return await(port.interface, "its IPv6 address is not announced", [&port, &group] {
+    std::ifstream groups("/proc/thread-self/net/igmp6");
+    for (std::string index, interface, joined, rest;
+         groups >> index >> interface >> joined && std::getline(groups, rest);) {
+      if (interface == port.interface && joined == group) return true;
+    }
+    return false;
+  });
+}
+
 Status connect(Site& router, Site& host, const Cable& cable) {
   if (auto added = router.netlink.add_veth(cable.router.interface, cable.host.interface, host.network_namespace.get());
       !added) {
@@ -121,8 +167,11 @@ Status connect(Site& router, Site& host, const Cable& cable) {
   }
   if (auto up = host.netlink.set_link_up(cable.host.interface); !up) return up;
   if (auto up = router.netlink.set_link_up(cable.router.interface); !up) return up;
+  if (auto ready = await_carrier(host.netlink, cable.host.interface); !ready) return ready;
   if (auto done = configure(host.netlink, cable.host, cable.ipv4_length); !done) return done;
   if (auto done = configure(router.netlink, cable.router, cable.ipv4_length); !done) return done;
+  if (auto ready = await_neighbour_discovery(host, cable.host); !ready) return ready;
+  if (auto ready = await_neighbour_discovery(router, cable.router); !ready) return ready;
   if (auto done = add_default_route(host.netlink, cable.router.ipv4, cable.host.interface); !done) return done;
   return add_default_route(host.netlink, cable.router.ipv6, cable.host.interface);
 }

@@ -17,8 +17,10 @@ constexpr std::string_view kRed = "\x1b[31m";
 constexpr std::string_view kPlain = "\x1b[0m";
 
 bool wants_colours() {
+  // NOLINTBEGIN(concurrency-mt-unsafe): nobody changes the environment of this process
   const char* refused = std::getenv("NO_COLOR");
   const char* terminal = std::getenv("TERM");
+  // NOLINTEND(concurrency-mt-unsafe)
   return ::isatty(STDOUT_FILENO) == 1 && (refused == nullptr || *refused == '\0') && terminal != nullptr &&
          std::string_view(terminal) != "dumb";
 }

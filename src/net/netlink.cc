@@ -66,6 +66,21 @@ Status read_done(const nlmsghdr& message, std::string_view operation) {
   return kernel_error(-code, operation, "", extended_acknowledgement(message, sizeof code));
 }
 
+enum class DumpState : std::uint8_t { going_on, done };
+
+Result<DumpState> read_dump_message(const nlmsghdr& message, std::string_view operation,
+                                    const std::function<void(const nlmsghdr&)>& each) {
+  if (message.nlmsg_type == NLMSG_ERROR) {
+    if (auto outcome = read_acknowledgement(message, operation, ""); !outcome) return std::unexpected(outcome.error());
+  } else if (message.nlmsg_type == NLMSG_DONE) {
+    if (auto outcome = read_done(message, operation); !outcome) return std::unexpected(outcome.error());
+    return DumpState::done;
+  } else if (message.nlmsg_type >= NLMSG_MIN_TYPE) {
+    each(message);
+  }
+  return DumpState::going_on;
+}
+
 }  // namespace
 
 void RouteSocket::Closer::operator()(mnl_socket* socket) const noexcept {
@@ -117,24 +132,18 @@ Status RouteSocket::dump(nlmsghdr& request, std::string_view operation, const st
     restart();
     if (auto sent = send(request, operation, ""); !sent) return sent;
     bool interrupted = false;
-    bool done = false;
-    while (!done) {
+    for (auto state = DumpState::going_on; state != DumpState::done;) {
       const ssize_t received = mnl_socket_recvfrom(socket_.get(), buffer.data(), buffer.size());
       if (received < 0 && errno == EINTR) continue;
       if (received < 0) return system_error(errno, operation, "");
       int left = static_cast<int>(received);
-      for (const auto* message = reinterpret_cast<const nlmsghdr*>(buffer.data()); !done && mnl_nlmsg_ok(message, left);
+      for (const auto* message = reinterpret_cast<const nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(message, left);
            message = mnl_nlmsg_next(message, &left)) {
         if (message->nlmsg_seq != sequence_) continue;
-        if ((message->nlmsg_flags & NLM_F_DUMP_INTR) != 0) interrupted = true;
-        if (message->nlmsg_type == NLMSG_ERROR) {
-          if (auto outcome = read_acknowledgement(*message, operation, ""); !outcome) return outcome;
-        } else if (message->nlmsg_type == NLMSG_DONE) {
-          if (auto outcome = read_done(*message, operation); !outcome) return outcome;
-          done = true;
-        } else if (message->nlmsg_type >= NLMSG_MIN_TYPE) {
-          each(*message);
-        }
+        interrupted = interrupted || (message->nlmsg_flags & NLM_F_DUMP_INTR) != 0;
+        auto next = read_dump_message(*message, operation, each);
+        if (!next) return std::unexpected(next.error());
+        state = *next;
       }
     }
     if (!interrupted) return {};

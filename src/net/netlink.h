@@ -53,6 +53,8 @@ struct LinkInfo {
   std::string name;
   bool up = false;
   std::uint32_t mtu = 0;
+  /// IF_OPER_UP: the kernel has taken notice of its carrier and sends what it is given. Loopback has no such state.
+  bool operational = false;
 };
 
 struct AddressInfo {

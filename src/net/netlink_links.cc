@@ -28,11 +28,12 @@ Result<std::vector<LinkInfo>> RouteSocket::links() {
       [&found](const nlmsghdr& message) {
         if (message.nlmsg_type != RTM_NEWLINK || mnl_nlmsg_get_payload_len(&message) < sizeof(ifinfomsg)) return;
         const auto& header = *static_cast<const ifinfomsg*>(mnl_nlmsg_get_payload(&message));
-        const Attributes<IFLA_MTU> attributes(message, sizeof header);
+        const Attributes<IFLA_OPERSTATE> attributes(message, sizeof header);
         found.push_back({.index = header.ifi_index,
                          .name = attributes.text(IFLA_IFNAME),
                          .up = (header.ifi_flags & IFF_UP) != 0,
-                         .mtu = attributes.u32(IFLA_MTU).value_or(0)});
+                         .mtu = attributes.u32(IFLA_MTU).value_or(0),
+                         .operational = attributes.u8(IFLA_OPERSTATE).value_or(0) == IF_OPER_UP});
       });
   if (!outcome) return std::unexpected(outcome.error());
   return found;

@@ -22,6 +22,9 @@ class Request {
   }
   Request(const Request&) = delete;
   Request& operator=(const Request&) = delete;
+  Request(Request&&) = delete;
+  Request& operator=(Request&&) = delete;
+  ~Request() = default;
 
   /// The family's own header (rtmsg, ifinfomsg, …), zeroed; once, before any attribute.
   template <class Header>

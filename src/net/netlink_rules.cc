@@ -23,14 +23,10 @@ RuleAction action_of(std::uint8_t native) noexcept {
 
 std::uint8_t to_native(RuleAction action) noexcept {
   switch (action) {
-    case RuleAction::lookup:
-      return FR_ACT_TO_TBL;
-    case RuleAction::jump:
-      return FR_ACT_GOTO;
-    case RuleAction::nop:
-      return FR_ACT_NOP;
-    case RuleAction::other:
-      break;
+    case RuleAction::lookup: return FR_ACT_TO_TBL;
+    case RuleAction::jump: return FR_ACT_GOTO;
+    case RuleAction::nop: return FR_ACT_NOP;
+    case RuleAction::other: break;
   }
   return FR_ACT_UNSPEC;
 }

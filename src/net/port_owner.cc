@@ -37,7 +37,7 @@ bool holds_any(const fs::path& process, const std::vector<std::string>& inodes) 
   for (fs::directory_iterator entry(process / "fd", error), end; !error && entry != end; entry.increment(error)) {
     std::error_code unreadable;
     const std::string target = fs::read_symlink(entry->path(), unreadable).string();
-    if (!unreadable && std::find(inodes.begin(), inodes.end(), target) != inodes.end()) return true;
+    if (!unreadable && std::ranges::find(inodes, target) != inodes.end()) return true;
   }
   return false;
 }
@@ -47,7 +47,7 @@ std::string name_of(const fs::path& process) {
   std::ifstream file(process / "comm");
   std::string name;
   std::getline(file, name);
-  std::replace_if(name.begin(), name.end(), [](char character) { return character < ' ' || character > '~'; }, '?');
+  std::ranges::replace_if(name, [](char character) { return character < ' ' || character > '~'; }, '?');
   return name;
 }
 

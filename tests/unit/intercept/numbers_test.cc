@@ -223,7 +223,9 @@ TEST(PrepareInputs, leaves_out_a_family_that_the_networks_exclude) {
   EXPECT_TRUE(inputs->scope.ipv4);
   EXPECT_FALSE(inputs->scope.ipv6);
   wanted.scope.from_prefixes = {*Prefix::parse("2001:db8::/32")};
-  EXPECT_FALSE(prepare_inputs(fresh_host(), wanted, Keeper::process, false)) << "nothing can match both";
+  const auto nothing = prepare_inputs(fresh_host(), wanted, Keeper::process, false);
+  ASSERT_FALSE(nothing) << "nothing can match both";
+  EXPECT_EQ(nothing.error().kind, ErrorKind::usage);
 }
 
 TEST(PrepareInputs, switches_forwarding_on_only_where_it_is_off_and_asked_for) {
