@@ -44,6 +44,12 @@ int run(int argc, char** argv) {
     return app.exit(help);
   } catch (const CLI::CallForVersion& version) {
     return app.exit(version);
+  } catch (const CLI::RequiredError& error) {
+    // CLI11 looks for a missing subcommand before it looks at words that it does not know.
+    if (argc > 1 && app.get_subcommands().empty()) {
+      return limpid::report(limpid::usage_error("", argv[1], "no such command or option", "see limpid --help").error());
+    }
+    return limpid::report(limpid::usage_error("", "", error.what(), "see limpid --help").error());
   } catch (const CLI::ParseError& error) {
     return limpid::report(limpid::usage_error("", "", error.what(), "see limpid --help").error());
   }

@@ -112,6 +112,7 @@ class TableText {
       const std::vector<Prefix> mine = disjoint(prefixes, family);
       if (!in_scope(scope_, family) || mine.empty() || is_everything(mine)) continue;
       std::vector<std::string> elements;
+      elements.reserve(mine.size());
       for (const Prefix& prefix : mine) elements.push_back(prefix.to_string());
       add_set(fmt::format("{}_{}", role, nft_family(family)), fmt::format("{}_addr", nft_family(family)), elements);
     }
@@ -200,6 +201,7 @@ class TableText {
     }
     if (!scope_.from_interfaces.empty()) {
       std::vector<std::string> names;
+      names.reserve(scope_.from_interfaces.size());
       for (const std::string& name : scope_.from_interfaces) names.push_back(quoted(name));
       std::ranges::sort(names);
       names.erase(std::ranges::unique(names).begin(), names.end());

@@ -111,6 +111,8 @@ void Relay::wait_for_records(std::chrono::milliseconds timeout) {
   eventfd_read(shared_.record_event.get(), &ignored);
 }
 
-void Relay::wake_reader() noexcept { eventfd_write(shared_.record_event.get(), 1); }
+void Relay::wake_reader() noexcept {
+  eventfd_write(shared_.record_event.get(), 1);
+}
 
 }  // namespace limpid

@@ -238,11 +238,16 @@ void Worker::accept_connections(std::uint32_t listener) {
 }
 
 void Worker::refuse_connections(std::uint32_t listener) {
-  for (int i = 0; i < kAcceptBatch && acceptor_.refuse_one(listener); ++i) {
+  Accepted accepted;
+  for (int i = 0; i < kAcceptBatch; ++i) {
+    if (acceptor_.accept_to_refuse(listener, accepted) != AcceptOutcome::accepted) break;
     counters_.add(Counter::flows_total);
-    counters_.add(Counter::flows_ended);
-    counters_.add(Counter::refused_limit);
+    shared_.open_flows.fetch_add(1, std::memory_order_relaxed);
+    const auto original = original_destination(accepted.fd.get());
+    refuse(std::move(accepted), original.value_or(SocketAddress{}), FlowEnd::refused_limit);
+    acceptor_.refill_reserve();
   }
+  acceptor_.refill_reserve();
   acceptor_.pause();
   resume_ms_ = now_ms_ + kPauseMs;
 }
