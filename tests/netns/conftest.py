@@ -59,6 +59,8 @@ def launch(lab, tmp_path):
     def run(*arguments, host=None, **options):
         folder = tmp_path / f"limpid{len(instances)}"
         folder.mkdir()
+        if "--drain-timeout" not in arguments:  # a test's own connections are still open when it ends
+            arguments += ("--drain-timeout", "0")
         instances.append(Limpid(host or lab.router, folder, [str(argument) for argument in arguments], **options))
         return instances[-1]
 
