@@ -1,4 +1,5 @@
-// accept4(2) and its errors.
+// accept4(2): which of its errors belong to one connection, which mean that descriptors have run out, and what is kept aside
+// for that time. Called by its worker only.
 #include "relay/acceptor.h"
 
 #include <fcntl.h>

@@ -19,6 +19,10 @@ _SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime
 DONE, FAILURE, USAGE, UNSUPPORTED = 0, 1, 2, 3
 
 
+def has_sanitizer_report(messages):
+    return _SANITIZER.search(messages) is not None
+
+
 def is_sanitized():
     """True for a build with a sanitizer: its memory and CPU time say nothing about Limpid."""
     with open(BINARY, "rb") as file:
