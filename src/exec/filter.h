@@ -12,14 +12,15 @@
 
 namespace limpid {
 
-enum class SocketCall : std::uint8_t { bind, listen, connect, sendto, sendmsg, sendmmsg };
+/// setsockopt stands for the one that sets IP_TRANSPARENT or IPV6_TRANSPARENT.
+enum class SocketCall : std::uint8_t { bind, listen, connect, sendto, sendmsg, sendmmsg, setsockopt };
 
 /// A call as the program made it. The addresses are the program's own and believed in nothing.
 struct ProgramCall {
   SocketCall call = SocketCall::bind;
   int fd = -1;
-  std::uint64_t address = 0;         ///< bind, connect, sendto: where its struct sockaddr is; sendmsg, sendmmsg: struct msghdr
-  std::uint32_t address_length = 0;  ///< of the struct sockaddr
+  std::uint64_t address = 0;  ///< of its struct sockaddr; sendmsg, sendmmsg: struct msghdr; setsockopt: the value
+  std::uint32_t address_length = 0;  ///< of the struct sockaddr, or of the value
   bool has_wide_words = true;        ///< false for a 32-bit program: its struct msghdr has four-byte pointers
 };
 
@@ -29,14 +30,23 @@ struct IndirectCall {
   std::uint64_t words = 0;  ///< where they are
 };
 
-/// What a filter lets through unseen, and what it does not.
-struct FilterOptions {
-  bool sends = false;  ///< also calls that send to an address without connecting: sendto, sendmsg, sendmmsg
+/// Which calls that send are notified: sendto, sendmsg and sendmmsg can give a socket its peer, and so its own address.
+enum class NotifiedSends : std::uint8_t {
+  none,
+  fast_open,  ///< those with MSG_FASTOPEN, which connect
+  all,        ///< those to an address; sendmsg and sendmmsg always, because a filter cannot see whether they name one
 };
 
-/// The filter's program for seccomp(2): bind, listen and connect of every calling convention that this processor offers
-/// are notified, io_uring_setup fails with ENOSYS, everything else is allowed.
-[[nodiscard]] std::vector<sock_filter> make_filter(const FilterOptions& options);
+/// What is notified besides connect.
+struct NotifiedCalls {
+  bool bind_and_listen = true;
+  bool transparency = true;  ///< a program asks for it itself
+  NotifiedSends sends = NotifiedSends::none;
+};
+
+/// The filter's program for seccomp(2), for every calling convention that this processor offers. io_uring_setup fails with
+/// ENOSYS; everything that is not notified is allowed.
+[[nodiscard]] std::vector<sock_filter> make_filter(const NotifiedCalls& wanted);
 
 /// The number of words that socketcall(2)'s longest call of ours has: sendto's six.
 inline constexpr std::size_t kIndirectWords = 6;

@@ -1,5 +1,6 @@
-// TCP and UDP sockets of either kind, local or foreign, for programs whose users name the addresses: listeners, callers,
-// and UDP answers that leave from the address that was dialled. Every socket is non-blocking and close-on-exec.
+// TCP and UDP sockets of either kind, local or foreign, for programs whose users name the addresses: listeners,
+// callers, and UDP answers that leave from the address that was dialled. Every socket is non-blocking and
+// close-on-exec.
 #pragma once
 
 #include <cstddef>
@@ -27,17 +28,22 @@ enum class Transparency : std::uint8_t {
 /// multicast.
 [[nodiscard]] Result<bool> is_foreign(const IpAddress& address);
 
-/// A listening TCP socket, or a UDP socket of which receive_datagram() tells the original destinations. IPv6 sockets are
-/// IPv6 only. A foreign address without CAP_NET_ADMIN is an error of kind `unsupported`.
-[[nodiscard]] Result<UniqueFd> open_listener(Transport transport, const SocketAddress& local, Transparency transparency);
+/// A listening TCP socket, or a UDP socket of which receive_datagram() tells the original destinations. IPv6 sockets
+/// are IPv6 only. A foreign address without CAP_NET_ADMIN is an error of kind `unsupported`.
+[[nodiscard]] Result<UniqueFd> open_listener(Transport transport, const SocketAddress& local,
+                                             Transparency transparency);
 
 /// A socket that calls `target`, from `local` if given (port 0: the kernel chooses). TCP: the connection has only been
 /// started, see connection_outcome(). UDP: connected, so that only `target` is heard.
 [[nodiscard]] Result<UniqueFd> open_caller(Transport transport, const std::optional<SocketAddress>& local,
                                            const SocketAddress& target, Transparency transparency);
 
-/// Once a caller's socket is writable: 0, or the errno why there is no connection. Consumes a pending error.
+/// Once a caller's socket is writable: 0, or the errno why there is no connection. A connection that was made and has
+/// been reset since, with bytes to read in it, is one.
 [[nodiscard]] int connection_outcome(int fd) noexcept;
+
+/// The socket's pending error, which this consumes; 0: none.
+[[nodiscard]] int take_error(int fd) noexcept;
 
 struct DatagramArrival {
   std::size_t payload_bytes = 0;

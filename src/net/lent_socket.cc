@@ -1,4 +1,5 @@
-// Options for sockets of other programs. Each function asks the socket itself what it is: nothing the program says is believed.
+// Options for sockets of other programs. Each function asks the socket itself what it is: nothing the program says is
+// believed.
 #include "net/lent_socket.h"
 
 #include <netinet/in.h>
@@ -51,7 +52,8 @@ std::optional<LentSocket> inspect_lent_socket(int fd) noexcept {
 }
 
 Status make_transparent(const LentSocket& socket) {
-  // Both set the same bit of the kernel's socket, so that a dual-stack one needs no second call (net/ipv6/ipv6_sockglue.c).
+  // Both set the same bit of the kernel's socket, so that a dual-stack one needs no second call
+  // (net/ipv6/ipv6_sockglue.c).
   auto set = socket.family == Family::ipv4 ? set_option(socket.fd, SOL_IP, IP_TRANSPARENT, 1, "IP_TRANSPARENT")
                                            : set_option(socket.fd, SOL_IPV6, IPV6_TRANSPARENT, 1, "IPV6_TRANSPARENT");
   if (!set && (set.error().code == ENOPROTOOPT || set.error().code == EOPNOTSUPP)) return {};
@@ -76,7 +78,7 @@ Status bind_foreign(const LentSocket& socket, const IpAddress& source) {
   if (auto set = set_option(socket.fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1, "IP_BIND_ADDRESS_NO_PORT"); !set) return set;
   const bool needs_mapping = socket.family == Family::ipv6 && source.family() == Family::ipv4;
   sockaddr_storage native{};
-  const auto length = SocketAddress{.address = needs_mapping ? mapped(source) : source}.to_native(native);
+  const auto length = SocketAddress{.address = needs_mapping ? mapped(source) : source, .port = {}}.to_native(native);
   if (bind(socket.fd, reinterpret_cast<const sockaddr*>(&native), length) == 0) return {};
   return system_error(errno, "bind", source.to_string());
 }
