@@ -34,6 +34,9 @@ Status add_source(const std::string& text, ExecOptions& options) {
   if (address->is_unspecified() || address->is_multicast() || address->is_broadcast()) {
     return usage_error("--bind-source", text, "nothing can be sent from this address");
   }
+  if (address->family() == Family::ipv6 && address->is_link_local()) {
+    return usage_error("--bind-source", text, "a link-local address means nothing without its link");
+  }
   auto& source = address->family() == Family::ipv4 ? options.source_ipv4 : options.source_ipv6;
   if (source) {
     return usage_error("--bind-source", text,

@@ -89,8 +89,10 @@ Status parse_program(const NcFlags& flags, NetcatOptions& options) {
 
 /// Without a shell the arguments of -e must stand somewhere: they follow our own operands.
 Result<std::vector<std::string>> take_operands(const NcFlags& flags, NetcatOptions& options) {
-  std::vector<std::string> words = flags.operands;
-  words.insert(words.end(), flags.arguments.begin(), flags.arguments.end());
+  std::vector<std::string> words;
+  if (flags.first) words.push_back(*flags.first);
+  if (flags.second) words.push_back(*flags.second);
+  words.insert(words.end(), flags.rest.begin(), flags.rest.end());
   const std::size_t most = !flags.listen ? 2 : flags.source_port ? 0 : 1;
   if (words.size() <= most) return words;
   if (!flags.program) {
@@ -186,9 +188,10 @@ Result<std::optional<NcSetup>> parse_setup(const NcFlags& flags) {
 
 void add_nc_flags(CLI::App& verb, NcFlags& flags) {
   constexpr auto kSetUp = "Setting up the kernel";
-  // CLI11 takes what stands behind -- only while some positional option has none: that is what the second one is for.
-  verb.add_option("operands", flags.operands, "HOST and PORT; with -l only PORT")->type_name("[HOST] PORT");
-  verb.add_option("arguments", flags.arguments, "Behind --: the arguments of -e")->type_name("ARGUMENT");
+  // Three, because CLI11 takes what stands behind -- only while some positional option has none.
+  verb.add_option("host", flags.first, "Whom to call; not with -l")->type_name("HOST");
+  verb.add_option("port", flags.second, "Where to call or listen")->type_name("PORT");
+  verb.add_option("arguments", flags.rest, "Behind --: the arguments of -e")->type_name("ARGUMENT");
   verb.add_flag("-l,--listen", flags.listen, "Wait for a connection or datagram instead of calling");
   verb.add_flag("-k,--keep", flags.keep, "With -l: stay after the first one");
   verb.add_flag("-u", flags.datagrams, "UDP instead of TCP");

@@ -17,8 +17,9 @@ namespace limpid {
 
 /// As typed. What is empty but given is a mistake: it is what a script's unset variable leaves.
 struct NcFlags {
-  std::vector<std::string> operands;   ///< [HOST] PORT
-  std::vector<std::string> arguments;  ///< what did not fit into the operands
+  std::optional<std::string> first;  ///< the operands, in order: [HOST] PORT, then the arguments of -e
+  std::optional<std::string> second;
+  std::vector<std::string> rest;
   std::optional<std::string> source;
   std::optional<std::string> source_port;
   std::optional<std::string> idle;

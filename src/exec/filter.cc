@@ -180,7 +180,8 @@ void on_transparency(Code& code, std::uint32_t number) {
                     give(SECCOMP_RET_USER_NOTIF), give(SECCOMP_RET_ALLOW)});
 }
 
-// The calls that send are notified if any of them matters, because their flags are in memory.
+// The calls that send are notified if any of them matters, because their flags are in memory. For setsockopt, which programs
+// make all the time, that would be too much: those that ask for transparency this way need the privilege.
 void on_socketcall(Code& code, std::uint32_t number, const NotifiedCalls& wanted) {
   if (number == kNone) return;
   Code inner{load(low_half(0))};

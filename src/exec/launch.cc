@@ -1,4 +1,4 @@
-// Who becomes what:
+// Forks the supervisor, loads the filter, and hands the listener over; the caller then becomes the program.
 //
 //   the caller ──────────────── filter ── "listener is 5" ─────────────── execve: the program
 //       └─ fork ─ fork ── the supervisor ─────── fetches listener ─ "ready" ─ serves until the last descendant has
@@ -104,14 +104,18 @@ void detach(UniqueFd channel) noexcept {
   }
   sigset_t none;
   sigemptyset(&none);
-  (void)::sigprocmask(SIG_SETMASK, &none, nullptr);
+  (void)::pthread_sigmask(SIG_SETMASK, &none, nullptr);
   const int raw = channel.release();
   if (raw != kChannel) (void)::dup3(raw, kChannel, O_CLOEXEC);
   (void)::close_range(kChannel + 1, ~0U, 0);
-  const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-  (void)::dup2(null, STDIN_FILENO);
-  (void)::dup2(null, STDOUT_FILENO);
-  (void)::close(null);
+  const UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  for (const int inherited : {STDIN_FILENO, STDOUT_FILENO}) {
+    if (null.valid()) {
+      (void)::dup2(null.get(), inherited);
+    } else {
+      (void)::close(inherited);
+    }
+  }
 }
 
 [[noreturn]] void be_supervisor(UniqueFd channel, pid_t caller, const ExecOptions& options, const Report& report) {

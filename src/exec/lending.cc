@@ -16,7 +16,8 @@ std::optional<IpAddress> source_for(const LentSocket& socket, const SocketAddres
 }  // namespace
 
 NotifiedCalls ExecOptions::notified_calls() const noexcept {
-  NotifiedCalls wanted{.bind_and_listen = transparent || mark != 0, .sends = NotifiedSends::none};
+  NotifiedCalls wanted{
+      .bind_and_listen = transparent || mark != 0, .transparency = transparent, .sends = NotifiedSends::none};
   if (source_ipv4 || source_ipv6) {
     wanted.sends = datagrams_from_source ? NotifiedSends::all : NotifiedSends::fast_open;
   }

@@ -1,5 +1,6 @@
 """`limpid exec`: a program under it is what it is without it, and the supervisor is nobody's business until the last process ends."""
 
+import errno
 import os
 import pty
 import select
@@ -185,6 +186,20 @@ def test_without_its_supervisor_the_program_is_refused_and_not_blocked(lab):
     assert program.communicate(b"\n", timeout=SECONDS)[0] == b"38\n", "ENOSYS"
 
 
+def test_what_cannot_be_done_is_the_calls_error_and_said_once(lab):
+    """An IPv6-only socket has no place for an IPv4 source; the program sees it as its own call's error."""
+    program = python("""
+for _ in range(3):
+    s = socket.socket(socket.AF_INET6)
+    s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    print(s.connect_ex(('::ffff:198.51.100.2', 7000)), s.connect_ex(('::1', 7000)))
+""")
+    done = lab.router.run(*under_exec(*program, options=("--bind-source", "222.173.190.239")))
+    assert done.stdout == f"{errno.EINVAL} {errno.ECONNREFUSED}\n" * 3
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("limpid: bind 222.173.190.239"), lines
+
+
 # --- many at once
 
 def test_threads_and_processes_bind_in_parallel(lab):
@@ -359,6 +374,7 @@ class Shell:
     ((), "no program"),
     (("--bind-source", "example.org", "true"), "--bind-source"),
     (("--bind-source", "0.0.0.0", "true"), "--bind-source"),
+    (("--bind-source", "fe80::1", "true"), "link-local"),
     (("--bind-source", "192.0.2.1", "--bind-source", "192.0.2.2", "true"), "second"),
     (("--udp", "--", "true"), "--bind-source"),
     (("--mark", "x", "true"), "--mark"),
