@@ -1,5 +1,5 @@
-// Scoped interception: makes the kernel deliver other people's TCP connections to a listener of yours, and undoes itself.
-// The listener must be transparent (limpid/transparent.h) and listening before install() is called.
+// Scoped interception: makes the kernel deliver other people's TCP connections to a listener of yours, and undoes
+// itself. The listener must be transparent (limpid/transparent.h) and listening before install() is called.
 #pragma once
 
 #include <memory>
@@ -23,11 +23,12 @@ enum class FailMode : std::uint8_t {
 
 /// Which forwarded traffic is meant.
 struct Scope {
-  PortSet tcp;                                ///< destination ports
-  std::vector<std::string> from_interfaces;   ///< arriving there; with from_prefixes empty too: anywhere
-  std::vector<Prefix> from_prefixes;          ///< or from these clients
-  std::vector<Prefix> to_prefixes;            ///< to these destinations; empty: to anybody
-  std::vector<Prefix> excluded;               ///< never these destinations
+  PortSet tcp;                               ///< destination ports of connections
+  PortSet udp;                               ///< destination ports of datagrams
+  std::vector<std::string> from_interfaces;  ///< arriving there; with from_prefixes empty too: anywhere
+  std::vector<Prefix> from_prefixes;         ///< or from these clients
+  std::vector<Prefix> to_prefixes;           ///< to these destinations; empty: to anybody
+  std::vector<Prefix> excluded;              ///< never these destinations
   bool ipv4 = true;
   bool ipv6 = true;
 };
@@ -35,7 +36,7 @@ struct Scope {
 struct InterceptionOptions {
   std::string name = "limpid";  ///< tags everything that is installed; [a-z][a-z0-9_]{0,15}
   Scope scope;
-  Port listener;                ///< on 127.0.0.1 and [::1]
+  Port listener;  ///< on 127.0.0.1 and [::1]
   FailMode fail = FailMode::open;
   bool keeps_source_port = false;  ///< the proxy uses the client's port too: our legs are then kept out of conntrack
   std::optional<Mark> mark;        ///< chosen free of collisions when empty
