@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 20
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
-.PHONY: build demo test lint format asan tsan fuzz install clean help
+.PHONY: build demo test bench bench-quick lint format asan tsan fuzz install clean help
 
 packages = scripts/install-packages.sh $(1)
 compile = cmake --preset $(1) && cmake --build --preset $(1) --parallel $(JOBS)
@@ -26,6 +26,15 @@ test: ## every test, with a summary that counts what was skipped and why
 	@$(call packages,test)
 	@$(call compile,dev)
 	@scripts/run-tests.sh dev
+
+bench: ## Limpid beside kernel forwarding, HAProxy and nginx, interleaved; writes build/bench.json
+	@$(call packages,bench)
+	@$(call compile,release)
+	@build/release/src/cli/limpid lab run --in router -- bench/bench.py --limpid "$(CURDIR)/build/release/src/cli/limpid" \
+	  --rounds $(or $(ROUNDS),5) --seconds $(or $(SECONDS),4) --json build/bench.json
+
+bench-quick: ## the same in two minutes, with fewer and shorter rounds
+	@$(MAKE) bench ROUNDS=1 SECONDS=2
 
 asan: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(call packages,test)
@@ -60,4 +69,4 @@ clean: ## removes build/
 	@rm -rf build
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\): ## \(.*\)/\1	\2/p' Makefile | while read -r target text; do printf '  make %-9s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\): ## \(.*\)/\1	\2/p' Makefile | while read -r target text; do printf '  make %-9s %s\n' "$$target" "$$text"; done

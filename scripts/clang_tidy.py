@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Runs clang-tidy over our C++ files, two at a time, and remembers what was clean.
 
 Usage: scripts/clang_tidy.py [FILE.cc …]     (default: all but the fuzzers, which another preset builds)

@@ -10,6 +10,7 @@ build='g++ cmake ninja-build pkgconf=/usr/bin/pkg-config libmnl-dev libfmt-dev l
   nftables iproute2'
 demo="$build curl nginx=/usr/sbin/nginx openssl"
 test="$demo libgtest-dev python3 python3-pytest iperf3 iptables procps util-linux"
+bench="$demo haproxy iperf3 libnginx-mod-stream python3 util-linux wrk"
 lint="$build libgtest-dev clang-19 clang-tidy-19 clang-format-19 shellcheck python3 pyflakes3 git"
 fuzz="$build clang-19 libclang-rt-19-dev"
 
@@ -25,9 +26,10 @@ for part in "$@"; do
     build) wanted="$wanted $build" ;;
     demo) wanted="$wanted $demo" ;;
     test) wanted="$wanted $test" ;;
+    bench) wanted="$wanted $bench" ;;
     lint) wanted="$wanted $lint" ;;
     fuzz) wanted="$wanted $fuzz" ;;
-    *) echo "install-packages: unknown part '$part' (build, demo, test, lint, fuzz)" >&2; exit 2 ;;
+    *) echo "install-packages: unknown part '$part' (build, demo, test, bench, lint, fuzz)" >&2; exit 2 ;;
   esac
 done
 

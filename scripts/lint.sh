@@ -4,7 +4,6 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 status=0
-jobs=$(nproc)
 
 say() { printf '%-22s %s\n' "$1" "$2"; }
 check() { # check NAME COMMAND…: silent when all is well

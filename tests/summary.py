@@ -1,11 +1,11 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Counts the cases of finished test runs and ends with the line `N passed, N failed, N skipped`.
 
-Usage: summary.py [--passed TEXT] [--failed TEXT] [--note TEXT] [SUITE=DIRECTORY …]
+Usage: summary.py [--passed TEXT] [--failed TEXT] [--note TEXT] [--partial SUITE=DIRECTORY] [SUITE=DIRECTORY …]
 
 A DIRECTORY holds ctest's own report (ctest.xml), one JUnit file per ctest entry (GoogleTest and pytest write both of them) and
 sanitizer reports. ctest decides which entries there were; an entry that failed without a failed case of its own (a crash, a
-timeout, a leak found at exit) is one failure more. The exit status is 0 when something passed and nothing failed.
+timeout, a leak found at exit) is one failure more. Of a --partial run, which was cut off, what had finished counts. The exit status is 0 when something passed and nothing failed.
 """
 import argparse
 import collections
@@ -31,7 +31,7 @@ def first_line(text):
     lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
     if not lines:
         return "no reason given"
-    if len(lines) > 1 and lines[0].rsplit(":", 1)[-1].isdigit():
+    if len(lines) > 1 and (lines[0].rsplit(":", 1)[-1].isdigit() or lines[0] == "AssertionError:"):
         return lines[1]
     return lines[0].removeprefix("Skipped: ")
 
@@ -81,6 +81,21 @@ def add_suite(counts, suite, directory):
             counts.failures.append(f"{suite} {name}: ended abnormally: {why or entry.get('status')}")
         elif went_well and cases == 0:
             counts.failures.append(f"{suite} {name}: ran no test case")
+    add_sanitizer_reports(counts, suite, directory)
+
+
+def add_partial_suite(counts, suite, directory):
+    """Adds what a run had finished when it was cut off: ctest has written no report then."""
+    for details in sorted(directory.glob("*.xml")):
+        try:
+            add_cases(counts, f"{suite} {details.stem}", details)
+        except ElementTree.ParseError:
+            pass  # cut off while it was being written
+    add_sanitizer_reports(counts, suite, directory)
+
+
+def add_sanitizer_reports(counts, suite, directory):
+    """Each report of a sanitizer is a failure, whatever became of the program that wrote it."""
     for found in sorted((directory / "sanitizer").glob("*")):
         lines = found.read_text(errors="replace").splitlines()
         heading = next((line for line in lines if "ERROR:" in line or "WARNING:" in line or "runtime error" in line), "")
@@ -92,6 +107,7 @@ def main():
     parser.add_argument("--passed", action="append", default=[], help="something else that passed")
     parser.add_argument("--failed", action="append", default=[], help="something else that failed")
     parser.add_argument("--note", action="append", default=[], help="something that was left out, to be said and counted as skipped")
+    parser.add_argument("--partial", action="append", default=[], metavar="SUITE=DIRECTORY", help="a run that was cut off")
     parser.add_argument("suites", nargs="*", metavar="SUITE=DIRECTORY")
     arguments = parser.parse_args()
 
@@ -100,13 +116,14 @@ def main():
     counts.failures += arguments.failed
     for note in arguments.note:
         counts.skips[note] += 1
-    for suite in arguments.suites:
+    runs = [(suite, add_suite) for suite in arguments.suites] + [(suite, add_partial_suite) for suite in arguments.partial]
+    for suite, add in runs:
         name, _, directory = suite.partition("=")
         before = counts.passed, len(counts.failures), counts.skipped()
-        add_suite(counts, name, pathlib.Path(directory))
+        add(counts, name, pathlib.Path(directory))
         after = counts.passed, len(counts.failures), counts.skipped()
         passed, failed, skipped = (new - old for new, old in zip(after, before))
-        if len(arguments.suites) > 1:
+        if len(runs) > 1:
             print(f"{name}: {passed} passed, {failed} failed, {skipped} skipped")
 
     if counts.skips:

@@ -69,7 +69,7 @@ std::size_t utf8_length(std::string_view text) {
 void append_escaped(std::string& line, std::string_view text) {
   while (!text.empty()) {
     const std::size_t length = utf8_length(text);
-    const unsigned char first = static_cast<unsigned char>(text.front());
+    const auto first = static_cast<unsigned char>(text.front());
     const std::string_view sequence = text.substr(0, length == 0 ? 1 : length);
     const bool c1 = length == 2 && first == 0xc2 && static_cast<unsigned char>(sequence[1]) < 0xa0;
     const bool format_control =
@@ -81,6 +81,8 @@ void append_escaped(std::string& line, std::string_view text) {
     } else if (length == 0 || first < 0x20 || first == 0x7f) {
       // A stray byte is shown by its value; JSON knows only \u, and logfmt readers understand it as well.
       fmt::format_to(std::back_inserter(line), "\\u{:04x}", first);
+    } else if (sequence == "\xd8\x9c") {  // U+061C, a bidirectional control as well
+      line += "\\u061c";
     } else if (c1) {
       fmt::format_to(std::back_inserter(line), "\\u{:04x}", static_cast<unsigned char>(sequence[1]));
     } else if (format_control) {
@@ -142,6 +144,7 @@ std::string format_timestamp(std::int64_t microseconds_since_epoch) {
 Logger::Logger(const Options& options)
     : options_(options),
       // systemd sets it for units whose stderr is the journal (systemd.exec(5)).
+      // NOLINTNEXTLINE(concurrency-mt-unsafe): before any thread of ours, and nothing here changes the environment
       journald_(std::getenv("JOURNAL_STREAM") != nullptr),
       sink_(std::make_shared<spdlog::logger>("limpid", std::make_shared<spdlog::sinks::stderr_sink_mt>())) {
   sink_->set_pattern("%v");

@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <csignal>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include "limpid/unique_fd.h"
@@ -93,6 +94,18 @@ int wait_for(pid_t pid) {
   return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
 }
 
+/// The exit status, or nothing when the program still runs at `deadline`. Polled: pidfd_open(2) would need a descriptor,
+/// and programs that outlive their outputs are rare.
+std::optional<int> wait_until(pid_t pid, std::chrono::steady_clock::time_point deadline) {
+  for (;;) {
+    siginfo_t info{};
+    const bool known = waitid(P_PID, static_cast<id_t>(pid), &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+    if (known && info.si_pid == pid) return wait_for(pid);
+    if (std::chrono::steady_clock::now() >= deadline) return std::nullopt;
+    poll(nullptr, 0, 1);
+  }
+}
+
 /// Writing to a program that has gone raises SIGPIPE: held back for this thread, and taken off again, while we write.
 class SigpipeGuard {
  public:
@@ -140,6 +153,7 @@ Result<ProcessOutput> run_process(std::span<const std::string> argv, std::string
 
   std::vector<std::string> words(argv.begin(), argv.end());
   std::vector<char*> pointers;
+  pointers.reserve(words.size() + 1);
   for (auto& word : words) pointers.push_back(word.data());
   pointers.push_back(nullptr);
   // A fixed environment: neither the locale nor anything a user set may change what a program answers.
@@ -180,7 +194,14 @@ Result<ProcessOutput> run_process(std::span<const std::string> argv, std::string
     if (wanted[1].revents != 0) drain(errors->read_end, result.standard_error);
     if (wanted[2].revents != 0) feed(to_child->write_end, input);
   }
-  result.exit_status = wait_for(pid);
+  // A program can close its outputs and run on: the timeout holds for it too.
+  const auto exit_status = wait_until(pid, deadline);
+  if (!exit_status) {
+    kill(pid, SIGKILL);
+    wait_for(pid);
+    return failure("run", argv.front(), "it did not finish in time and was killed");
+  }
+  result.exit_status = *exit_status;
   return result;
 }
 

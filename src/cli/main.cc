@@ -1,7 +1,11 @@
 // limpid: reads the command line and hands over to one verb.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
+#include <span>
+#include <string>
+#include <string_view>
 
 #include "cli/verb.h"
 #include "limpid/version.h"
@@ -18,6 +22,24 @@ constexpr const char* kFirstSteps = R"(limpid: transparent proxying for Linux
 Every command has --help. `limpid --help` lists them all.
 )";
 
+/// CLI11 looks for a missing subcommand before it looks at words that it does not know: say which word was meant as
+/// one.
+limpid::Error explain_missing(CLI::App& app, std::span<char* const> words, const CLI::RequiredError& error) {
+  const CLI::App* verb = &app;
+  std::string path = "limpid";
+  for (const std::string_view word : words.subspan(1)) {
+    const auto verbs = verb->get_subcommands([](const CLI::App*) { return true; });
+    if (verbs.empty()) break;
+    const auto found = std::ranges::find(verbs, word, [](const CLI::App* each) { return each->get_name(); });
+    if (found == verbs.end()) {
+      return limpid::usage_error("", word, "no such command or option", "see " + path + " --help").error();
+    }
+    verb = *found;
+    path += ' ' + verb->get_name();
+  }
+  return limpid::usage_error("", path, error.what(), "see " + path + " --help").error();
+}
+
 int run(int argc, char** argv) {
   CLI::App app{
       "Transparent proxying for Linux: takes connections that are addressed to somebody else, relays them, and\n"
@@ -31,6 +53,8 @@ int run(int argc, char** argv) {
   limpid::add_run_verb(app, action);
   limpid::add_rules_verb(app, action);
   limpid::add_lab_verb(app, action);
+  limpid::add_exec_verb(app, action);
+  limpid::add_nc_verb(app, action);
   limpid::add_completion_verb(app, action);
   if (argc < 2) {
     std::fputs(kFirstSteps, stderr);
@@ -44,6 +68,8 @@ int run(int argc, char** argv) {
     return app.exit(help);
   } catch (const CLI::CallForVersion& version) {
     return app.exit(version);
+  } catch (const CLI::RequiredError& error) {
+    return limpid::report(explain_missing(app, std::span(argv, static_cast<std::size_t>(argc)), error));
   } catch (const CLI::ParseError& error) {
     return limpid::report(limpid::usage_error("", "", error.what(), "see limpid --help").error());
   }

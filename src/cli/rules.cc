@@ -79,7 +79,7 @@ int show(const RulesFlags& flags) {
   }
   print(render_commands(*plan));
   print("\n# To undo all of it:\n");
-  std::string removal = render_removal_commands(*plan);
+  const std::string removal = render_removal_commands(*plan);
   for (const auto line : std::views::split(std::string_view(removal), '\n')) {
     if (!line.empty()) print(fmt::format("#   {}\n", std::string_view(line.begin(), line.end())));
   }

@@ -29,6 +29,8 @@ using Action = std::function<int()>;
 void add_run_verb(CLI::App& app, Action& action);
 void add_rules_verb(CLI::App& app, Action& action);
 void add_lab_verb(CLI::App& app, Action& action);
+void add_exec_verb(CLI::App& app, Action& action);
+void add_nc_verb(CLI::App& app, Action& action);
 void add_completion_verb(CLI::App& app, Action& action);
 
 }  // namespace limpid

@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <functional>
 #include <ranges>
+#include <tuple>
 #include <utility>
 
 #include "intercept/nft.h"
@@ -60,7 +61,7 @@ Status refuse_foreign_table(const Plan& plan) {
                  fmt::format("look at `nft list table inet {}`; choose another --name", plan.table_name));
 }
 
-/// A local route through a loopback interface that is down can be added, but delivers nothing.
+/// Through a loopback interface that is down IPv6 delivers nothing and takes no route, while IPv4 does: half a plan.
 Status require_loopback(RouteSocket& socket) {
   auto links = socket.links();
   if (!links) return std::unexpected(links.error());
@@ -76,7 +77,7 @@ Status set_sysctl(const SysctlChange& change, Journal& journal) {
   if (auto written = write_sysctl(change.key, change.value); !written) {
     return while_installing(written.error(), fmt::format("sysctl {}={}", change.key, change.value));
   }
-  journal.add([key = change.key, value = *current] { (void)write_sysctl(key, value); });
+  journal.add([key = change.key, value = *current] { std::ignore = write_sysctl(key, value); });
   return {};
 }
 
@@ -96,11 +97,12 @@ Status add_routing(const Plan& plan, RouteSocket& socket, Journal& journal) {
   auto routes = add_missing(
       plan.routes, journal, [&](const RouteSpec& r) { return socket.routes(r.destination.family()); },
       [&](const RouteSpec& r) { return socket.add_route(r); },
-      [&](const RouteSpec& r) { (void)socket.delete_route(r); });
+      [&](const RouteSpec& r) { std::ignore = socket.delete_route(r); });
   if (!routes) return routes;
   return add_missing(
       plan.rules, journal, [&](const RuleSpec& r) { return socket.rules(r.family); },
-      [&](const RuleSpec& r) { return socket.add_rule(r); }, [&](const RuleSpec& r) { (void)socket.delete_rule(r); });
+      [&](const RuleSpec& r) { return socket.add_rule(r); },
+      [&](const RuleSpec& r) { std::ignore = socket.delete_rule(r); });
 }
 
 }  // namespace
@@ -130,7 +132,7 @@ Status install_plan(const Plan& plan) {
   journal.keep();
   // The plan is complete and at work; what is left of older ones disturbs nothing, so failing to remove it is no
   // failure of this.
-  (void)reap_orphans();
+  std::ignore = reap_orphans();
   return {};
 }
 

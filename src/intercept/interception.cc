@@ -1,6 +1,7 @@
 // The public, scoped Interception: lock, survey, plan, check, install, in this order, and its undoing.
 #include "limpid/interception.h"
 
+#include <tuple>
 #include <utility>
 
 #include "intercept/install.h"
@@ -33,14 +34,14 @@ Interception::Interception(Interception&&) noexcept = default;
 
 Interception& Interception::operator=(Interception&& other) noexcept {
   if (this != &other) {
-    if (state_) (void)remove();
+    if (state_) std::ignore = remove();
     state_ = std::move(other.state_);
   }
   return *this;
 }
 
 Interception::~Interception() {
-  if (state_) (void)remove();
+  if (state_) std::ignore = remove();
 }
 
 std::uint32_t Interception::bypass_mark() const noexcept {

@@ -44,7 +44,7 @@ std::string_view first_line(std::string_view text) {
 std::string cause_of(std::string_view complaint) {
   const auto at = complaint.find("Error: ");
   if (at == std::string_view::npos) return complaint.empty() ? "it said nothing" : std::string(first_line(complaint));
-  std::string_view rest = complaint.substr(at + std::string_view("Error: ").size());
+  const std::string_view rest = complaint.substr(at + std::string_view("Error: ").size());
   std::string cause(first_line(rest));
   if (const auto end = rest.find('\n'); end != std::string_view::npos) {
     std::string_view quote = first_line(rest.substr(end + 1));

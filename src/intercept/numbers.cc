@@ -235,10 +235,12 @@ Result<PlanInputs> prepare_inputs(const Survey& survey, const InterceptionOption
   inputs.scope.ipv4 = options.scope.ipv4 && can_match(options.scope, Family::ipv4);
   inputs.scope.ipv6 = options.scope.ipv6 && can_match(options.scope, Family::ipv6) && survey.ipv6_available;
   if (!inputs.scope.ipv4 && !inputs.scope.ipv6) {
-    return unsupported(
-        "plan", "",
-        options.scope.ipv6 ? "only IPv6 was asked for, and it is off on this host" : "no address family is left",
-        options.scope.ipv6 ? "see `sysctl net.ipv6.conf.lo.disable_ipv6`" : "");
+    if (options.scope.ipv6 && can_match(options.scope, Family::ipv6)) {
+      return unsupported("plan", "", "only IPv6 was asked for, and it is off on this host",
+                         "see `sysctl net.ipv6.conf.lo.disable_ipv6`");
+    }
+    return usage_error("plan", "", "no connection can match: the networks are of different families",
+                       "give source and destination networks of one family");
   }
   inputs.fail = options.fail;
   inputs.keeps_source_port = options.keeps_source_port;

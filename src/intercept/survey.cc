@@ -144,8 +144,7 @@ void read_sysctls(Survey& survey) {
   }
   const auto lo = std::ranges::find(survey.links, "lo", &LinkInfo::name);
   if (lo != survey.links.end() && !lo->up) {
-    survey.warnings.emplace_back(
-        "the loopback interface is down: nothing can be delivered to a proxy (ip link set lo up)");
+    survey.warnings.emplace_back("the loopback interface is down: no plan can be installed (ip link set lo up)");
   }
 }
 

@@ -1,12 +1,12 @@
-// Three processes, from the outside in:
+// Runs a program so that nothing of it outlives it: three processes in one another, the outer ones watching over the inner.
+// Called by the lab's verb; never touches the network.
+//
 //   the caller   waits, and looks after the terminal
-//   first        PID 1 of the new PID namespace: reaps orphans, passes signals on; when it ends the kernel kills all
-//   the rest
+//   first        PID 1 of the new PID namespace: reaps orphans, passes signals on; when it ends the kernel kills all the rest
 //                (pid_namespaces(7)), and PR_SET_PDEATHSIG ends it when the caller dies, even of SIGKILL
 //   main         what the user wanted
 //
-// Signals are taken from blocked sets, never by handlers. One that has a sender (kill(2)) goes down from process to
-// process.
+// Signals are taken from blocked sets, never by handlers. One that has a sender (kill(2)) goes down from process to process.
 //
 // The terminal: in a pipeline or in the background all three stay in the caller's process group, and what the terminal
 // sends reaches each of them. When the caller has the terminal for itself, first and main become a group of their own
@@ -233,7 +233,8 @@ Result<int> Enclosure::supervise(const std::function<int()>& main) const {
   }
   const auto notify = [this](int signal) {
     const auto notice = static_cast<Notice>(signal);
-    if (leads_terminal_) (void)::write(notices_.get(), &notice, 1);
+    // A caller that is gone needs no notice.
+    if (leads_terminal_) [[maybe_unused]] const auto written = ::write(notices_.get(), &notice, 1);
   };
   sigset_t wanted = awaited_signals();
   sigaddset(&wanted, SIGCONT);

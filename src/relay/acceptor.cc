@@ -1,4 +1,5 @@
-// accept4(2) and its errors.
+// accept4(2): which of its errors belong to one connection, which mean that descriptors have run out, and what is kept aside
+// for that time. Called by its worker only.
 #include "relay/acceptor.h"
 
 #include <fcntl.h>
@@ -67,17 +68,15 @@ AcceptOutcome Acceptor::accept(std::uint32_t listener, Accepted& accepted) noexc
   }
 }
 
-bool Acceptor::refuse_one(std::uint32_t listener) noexcept {
-  Accepted accepted;
-  auto outcome = accept(listener, accepted);
-  if (outcome == AcceptOutcome::exhausted) {
-    reserve_.reset();
-    outcome = accept(listener, accepted);
-  }
-  const bool refused = outcome == AcceptOutcome::accepted;
-  if (refused) reset_connection(std::move(accepted.fd));
+AcceptOutcome Acceptor::accept_to_refuse(std::uint32_t listener, Accepted& accepted) noexcept {
+  const auto outcome = accept(listener, accepted);
+  if (outcome != AcceptOutcome::exhausted) return outcome;
+  reserve_.reset();
+  return accept(listener, accepted);
+}
+
+void Acceptor::refill_reserve() noexcept {
   if (!reserve_.valid()) reserve_ = open_reserve();
-  return refused;
 }
 
 void Acceptor::pause() noexcept {

@@ -33,9 +33,10 @@ class Acceptor {
   [[nodiscard]] std::uint32_t count() const noexcept { return static_cast<std::uint32_t>(listeners_.size()); }
 
   [[nodiscard]] AcceptOutcome accept(std::uint32_t listener, Accepted& accepted) noexcept;
-  /// Accepts one connection, with the descriptor set aside if there is no other, and resets it. False when nobody
-  /// waits.
-  [[nodiscard]] bool refuse_one(std::uint32_t listener) noexcept;
+  /// As accept(), with the descriptor set aside if there is no other: for a connection that is going to be refused.
+  /// Close it, then call refill_reserve().
+  [[nodiscard]] AcceptOutcome accept_to_refuse(std::uint32_t listener, Accepted& accepted) noexcept;
+  void refill_reserve() noexcept;
 
   void pause() noexcept;  ///< epoll stops reporting the listeners; the kernel keeps queueing
   void resume() noexcept;

@@ -96,6 +96,11 @@ void note_reset_after_finish(Flow& flow, bool is_target) noexcept {
   if (from.done && !to.done) (is_target ? flow.target : flow.client).reset = true;
 }
 
+bool has_unread_bytes(const Leg& leg) noexcept {
+  int waiting = 0;
+  return ioctl(leg.fd.get(), FIONREAD, &waiting) == 0 && waiting > 0;
+}
+
 FlowEnd refusal_end(Refusal refusal) noexcept {
   switch (refusal) {
     case Refusal::direct: return FlowEnd::refused_direct;
@@ -269,11 +274,16 @@ void Worker::accept_connections(std::uint32_t listener) {
 }
 
 void Worker::refuse_connections(std::uint32_t listener) {
-  for (int i = 0; i < kAcceptBatch && acceptor_.refuse_one(listener); ++i) {
+  Accepted accepted;
+  for (int i = 0; i < kAcceptBatch; ++i) {
+    if (acceptor_.accept_to_refuse(listener, accepted) != AcceptOutcome::accepted) break;
     counters_.add(Counter::flows_total);
-    counters_.add(Counter::flows_ended);
-    counters_.add(Counter::refused_limit);
+    shared_.open_flows.fetch_add(1, std::memory_order_relaxed);
+    const auto original = original_destination(accepted.fd.get());
+    refuse(std::move(accepted), original.value_or(SocketAddress{}), FlowEnd::refused_limit);
+    acceptor_.refill_reserve();
   }
+  acceptor_.refill_reserve();
   acceptor_.pause();
   resume_ms_ = now_ms_ + kPauseMs;
 }
@@ -324,15 +334,25 @@ bool Worker::watch(const Flow& flow, FlowId id) {
 
 void Worker::finish_connecting(Flow& flow, FlowId id, bool client_spoke, std::uint32_t events) {
   if (client_spoke) {
-    // A client that finished early (half-close) is served; one that is gone needs no connection any more.
-    if ((events & kGone) != 0) end_flow(flow, id, FlowEnd::client_reset, Closing::with_reset);
+    // A client that finished early (half-close) is served, and so are the last words of one that was reset; one that is
+    // gone without a word needs no connection any more.
+    if ((events & kGone) != 0 && !has_unread_bytes(flow.client)) {
+      end_flow(flow, id, FlowEnd::client_reset, Closing::with_reset);
+    }
     return;
   }
   int code = 0;
   socklen_t length = sizeof code;
   getsockopt(flow.target.fd.get(), SOL_SOCKET, SO_ERROR, &code, &length);
-  if (code != 0) return end_flow(flow, id, connect_failure(code), Closing::with_reset);
-  if ((events & EPOLLOUT) == 0) return;
+  if (code == ECONNRESET || code == EPIPE) {
+    // A refusal would be ECONNREFUSED (tcp_reset in net/ipv4/tcp_input.c): the handshake had succeeded, and what the
+    // target sent before its RST is still to be read. The error is consumed by now, so remember it.
+    flow.target.reset = true;
+  } else if (code != 0) {
+    return end_flow(flow, id, connect_failure(code), Closing::with_reset);
+  } else if ((events & EPOLLOUT) == 0) {
+    return;
+  }
   flow.state = FlowState::relaying;
   flow.last_activity_ms = now_ms_;
   schedule_idle(flow, id);

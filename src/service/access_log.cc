@@ -15,6 +15,8 @@ namespace {
 /// each flow.
 constexpr std::chrono::milliseconds kCollect{20};
 constexpr std::chrono::milliseconds kIdleWait{1000};
+/// Once: a reader that has used it up gets no more until it reads again, so that a stop is not held up by a pipe that
+/// nobody empties.
 constexpr int kReaderPatienceMs = 1000;
 
 }  // namespace
@@ -68,11 +70,12 @@ void AccessLog::write_pending() {
   std::string_view rest = pending_;
   while (!rest.empty()) {
     pollfd output{.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
-    const int ready = poll(&output, 1, kReaderPatienceMs);
+    const int ready = poll(&output, 1, stalled_ ? 0 : kReaderPatienceMs);
     if (ready < 0 && errno == EINTR) continue;
     const ssize_t written = ready > 0 ? write(STDOUT_FILENO, rest.data(), rest.size()) : -1;
     if (written < 0 && ready > 0 && errno == EINTR) continue;
-    if (written < 0) {
+    stalled_ = written < 0;
+    if (stalled_) {
       unwritten_.fetch_add(pending_lines_, std::memory_order_relaxed);
       break;
     }

@@ -37,6 +37,7 @@ class AccessLog {
   Output output_;
   std::string pending_;
   std::uint64_t pending_lines_ = 0;
+  bool stalled_ = false;  ///< the reader did not read last time: it is not waited for again until it does
   std::atomic<std::uint64_t> unwritten_{0};
   std::jthread thread_;  ///< last: it uses all of the above
 };

@@ -26,6 +26,7 @@ namespace limpid {
 namespace {
 
 constexpr std::chrono::milliseconds kDrainPoll{20};
+constexpr std::chrono::milliseconds kHandshakePatience{100};
 
 unsigned usable_cpus() {
   cpu_set_t cpus;
@@ -97,7 +98,7 @@ Result<Groundwork> lay_groundwork(const ServiceOptions& options) {
   if (!survey->ipv6_available && interception.scope.ipv6) {
     if (!interception.scope.ipv4) {
       return unsupported("--ipv6-only", "", "this host has IPv6 switched off",
-                         "sysctl -w net.ipv6.conf.all.disable_ipv6=0");
+                         "sysctl -w net.ipv6.conf.lo.disable_ipv6=0");
     }
     interception.scope.ipv6 = false;
   }
@@ -146,11 +147,14 @@ class InstalledPlan {
 
 /// Lets flows finish until the time is up or a second signal comes; then ends the rest.
 void drain(Relay& relay, const Logger& log, int signal_fd, std::chrono::milliseconds patience) {
+  // Handshakes that are under way now would be reset with the listeners: most take less than this.
+  const int early = next_signal(signal_fd, kHandshakePatience);
   log.info("draining", {field("flows_open", relay.open_flows()),
                         field("at_most_ms", static_cast<std::uint64_t>(patience.count()))});
   relay.drain();
   const auto deadline = std::chrono::steady_clock::now() + patience;
-  while (!relay.finished() && std::chrono::steady_clock::now() < deadline) {
+  const bool at_once = early != 0 && early != SIGUSR1;
+  while (!at_once && !relay.finished() && std::chrono::steady_clock::now() < deadline) {
     const int signal = next_signal(signal_fd, kDrainPoll);
     if (signal != 0 && signal != SIGUSR1) break;
   }
@@ -159,10 +163,8 @@ void drain(Relay& relay, const Logger& log, int signal_fd, std::chrono::millisec
 }
 
 Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, const Logger& log, int signal_fd,
-             int terminal, UniqueFd planning_lock) {
-  if (auto installed = install_plan(plan); !installed) return installed;
+             int terminal) {
   InstalledPlan installed(plan, log);
-  planning_lock.reset();
   const auto& ownership = plan.inputs.ownership;
   log.info("intercepting",
            {field("name", ownership.name), field("tcp", plan.inputs.scope.tcp.to_string()),
@@ -234,6 +236,7 @@ Status run_service(const ServiceOptions& options) {
   auto inputs = prepare_inputs(groundwork->survey, interception, Keeper::process, options.enable_forwarding);
   if (!inputs) return std::unexpected(inputs.error());
   const Plan plan = make_plan(*inputs);
+  log.debug("plan", {field("nft", plan.nft_table)});
   if (auto checked = check_plan(plan); !checked) return checked;
 
   const auto policy = std::make_shared<const Policy>(
@@ -248,13 +251,19 @@ Status run_service(const ServiceOptions& options) {
                              .udp = udp},
                             std::move(listeners->per_worker));
   if (!relay) return std::unexpected(relay.error());
+  if (auto installed = install_plan(plan); !installed) return installed;
+  planning_lock->reset();
   Status outcome;
+  std::uint64_t unwritten = 0;
   {
     AccessLog access_log(**relay, options.log.format,
                          options.access_log ? AccessLog::Output::standard_output : AccessLog::Output::nowhere);
-    outcome = serve(options, plan, **relay, log, signals->get(), terminal.get(), std::move(*planning_lock));
+    outcome = serve(options, plan, **relay, log, signals->get(), terminal.get());
+    unwritten = access_log.unwritten();
   }
   log_counters(log, "stopped", **relay);
+  if (unwritten > 0)
+    log.warning("access log lines were lost: nobody read standard output", {field("lines", unwritten)});
   return outcome;
 }
 
@@ -269,6 +278,8 @@ Result<std::string> describe_service(const ServiceOptions& options) {
   const auto inputs =
       prepare_inputs(groundwork->survey, groundwork->interception, Keeper::process, options.enable_forwarding);
   if (!inputs) return std::unexpected(inputs.error());
+  const Logger log(options.log);
+  log_warnings(log, *groundwork, options.enable_forwarding);
   return render_commands(make_plan(*inputs));
 }
 

@@ -230,13 +230,31 @@ struct Network {
   Namespace server;
 
   Network() {
+    // A link is declared ready at once, and not within a second, if its index differs from its peer's
+    // (linkwatch_urgent_event in net/core/link_watch.c). This pair makes the indices differ.
+    router.run(
+        [&] { must(must(RouteSocket::open(), "netlink").add_veth("spare0", "spare1", router.descriptor()), "veth"); });
+    for (const Namespace* host : {&client, &router, &server})
+      host->set_sysctl("net.ipv6.conf.default.dad_transmits", "0");
     connect(client, "2001:db8:1", "192.0.2", "lan");
     connect(server, "2001:db8:2", "198.51.100", "wan");
     router.set_sysctl("net.ipv4.ip_forward", "1");
     router.set_sysctl("net.ipv6.conf.all.forwarding", "1");
+    wait_until_ready();
   }
 
  private:
+  /// The kernel declares a new link ready for IPv6 up to a second later (net/core/link_watch.c), and drops packets
+  /// until then.
+  void wait_until_ready() const {
+    const auto deadline = std::chrono::steady_clock::now() + kPatience;
+    for (const std::string_view address : {kServer4, kServer6}) {
+      while (std::chrono::steady_clock::now() < deadline) {
+        const auto refused = connect_plain(client, at(address, 1), Milliseconds(20));
+        if (!refused && refused.error().code == ECONNREFUSED) break;
+      }
+    }
+  }
   void connect(const Namespace& host, const std::string& net6, const std::string& net4, const std::string& name) const {
     router.run([&] {
       auto socket = must(RouteSocket::open(), "netlink");
@@ -261,6 +279,8 @@ struct Network {
                         const std::string& ipv6) {
     must(socket.add_address(link, must(IpAddress::parse(ipv4), ipv4), 24), ipv4);
     must(socket.add_address(link, must(IpAddress::parse(ipv6), ipv6), 64), ipv6);
+    // A neighbour solicitation that is sent too early is lost, and repeated after a second.
+    must(write_sysctl("net.ipv6.neigh." + link + ".retrans_time_ms", "20"), "retrans_time_ms");
     must(socket.set_link_up(link), link);
   }
 };

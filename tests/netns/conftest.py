@@ -9,6 +9,7 @@ import kernel_state
 import limpid_process
 from lab import Lab
 from limpid_process import Limpid
+from netcat_process import Netcat
 from peers import EchoServer
 
 
@@ -59,6 +60,8 @@ def launch(lab, tmp_path):
     def run(*arguments, host=None, **options):
         folder = tmp_path / f"limpid{len(instances)}"
         folder.mkdir()
+        if "--drain-timeout" not in arguments:  # a test's own connections are still open when it ends
+            arguments += ("--drain-timeout", "0")
         instances.append(Limpid(host or lab.router, folder, [str(argument) for argument in arguments], **options))
         return instances[-1]
 
@@ -95,3 +98,20 @@ def echo(lab):
     yield serve
     for server in servers:
         server.stop()
+
+
+@pytest.fixture
+def netcat(lab, tmp_path):
+    """netcat(host, arguments…, stdin=…) starts `limpid nc` on a host of the lab."""
+    started = []
+
+    def run(host, *arguments, **options):
+        folder = tmp_path / f"netcat{len(started)}"
+        folder.mkdir()
+        started.append(Netcat(host, folder, arguments, **options))
+        return started[-1]
+
+    yield run
+    for each in started:
+        print(f"--- limpid nc {' '.join(each.arguments)}: {each.process.poll()}\n{each.messages[-2000:]}")
+        assert not limpid_process.has_sanitizer_report(each.messages)

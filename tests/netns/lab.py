@@ -136,17 +136,18 @@ def _end(process):
 
 @dataclass
 class Connection:
-    """Both ends of a connection, and the address that the server sees as its peer."""
+    """Both ends of a connection, the client's own address and port, and what the server sees as its peer."""
 
     client: socket.socket
     server: socket.socket
+    local: tuple
     seen: tuple
 
     @property
     def was_forwarded(self):
         """True when the server sees the client's own address and port. Dial with a port outside of the range from which the
         kernel chooses, as Lab.dial() does, and a relayed connection cannot have it by chance."""
-        return self.seen == self.client.getsockname()[:2]
+        return self.seen == self.local
 
 
 class Lab:
@@ -217,7 +218,13 @@ class Lab:
         server, seen = listener.accept()
         server.settimeout(SECONDS)
         self._resources.callback(server.close)
-        return Connection(client, server, seen[:2])
+        return Connection(client, server, client.getsockname()[:2], seen[:2])
+
+    def dial_relayed(self, listener):
+        """The same, and fails the test if Limpid was not in the path."""
+        connection = self.dial(listener)
+        assert not connection.was_forwarded, "it was forwarded, not relayed"
+        return connection
 
     def close(self):
         self._resources.close()

@@ -5,6 +5,7 @@ import os
 import re
 import resource
 import signal
+import subprocess
 
 from peers import wait_until
 
@@ -16,6 +17,10 @@ _SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime
 
 # Documented in limpid(1).
 DONE, FAILURE, USAGE, UNSUPPORTED = 0, 1, 2, 3
+
+
+def has_sanitizer_report(messages):
+    return _SANITIZER.search(messages) is not None
 
 
 def is_sanitized():
@@ -38,8 +43,8 @@ class Limpid:
         self._out = folder / "stdout"
         self._err = folder / "stderr"
         with open(self._out, "wb") as out, open(self._err, "wb") as err:
-            self.process = host.start([*wrapper, BINARY, "run", *arguments], stdout=out, stderr=err,
-                                      **({"stdin": open(os.devnull, "rb")} | options))
+            self.process = host.start([*wrapper, BINARY, "run", *arguments],
+                                      **({"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err} | options))
         self._host = host
         self._json = "json" in arguments
 

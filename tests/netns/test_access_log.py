@@ -108,4 +108,4 @@ def test_a_log_that_nobody_reads_holds_nothing_up(lab, launch, echo):
             client.sendall(b"x")
             assert client.recv(1) == b"x"
     assert limpid.counters()["flows_total"] == 700
-    assert limpid.stop() == 0
+    assert limpid.stop(seconds=5) == 0

@@ -40,7 +40,7 @@ def test_an_icmp_error_ends_the_attempt(lab, start, answer):
     lab.server.nft("table inet wall {\nchain input {\ntype filter hook input priority 0\n"
                    f"tcp dport 80 reject with {kind} type {answer}\n}}\n}}\n")
     limpid = start("--tcp", "80")
-    reset_after(lab, lab.server.address, 80, within=0.5)
+    reset_after(lab, lab.server.address, 80, within=2)  # where the first error is missed, the repeated SYN's counts
     assert limpid.flow()["end"] in ("connect_unreachable", "connect_refused")
 
 
@@ -53,11 +53,11 @@ def test_no_route(lab, start):
 def test_data_sent_before_the_refusal_does_not_delay_it(lab, start):
     limpid = start("--tcp", "80")
     began = time.monotonic()
-    client = lab.client.connect(lab.server.address, 80)
     try:
+        client = lab.client.connect(lab.server.address, 80)
         client.sendall(b"x" * 100_000)
         read_to_reset(client)
-    except (ConnectionResetError, BrokenPipeError):
+    except ConnectionError:
         pass
     assert time.monotonic() - began < 0.5
     assert limpid.flow()["end"] == "connect_refused"

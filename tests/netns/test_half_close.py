@@ -13,8 +13,7 @@ pytestmark = pytest.mark.parametrize("first", ["client", "server"])
 def ends(lab, start, first):
     """Limpid, the end that closes first, and the other."""
     limpid = start("--tcp", "80", "--half-closed-timeout", "600")
-    connection = lab.dial(lab.server.listen(80))
-    assert not connection.was_forwarded
+    connection = lab.dial_relayed(lab.server.listen(80))
     one, other = connection.client, connection.server
     return limpid, *((one, other) if first == "client" else (other, one))
 
@@ -58,7 +57,7 @@ def test_an_end_without_data_is_passed_on(ends):
 
 def test_the_half_open_time_is_bounded_on_request(lab, launch, first):
     limpid = launch("--tcp", "80", "--half-closed-timeout", "1").ready()
-    connection = lab.dial(lab.server.listen(80))
+    connection = lab.dial_relayed(lab.server.listen(80))
     early, late = ((connection.client, connection.server) if first == "client" else (connection.server, connection.client))
     early.shutdown(socket.SHUT_WR)
     assert read_to_end(late) == b""

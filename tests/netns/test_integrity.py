@@ -17,8 +17,7 @@ def patterns():
 
 def test_a_gibibyte_each_way_at_once(lab, start, patterns):
     limpid = start("--tcp", "80")
-    connection = lab.dial(lab.server.listen(80))
-    assert not connection.was_forwarded
+    connection = lab.dial_relayed(lab.server.listen(80))
     (up, up_digest), (down, down_digest) = patterns
     work = [Background(up.send, connection.client), Background(down.send, connection.server),
             Background(receive_digest, connection.server), Background(receive_digest, connection.client)]
@@ -55,7 +54,7 @@ def test_two_thousand_flows_at_once(lab, start, echo, workers):
 def test_a_question_is_answered_whatever_its_size(lab, start, size):
     """262144: where a pump may change from one way of moving bytes to another."""
     start("--tcp", "80")
-    connection = lab.dial(lab.server.listen(80))
+    connection = lab.dial_relayed(lab.server.listen(80))
     for turn in range(3):
         for sender, receiver in ((connection.client, connection.server), (connection.server, connection.client)):
             data = bytes_of(turn, size)
@@ -67,7 +66,7 @@ def test_a_question_is_answered_whatever_its_size(lab, start, size):
 def test_small_writes_are_not_held_back(lab, start):
     """TCP_NODELAY on both legs: 50 ping-pongs of two writes each would take 40 ms apiece with Nagle and delayed ACKs."""
     start("--tcp", "80")
-    connection = lab.dial(lab.server.listen(80))
+    connection = lab.dial_relayed(lab.server.listen(80))
     connection.client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.client.settimeout(1)
     connection.server.settimeout(1)

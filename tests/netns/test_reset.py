@@ -20,7 +20,7 @@ def test_no_byte_is_lost_before_a_reset(lab, start, by):
     listener = lab.server.listen(80)
     longest = 0
     for trial in range(TRIALS):
-        aborting, other = ends(lab.dial(listener), by)
+        aborting, other = ends(lab.dial_relayed(listener), by)
         data = bytes_of(trial, 1 + trial * 331 % 60000)
         aborting.sendall(data)
         reset(aborting)
@@ -39,7 +39,7 @@ def test_a_reset_waits_for_bytes_that_the_slow_reader_has_not_taken(lab, start, 
     listener = lab.server.listen(80)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)  # inherited
     for trial in range(20):
-        connection = lab.dial(listener)
+        connection = lab.dial_relayed(listener)
         aborting, other = ends(connection, by)
         other.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         data = bytes_of(trial, 150_000)
@@ -50,7 +50,7 @@ def test_a_reset_waits_for_bytes_that_the_slow_reader_has_not_taken(lab, start, 
 
 def test_a_reset_in_mid_stream_arrives_at_once(lab, start, by):
     start("--tcp", "80")
-    aborting, other = ends(lab.dial(lab.server.listen(80)), by)
+    aborting, other = ends(lab.dial_relayed(lab.server.listen(80)), by)
     writing = Background(lambda: other.sendall(bytes_of(1, 50_000_000)))
     read_exactly(aborting, 1_000_000)
     began = time.monotonic()
@@ -63,7 +63,7 @@ def test_a_reset_in_mid_stream_arrives_at_once(lab, start, by):
 
 def test_a_reset_behind_a_half_close_is_passed_on(lab, start, by):
     start("--tcp", "80")
-    aborting, other = ends(lab.dial(lab.server.listen(80)), by)
+    aborting, other = ends(lab.dial_relayed(lab.server.listen(80)), by)
     other.shutdown(socket.SHUT_WR)
     assert read_to_end(aborting) == b""
     aborting.sendall(b"last words")

@@ -20,10 +20,11 @@ def wide_lab(lab):
 
 
 def taken(lab, port, address=None):
-    connection = lab.dial(lab.server.listen(port), address=address)
+    listener = lab.server.listen(port)
+    connection = lab.dial(listener, address=address)
     exchange(connection.client, connection.server)
-    connection.client.close()
-    connection.server.close()
+    for end in (listener, connection.client, connection.server):
+        end.close()
     return not connection.was_forwarded
 
 

@@ -41,7 +41,7 @@ def test_memory_has_a_bound_and_a_plateau(lab, start, writer):
     limpid = start("--tcp", "80")
     listener = lab.server.listen(80)
     idle = limpid.resident_bytes()
-    connections = [lab.dial(listener) for _ in range(FLOWS)]
+    connections = [lab.dial_relayed(listener) for _ in range(FLOWS)]
     senders = [getattr(connection, writer) for connection in connections]
     block = bytes_of(1, 1 << 20)
     fill(senders, block)
@@ -56,7 +56,7 @@ def test_memory_has_a_bound_and_a_plateau(lab, start, writer):
 
 def test_a_reader_that_sleeps_now_and_then_gets_everything(lab, start):
     start("--tcp", "80")
-    connection = lab.dial(lab.server.listen(80))
+    connection = lab.dial_relayed(lab.server.listen(80))
     connection.server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
     data = bytes_of(3, 20_000_000)
     sending = Background(connection.client.sendall, data)

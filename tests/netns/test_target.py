@@ -29,8 +29,7 @@ def test_a_fixed_target_serves_what_was_dialled(lab, start, target_family):
 
 def test_the_target_named_original_is_the_default(lab, start):
     start("--tcp", "80", "--target", "original")
-    connection = lab.dial(lab.server.listen(80))
-    assert not connection.was_forwarded
+    connection = lab.dial_relayed(lab.server.listen(80))
     exchange(connection.client, connection.server)
 
 

@@ -25,6 +25,7 @@ def test_destinations_on_the_router_are_never_captured(lab, start, local_address
     old_accepted, _ = listener.accept()
     limpid = start("--tcp", "1-65535", "--fail", fail)
     exchange(old, old_accepted, 1)
+    lab.dial_relayed(lab.server.listen(22))  # the same port elsewhere is captured
     for address in local_addresses[:3]:
         connection = lab.client.connect(address, 22, source_port=lab.client_port())
         accepted, seen = listener.accept()
@@ -108,6 +109,7 @@ def test_a_target_on_the_routers_other_addresses_loops_nowhere(lab, start, local
 def test_what_the_router_says_itself_is_not_captured(lab, start):
     start("--tcp", "1-65535")
     listener = lab.server.listen(80)
+    lab.dial_relayed(listener)
     connection = lab.router.connect(lab.server.address, 80, source_port=lab.client_port())
     accepted, seen = listener.accept()
     assert seen[:2] == connection.getsockname()[:2]

@@ -14,8 +14,10 @@ MAY_INCLUDE = {
     "intercept": {"base", "net", "policy"},
     "doctor": {"base", "net", "intercept"},
     "lab": {"base", "net"},
+    "netcat": {"base", "net"},
+    "exec": {"base", "net"},
     "service": {"base", "net", "policy", "sniff", "upstream", "relay", "intercept"},
-    "cli": {"base", "net", "policy", "sniff", "upstream", "relay", "intercept", "service", "doctor", "lab"},
+    "cli": {"base", "net", "policy", "sniff", "upstream", "relay", "intercept", "service", "doctor", "lab", "netcat", "exec"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)
 

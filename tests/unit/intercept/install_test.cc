@@ -229,9 +229,9 @@ TEST_F(Install, diff_names_each_thing_that_was_changed) {
   EXPECT_TRUE(has(diff(plan), "missing: ip -4 route local 0.0.0.0/0"));
   host_.set_sysctl(kForwardingIpv4, "0");
   EXPECT_TRUE(has(diff(plan), "net.ipv4.ip_forward is 0"));
-  host_.nft("add rule inet limpid intercept accept\ndelete element inet limpid tcp_ports { 443 }\n");
+  host_.nft("add rule inet limpid intercept accept\nflush chain inet limpid divert\n");
   EXPECT_TRUE(has(diff(plan), "+ \t\taccept"));
-  EXPECT_TRUE(has(diff(plan), "- \t\telements = { 80, 443, 8000-8100 }"));
+  EXPECT_TRUE(has(diff(plan), "- \t\tsocket wildcard 1 return"));
   host_.nft("delete table inet limpid\n");
   EXPECT_TRUE(has(diff(plan), "missing: nft table inet limpid"));
 }

@@ -1,6 +1,7 @@
 // Facts about values of the plan: mark fields, the ownership comment and its enemies, names.
 #include "intercept/plan.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include <string>
@@ -145,7 +146,21 @@ TEST(MakePlan, drops_networks_that_others_contain) {
     inputs.scope.excluded.push_back(*Prefix::parse(text));
   }
   const Plan plan = make_plan(inputs);
-  EXPECT_NE(plan.nft_table.find("elements = { 10.0.0.0/8, 11.0.0.0/8 }"), std::string::npos) << plan.nft_table;
+  EXPECT_NE(plan.nft_table.find("ip daddr 10.0.0.0/8 accept\n    ip daddr 11.0.0.0/8 accept\n"), std::string::npos)
+      << plan.nft_table;
+  EXPECT_EQ(plan.nft_table.find("10.1.0.0/16"), std::string::npos);
+}
+
+TEST(MakePlan, few_prefixes_are_rules_and_many_are_a_set) {
+  PlanInputs inputs;
+  inputs.ownership = example();
+  inputs.scope.tcp.insert({Port{80}, Port{80}});
+  for (int i = 0; i < 64; ++i) inputs.scope.excluded.push_back(*Prefix::parse(fmt::format("10.{}.0.0/24", i)));
+  EXPECT_EQ(make_plan(inputs).nft_table.find("set excluded_ipv4"), std::string::npos);
+  inputs.scope.excluded.push_back(*Prefix::parse("10.64.0.0/24"));
+  const auto text = make_plan(inputs).nft_table;
+  EXPECT_NE(text.find("set excluded_ipv4"), std::string::npos);
+  EXPECT_NE(text.find("ip daddr @excluded_ipv4 accept"), std::string::npos);
 }
 
 }  // namespace

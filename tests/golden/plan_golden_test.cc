@@ -1,0 +1,109 @@
+// Plans as text: what `limpid rules show` prints, for several scopes, compared with the files beside this one. After a
+// deliberate change: LIMPID_UPDATE_GOLDEN=1 ctest -R golden, and read the difference before committing it.
+#include <gtest/gtest.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <string_view>
+
+#include "intercept/plan.h"
+
+namespace limpid {
+namespace {
+
+PlanInputs basic() {
+  PlanInputs inputs;
+  inputs.ownership = {.name = "limpid",
+                      .keeper = Keeper::process,
+                      .mark = {.mask = 0x03000000, .intercept = 0x01000000, .bypass = 0x02000000},
+                      .table = {7676},
+                      .priority = {100},
+                      .listener = {1080},
+                      .sysctls = {}};
+  inputs.scope.tcp = *PortSet::parse("80,443,8000-8100");
+  return inputs;
+}
+
+Prefix network(std::string_view text) {
+  return Prefix::parse(text).value();
+}
+
+void compare(const std::string& name, const std::string& actual) {
+  const std::string path = std::string(LIMPID_TESTS_DIR) + "/golden/" + name;
+  if (std::getenv("LIMPID_UPDATE_GOLDEN") != nullptr) {
+    std::ofstream(path) << actual;
+    GTEST_SKIP() << "wrote " << path;
+  }
+  std::ifstream file(path);
+  ASSERT_TRUE(file.is_open()) << path << " is missing: LIMPID_UPDATE_GOLDEN=1 writes it";
+  const std::string expected{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+  EXPECT_EQ(actual, expected) << "if this is meant: LIMPID_UPDATE_GOLDEN=1 writes " << path;
+}
+
+std::string commands(const PlanInputs& inputs) {
+  const Plan plan = make_plan(inputs);
+  return render_commands(plan) + "\n# Removal\n" + render_removal_commands(plan);
+}
+
+TEST(GoldenPlan, everything_on_some_ports_fail_open) {
+  compare("fail_open.txt", commands(basic()));
+}
+
+TEST(GoldenPlan, fail_closed) {
+  PlanInputs inputs = basic();
+  inputs.fail = FailMode::closed;
+  compare("fail_closed.txt", commands(inputs));
+}
+
+TEST(GoldenPlan, every_kind_of_scope) {
+  PlanInputs inputs = basic();
+  inputs.ownership.name = "guests";
+  inputs.ownership.keeper = Keeper::permanent;
+  inputs.scope.from_interfaces = {"wg0", "lan", "eth0.100"};
+  for (const auto* text : {"10.0.0.0/8", "10.1.0.0/16", "192.168.0.0/24", "2001:db8:1::/48"}) {
+    inputs.scope.from_prefixes.push_back(network(text));
+  }
+  for (const auto* text : {"198.51.100.0/24", "2001:db8::/32"}) inputs.scope.to_prefixes.push_back(network(text));
+  for (const auto* text :
+       {"198.51.100.1", "198.51.100.3", "198.51.100.5", "198.51.100.7", "198.51.100.9", "2001:db8::1"}) {
+    inputs.scope.excluded.push_back(network(text));
+  }
+  compare("every_kind_of_scope.txt", commands(inputs));
+}
+
+TEST(GoldenPlan, both_legs_with_one_5_tuple) {
+  PlanInputs inputs = basic();
+  inputs.keeps_source_port = true;
+  compare("keeps_source_port.txt", commands(inputs));
+}
+
+TEST(GoldenPlan, one_family_and_forwarding) {
+  PlanInputs inputs = basic();
+  inputs.scope.ipv6 = false;
+  inputs.scope.excluded = {network("0.0.0.0/0"), network("2001:db8::/32")};
+  inputs.ownership.sysctls = "4";
+  inputs.sysctls = {{.key = std::string(kForwardingIpv4), .value = "1", .previous = "0"}};
+  compare("ipv4_only_with_forwarding.txt", commands(inputs));
+}
+
+TEST(GoldenPlan, while_draining) {
+  PlanInputs inputs = basic();
+  std::string text = "# fail-open\n" + render_draining_table(make_plan(inputs));
+  inputs.fail = FailMode::closed;
+  text += "# fail-closed\n" + render_draining_table(make_plan(inputs));
+  compare("draining.txt", text);
+}
+
+TEST(GoldenPlan, as_json) {
+  PlanInputs inputs = basic();
+  inputs.fail = FailMode::closed;
+  inputs.scope.from_interfaces = {"lan"};
+  inputs.scope.from_prefixes = {network("2001:db8:1::/48")};
+  inputs.scope.excluded = {network("10.0.0.0/8")};
+  compare("plan.json", render_json(make_plan(inputs)));
+}
+
+}  // namespace
+}  // namespace limpid

@@ -1,0 +1,85 @@
+"""What `make install` installs is complete: a stranger's program builds against it, with CMake and with pkg-config, and runs."""
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+BUILD = pathlib.Path(os.environ.get("LIMPID_BUILD", "build/dev"))
+
+PROGRAM = """
+#include <cstdio>
+#include <limpid/interception.h>
+#include <limpid/transparent.h>
+
+int main() {
+  const auto ports = limpid::PortSet::parse("443,80");
+  // Without privileges or with a bad name: an error either way, and everything that the archive needs is linked in.
+  limpid::InterceptionOptions options;
+  options.name = "no name like this";
+  const auto refused = limpid::Interception::install(options);
+  const auto listener = limpid::listen_transparent({limpid::IpAddress::loopback(limpid::Family::ipv4), limpid::Port{0}});
+  std::printf("%s %s %s\\n", ports->to_string().c_str(), refused ? "installed" : "refused",
+              listener ? "listens" : listener.error().message().c_str());
+}
+"""
+
+CMAKE = """
+cmake_minimum_required(VERSION 3.25)
+project(consumer LANGUAGES CXX)
+find_package(limpid 0.1 REQUIRED)
+add_executable(consumer main.cc)
+target_link_libraries(consumer PRIVATE limpid::limpid)
+"""
+
+
+def run(*command, **options):
+    done = subprocess.run([str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, **options)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module", name="prefix")
+def installed(tmp_path_factory):
+    prefix = tmp_path_factory.mktemp("installed")
+    run("cmake", "--install", BUILD, "--prefix", prefix)
+    return prefix
+
+
+@pytest.fixture(name="source")
+def consumer(tmp_path):
+    (tmp_path / "main.cc").write_text(PROGRAM)
+    (tmp_path / "CMakeLists.txt").write_text(CMAKE)
+    return tmp_path
+
+
+def test_the_program_and_its_company_are_installed(prefix):
+    assert os.access(prefix / "sbin/limpid", os.X_OK)
+    run(prefix / "sbin/limpid", "--help")
+    assert (prefix / "include/limpid/interception.h").is_file()
+    for name in ("bash-completion/completions/limpid", "zsh/vendor-completions/_limpid", "fish/vendor_completions.d/limpid.fish"):
+        completion = prefix / "share" / name
+        assert "limpid" in completion.read_text(), f"{completion} completes nothing"
+
+
+def test_every_man_page_is_installed_and_readable(prefix):
+    sources = sorted(path.stem for path in (pathlib.Path(os.environ["LIMPID_SOURCE"]) / "man").glob("*.scd"))
+    assert sources == sorted(path.name for path in (prefix / "share/man").rglob("*.[1-8]"))
+    for page in (prefix / "share/man").rglob("*.[1-8]"):
+        assert page.read_text().startswith(".\\\""), f"{page} is no man page"
+
+
+def test_a_program_builds_with_cmake_and_runs(prefix, source):
+    run("cmake", "-S", source, "-B", source / "build", "-G", "Ninja", f"-DCMAKE_PREFIX_PATH={prefix}")
+    run("cmake", "--build", source / "build")
+    assert run(source / "build/consumer").startswith("80,443 refused ")
+
+
+def test_a_program_builds_with_pkg_config_and_runs(prefix, source):
+    found = next(prefix.rglob("limpid.pc")).parent
+    # The prefix in the file is the one of configuration time; the test installed elsewhere.
+    flags = run("pkg-config", f"--define-variable=prefix={prefix}", f"--define-variable=libdir={found.parent}",
+                f"--define-variable=includedir={prefix}/include", "--cflags", "--libs", "limpid",
+                env={**os.environ, "PKG_CONFIG_PATH": str(found)}).split()
+    run("g++", "-std=c++23", source / "main.cc", "-o", source / "consumer", *flags)
+    assert run(source / "consumer").startswith("80,443 refused ")
