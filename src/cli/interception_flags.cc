@@ -147,12 +147,19 @@ Status require_family(std::string_view flag, const std::vector<Prefix>& networks
                      fmt::format("leave out {}, or give networks of that family", other));
 }
 
+Status parse_ports(std::string_view flag, const std::string& text, PortSet& ports) {
+  if (text.empty()) return {};
+  auto parsed = PortSet::parse(text);
+  if (!parsed) return wrong(flag, text, parsed.error());
+  ports = std::move(*parsed);
+  return {};
+}
+
 Status parse_scope(const InterceptionFlags& flags, Scope& scope) {
-  if (flags.tcp.empty())
-    return usage_error("--tcp", "", "missing", "say which ports to intercept, for example --tcp 80,443");
-  auto ports = PortSet::parse(flags.tcp);
-  if (!ports) return wrong("--tcp", flags.tcp, ports.error());
-  scope.tcp = std::move(*ports);
+  if (flags.tcp.empty() && flags.udp.empty())
+    return usage_error("--tcp", "", "missing", "say which ports to intercept, for example --tcp 80,443 or --udp 53");
+  if (auto tcp = parse_ports("--tcp", flags.tcp, scope.tcp); !tcp) return tcp;
+  if (auto udp = parse_ports("--udp", flags.udp, scope.udp); !udp) return udp;
   if (auto families = parse_families(flags, scope); !families) return families;
   if (auto from = parse_from(flags.from, scope); !from) return from;
   auto to_networks = parse_networks("--to-net", flags.to_net);
@@ -209,7 +216,11 @@ void add_interception_flags(CLI::App& verb, InterceptionFlags& flags) {
   const auto add_list = [&](const std::string& name, std::vector<std::string>& values, const std::string& help) {
     return verb.add_option(name, values, help)->allow_extra_args(false)->group(kScope);
   };
-  verb.add_option("--tcp", flags.tcp, "Destination ports: 80,443,8000-8100, or all")
+  verb.add_option("--tcp", flags.tcp, "Destination ports of connections: 80,443,8000-8100, or all")
+      ->type_name("PORTS")
+      ->join(',')
+      ->group(kScope);
+  verb.add_option("--udp", flags.udp, "Destination ports of datagrams, written alike")
       ->type_name("PORTS")
       ->join(',')
       ->group(kScope);

@@ -18,6 +18,7 @@ namespace limpid {
 struct InterceptionFlags {
   std::string name = "limpid";
   std::string tcp;
+  std::string udp;
   std::vector<std::string> from;      ///< interface names or CIDR blocks
   std::vector<std::string> to_net;
   std::vector<std::string> exclude;

@@ -95,6 +95,14 @@ void warn_without_listener(const Plan& plan) {
                   port.value, plan.inputs.fail == FailMode::open ? "forwarded as usual" : "rejected"));
 }
 
+/// "TCP 80,443 and UDP 53".
+std::string ports_in_words(const Scope& scope) {
+  std::string text;
+  if (!scope.tcp.empty()) text = "TCP " + scope.tcp.to_string();
+  if (!scope.udp.empty()) text += (text.empty() ? "UDP " : " and UDP ") + scope.udp.to_string();
+  return text;
+}
+
 int apply(const RulesFlags& flags) {
   // Without a lock for a dry run: it must work beside the instance that it is about, and without privileges.
   UniqueFd instance_lock;
@@ -118,10 +126,9 @@ int apply(const RulesFlags& flags) {
   if (auto checked = check_plan(*plan); !checked) return report(checked.error());
   if (auto installed = install_plan(*plan); !installed) return report(installed.error());
   warn_without_listener(*plan);
-  print(fmt::format(
-      "installed nft table inet {}: TCP {} goes to port {} on loopback; `limpid rules remove{}` undoes it\n",
-      plan->table_name, plan->inputs.scope.tcp.to_string(), plan->inputs.ownership.listener.value,
-      flags.interception.name == "limpid" ? "" : " --name " + flags.interception.name));
+  print(fmt::format("installed nft table inet {}: {} goes to port {} on loopback; `limpid rules remove{}` undoes it\n",
+                    plan->table_name, ports_in_words(plan->inputs.scope), plan->inputs.ownership.listener.value,
+                    flags.interception.name == "limpid" ? "" : " --name " + flags.interception.name));
   return kExitDone;
 }
 

@@ -19,6 +19,13 @@ struct RunFlags {
   std::string workers;
   std::string max_flows;
   std::string confirm;
+  std::string udp_mapping = "endpoint-independent";
+  std::string udp_filtering = "endpoint-independent";
+  std::string udp_timeout = "300s";
+  std::string udp_unanswered_timeout = "30s";
+  std::string udp_dns_timeout = "10s";
+  std::string max_udp_sessions;
+  std::string max_udp_sessions_per_source;
   std::string connect_timeout = "10s";
   std::string idle_timeout = "7440s";
   std::string half_closed_timeout = "7440s";
@@ -81,6 +88,41 @@ Status parse_timeouts(const RunFlags& flags, ServiceOptions& options) {
   return {};
 }
 
+Result<NatBehavior> parse_behavior(std::string_view flag, std::string_view text) {
+  if (text == "endpoint-independent") return NatBehavior::endpoint_independent;
+  if (text == "address-and-port-dependent") return NatBehavior::address_and_port_dependent;
+  return usage_error(flag, text, "no such behaviour", "endpoint-independent or address-and-port-dependent");
+}
+
+Status parse_udp(const RunFlags& flags, UdpOptions& udp) {
+  const auto mapping = parse_behavior("--udp-mapping", flags.udp_mapping);
+  if (!mapping) return std::unexpected(mapping.error());
+  const auto filtering = parse_behavior("--udp-filtering", flags.udp_filtering);
+  if (!filtering) return std::unexpected(filtering.error());
+  udp.mapping = *mapping;
+  udp.filtering = *filtering;
+  struct Timeout {
+    std::string_view flag;
+    const std::string& text;
+    std::chrono::milliseconds& value;
+  };
+  for (const auto& [flag, text, value] :
+       {Timeout{"--udp-timeout", flags.udp_timeout, udp.timeouts.answered},
+        Timeout{"--udp-unanswered-timeout", flags.udp_unanswered_timeout, udp.timeouts.unanswered},
+        Timeout{"--udp-dns-timeout", flags.udp_dns_timeout, udp.timeouts.dns}}) {
+    const auto duration = parse_duration(flag, text);
+    if (!duration) return std::unexpected(duration.error());
+    if (duration->count() == 0) return usage_error(flag, text, "a session needs some time", "write 30s");
+    value = *duration;
+  }
+  const auto total = parse_count("--max-udp-sessions", flags.max_udp_sessions, 100'000'000);
+  if (!total) return std::unexpected(total.error());
+  const auto per_source = parse_count("--max-udp-sessions-per-source", flags.max_udp_sessions_per_source, 100'000'000);
+  if (!per_source) return std::unexpected(per_source.error());
+  udp.limits = {.total = *total, .per_source = *per_source};
+  return {};
+}
+
 Result<ServiceOptions> parse_run_flags(const RunFlags& flags) {
   auto request = parse_interception_flags(flags.interception);
   if (!request) return std::unexpected(request.error());
@@ -104,6 +146,7 @@ Result<ServiceOptions> parse_run_flags(const RunFlags& flags) {
   if (!max_flows) return std::unexpected(max_flows.error());
   options.max_flows = *max_flows;
   if (auto parsed = parse_timeouts(flags, options); !parsed) return std::unexpected(parsed.error());
+  if (auto parsed = parse_udp(flags, options.udp); !parsed) return std::unexpected(parsed.error());
   if (flags.quiet && flags.verbose) {
     return usage_error("--quiet", "", "it contradicts --verbose", "give only one of them");
   }
@@ -150,6 +193,35 @@ void add_run_verb(CLI::App& app, Action& action) {
       ->type_name("TIME");
   verb->add_option("--drain-timeout", flags->drain_timeout, "How long flows may go on after SIGTERM (30s)")
       ->type_name("TIME");
+  constexpr auto kUdp = "UDP";
+  verb->add_option("--udp-mapping", flags->udp_mapping,
+                   "What makes a session: endpoint-independent (the client alone, the default) or\n"
+                   "address-and-port-dependent (client and destination)")
+      ->type_name("BEHAVIOUR")
+      ->group(kUdp);
+  verb->add_option("--udp-filtering", flags->udp_filtering,
+                   "Who may answer: endpoint-independent (anybody, the default) or address-and-port-dependent\n"
+                   "(only whom the client has written to)")
+      ->type_name("BEHAVIOUR")
+      ->group(kUdp);
+  verb->add_option("--udp-timeout", flags->udp_timeout, "Silence that ends a session (300s)")
+      ->type_name("TIME")
+      ->group(kUdp);
+  verb->add_option("--udp-unanswered-timeout", flags->udp_unanswered_timeout,
+                   "The same while nobody has answered (30s)")
+      ->type_name("TIME")
+      ->group(kUdp);
+  verb->add_option("--udp-dns-timeout", flags->udp_dns_timeout, "The same for answered sessions to port 53 (10s)")
+      ->type_name("TIME")
+      ->group(kUdp);
+  verb->add_option("--max-udp-sessions", flags->max_udp_sessions,
+                   "More than this: the least recently used ends; a quarter of the file descriptors if not given")
+      ->type_name("N")
+      ->group(kUdp);
+  verb->add_option("--max-udp-sessions-per-source", flags->max_udp_sessions_per_source,
+                   "The same for one client address (1024)")
+      ->type_name("N")
+      ->group(kUdp);
   verb->add_option("--log-format", flags->log_format, "logfmt or json, for messages and the access log")
       ->type_name("FORMAT");
   verb->add_flag("-q,--quiet", flags->quiet, "No access log, and only warnings and errors");

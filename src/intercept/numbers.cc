@@ -196,7 +196,9 @@ bool can_match(const Scope& scope, Family family) {
 
 Status check_options(const Survey& survey, const InterceptionOptions& options) {
   if (auto name = check_instance_name(options.name); !name) return name;
-  if (options.scope.tcp.empty()) return usage_error("plan", "", "no TCP ports given", "for example --tcp 80,443");
+  if (options.scope.tcp.empty() && options.scope.udp.empty()) {
+    return usage_error("plan", "", "no ports given", "for example TCP ports 80 and 443");
+  }
   if (options.listener.value == 0)
     return usage_error("plan", "", "no listener port given", "for example --listen-port 1080");
   for (const std::string& interface : options.scope.from_interfaces) {

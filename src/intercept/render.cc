@@ -35,16 +35,21 @@ ordered_json texts(const Range& range) {
   return array;
 }
 
-ordered_json scope_json(const Scope& scope) {
+ordered_json ports_json(const PortSet& set) {
   ordered_json ports = ordered_json::array();
-  for (const PortRange& range : scope.tcp.ranges()) {
+  for (const PortRange& range : set.ranges()) {
     ports.push_back({{"first", range.first.value}, {"last", range.last.value}});
   }
+  return ports;
+}
+
+ordered_json scope_json(const Scope& scope) {
   ordered_json families = ordered_json::array();
   if (scope.ipv4) families.push_back("ipv4");
   if (scope.ipv6) families.push_back("ipv6");
   return {{"families", families},
-          {"tcp", ports},
+          {"tcp", ports_json(scope.tcp)},
+          {"udp", ports_json(scope.udp)},
           {"from_interfaces", scope.from_interfaces},
           {"from_networks", texts(scope.from_prefixes)},
           {"to_networks", texts(scope.to_prefixes)},

@@ -57,6 +57,8 @@ class Policy {
  public:
   explicit Policy(PolicyOptions options) : options_(std::move(options)) {}
   [[nodiscard]] Decision decide(const FlowKey& key) const noexcept;
+  /// True when every flow goes to one configured place instead of its original destination.
+  [[nodiscard]] bool has_fixed_target() const noexcept { return options_.fixed_target.has_value(); }
 
  private:
   [[nodiscard]] bool is_own_listener(const SocketAddress& address) const noexcept;

@@ -24,6 +24,15 @@ constexpr std::array<std::string_view, kCounterCount> kNames{"flows_total",
                                                              "target_resets",
                                                              "idle_timeouts",
                                                              "spliced_bytes",
+                                                             "udp_sessions_total",
+                                                             "udp_sessions_ended",
+                                                             "udp_datagrams_up",
+                                                             "udp_datagrams_down",
+                                                             "udp_dropped",
+                                                             "udp_filtered",
+                                                             "udp_ttl_expired",
+                                                             "udp_evicted",
+                                                             "udp_icmp_errors",
                                                              "access_log_dropped"};
 
 }  // namespace

@@ -29,7 +29,16 @@ enum class Counter : std::uint8_t {
   client_resets,
   target_resets,
   idle_timeouts,
-  spliced_bytes,       ///< of all bytes, how many never came to user space
+  spliced_bytes,  ///< of all bytes, how many never came to user space
+  udp_sessions_total,
+  udp_sessions_ended,
+  udp_datagrams_up,    ///< client → target
+  udp_datagrams_down,  ///< target → client
+  udp_dropped,         ///< could not be sent on
+  udp_filtered,        ///< answers from hosts that the filtering does not admit, or of another family
+  udp_ttl_expired,     ///< had travelled far enough
+  udp_evicted,         ///< sessions ended to make room
+  udp_icmp_errors,     ///< ICMP errors passed on to clients
   access_log_dropped,  ///< access log records lost because nobody read them fast enough
   count_               ///< not a counter: how many there are
 };

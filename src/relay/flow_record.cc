@@ -19,9 +19,15 @@ std::string_view to_string(FlowEnd end) noexcept {
     case FlowEnd::refused_forbidden_target: return "refused_forbidden_target";
     case FlowEnd::refused_limit: return "refused_limit";
     case FlowEnd::stopped: return "stopped";
+    case FlowEnd::unanswered: return "unanswered";
+    case FlowEnd::evicted: return "evicted";
     case FlowEnd::error: return "error";
   }
   return "";
+}
+
+std::string_view to_string(Protocol protocol) noexcept {
+  return protocol == Protocol::tcp ? "tcp" : "udp";
 }
 
 }  // namespace limpid

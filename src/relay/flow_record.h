@@ -28,10 +28,15 @@ enum class FlowEnd : std::uint8_t {
   refused_self,
   refused_forbidden_target,
   refused_limit,
-  stopped,  ///< the drain at shutdown ran out of time
-  error,    ///< a local failure (no memory, …)
+  stopped,     ///< the drain at shutdown ran out of time
+  unanswered,  ///< a UDP session that no target ever answered
+  evicted,     ///< a UDP session that had to make room for another
+  error,       ///< a local failure (no memory, …)
 };
 [[nodiscard]] std::string_view to_string(FlowEnd end) noexcept;
+
+enum class Protocol : std::uint8_t { tcp, udp };
+[[nodiscard]] std::string_view to_string(Protocol protocol) noexcept;
 
 struct FlowRecord {
   SocketAddress client;
@@ -42,6 +47,7 @@ struct FlowRecord {
   std::int64_t started_us = 0;  ///< wall clock, microseconds since the epoch
   std::int64_t duration_us = 0;
   SourceMode source = SourceMode::none;  ///< what the target really saw
+  Protocol protocol = Protocol::tcp;
   FlowEnd end = FlowEnd::closed;
 };
 

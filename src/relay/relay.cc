@@ -17,6 +17,11 @@ constexpr std::size_t kSpareDescriptors = 16;
 constexpr std::size_t kDescriptorsPerWorker = 3;  // epoll, eventfd and the acceptor's reserve
 constexpr std::size_t kMostPipesPerWorker = 64;
 constexpr std::size_t kFewestFlows = 4;
+/// Of the descriptors: a UDP session needs one, and a flood of them must leave TCP its share.
+constexpr std::size_t kUdpShare = 4;
+constexpr std::size_t kUdpSessionsPerSource = 1024;
+/// The engine's epoll and two raw senders.
+constexpr std::size_t kUdpDescriptorsPerWorker = 3;
 
 std::size_t count_open_descriptors() {
   DIR* directory = opendir("/proc/self/fd");
@@ -29,39 +34,57 @@ std::size_t count_open_descriptors() {
 
 struct Budget {
   std::size_t flows = 0;
+  std::size_t udp_sessions = 0;
   std::size_t pipes_per_worker = 0;
 };
 
-Result<Budget> divide_descriptors(std::size_t workers, std::size_t wanted_flows) {
+Result<Budget> divide_descriptors(std::size_t workers, bool udp, const RelayOptions& wanted) {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return system_error(errno, "read RLIMIT_NOFILE", "");
-  const std::size_t used = count_open_descriptors() + kSpareDescriptors + workers * kDescriptorsPerWorker;
-  const std::size_t available = limit.rlim_cur - std::min<std::size_t>(limit.rlim_cur, used);
+  const std::size_t own = workers * (kDescriptorsPerWorker + (udp ? kUdpDescriptorsPerWorker : 0));
+  const std::size_t used = count_open_descriptors() + kSpareDescriptors + own;
+  std::size_t available = limit.rlim_cur - std::min<std::size_t>(limit.rlim_cur, used);
   Budget budget;
+  if (udp) {
+    budget.udp_sessions = available / kUdpShare;
+    if (wanted.udp.limits.total != 0) budget.udp_sessions = std::min(budget.udp_sessions, wanted.udp.limits.total);
+    budget.udp_sessions = std::max(budget.udp_sessions, workers);
+    available -= std::min(available, budget.udp_sessions);
+  }
   // An eighth for pipes: a burst uses two descriptors on top of its flow's two, and few flows burst at one time.
   budget.pipes_per_worker = std::min(kMostPipesPerWorker, available / 16 / workers);
   budget.flows = (available - std::min(available, budget.pipes_per_worker * workers * 2)) / 2;
   if (budget.flows < kFewestFlows) {
     return failure("start relay", "", "the limit of open files is too small for any flow", "raise it: ulimit -n 20000");
   }
-  if (wanted_flows != 0) budget.flows = std::min(budget.flows, wanted_flows);
+  if (wanted.max_flows != 0) budget.flows = std::min(budget.flows, wanted.max_flows);
   return budget;
+}
+
+/// The kernel spreads a client's ports over the workers, so each gets its part of every limit, rounded up.
+UdpOptions part_of_one_worker(const RelayOptions& options, const Budget& budget, std::size_t workers) {
+  UdpOptions udp = options.udp;
+  const std::size_t per_source = udp.limits.per_source != 0 ? udp.limits.per_source : kUdpSessionsPerSource;
+  udp.limits = {.total = budget.udp_sessions / workers, .per_source = (per_source + workers - 1) / workers};
+  return udp;
 }
 
 }  // namespace
 
-Result<std::unique_ptr<Relay>> Relay::start(const RelayOptions& options, std::vector<std::vector<UniqueFd>> listeners) {
+Result<std::unique_ptr<Relay>> Relay::start(const RelayOptions& options, std::vector<WorkerListeners> listeners) {
   std::unique_ptr<Relay> relay(new Relay());
   relay->shared_.record_event = UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!relay->shared_.record_event.valid()) return system_error(errno, "create eventfd", "");
-  auto budget = divide_descriptors(listeners.size(), options.max_flows);
+  const bool udp = std::ranges::any_of(listeners, [](const WorkerListeners& own) { return !own.udp.empty(); });
+  const auto budget = divide_descriptors(listeners.size(), udp, options);
   if (!budget) return std::unexpected(budget.error());
   relay->max_flows_ = budget->flows;
   const WorkerOptions worker_options{.policy = options.policy,
                                      .target_leg = options.target_leg,
                                      .timeouts = options.timeouts,
                                      .max_flows = relay->max_flows_,
-                                     .max_pipes = budget->pipes_per_worker};
+                                     .max_pipes = budget->pipes_per_worker,
+                                     .udp = part_of_one_worker(options, *budget, listeners.size())};
   for (auto& own_listeners : listeners) {
     auto worker = Worker::create(worker_options, relay->shared_, std::move(own_listeners));
     if (!worker) return std::unexpected(worker.error());

@@ -19,14 +19,15 @@ struct RelayOptions {
   TargetLegOptions target_leg;
   RelayTimeouts timeouts;
   std::size_t max_flows = 0;  ///< 0: as many as file descriptors allow
+  UdpOptions udp;             ///< limits: of all workers together, 0: a quarter of the descriptors, and 1,024 a source
 };
 
 /// Owns the threads. Signals that others wait for must be blocked before start(), because threads inherit the mask.
 class Relay {
  public:
-  /// `listeners[i]` goes to worker i: one listening socket per address family.
+  /// `listeners[i]` goes to worker i.
   [[nodiscard]] static Result<std::unique_ptr<Relay>> start(const RelayOptions& options,
-                                                            std::vector<std::vector<UniqueFd>> listeners);
+                                                            std::vector<WorkerListeners> listeners);
   Relay(const Relay&) = delete;
   Relay& operator=(const Relay&) = delete;
   Relay(Relay&&) = delete;

@@ -22,6 +22,7 @@ namespace limpid {
 namespace {
 
 constexpr std::uint64_t kCommandData = 0xffff'ffff;
+constexpr std::uint64_t kUdpData = 0xffff'fffe;
 constexpr std::uint32_t kLegEvents = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
 constexpr std::uint32_t kGone = EPOLLERR | EPOLLHUP;
 constexpr int kAcceptBatch = 64;
@@ -81,6 +82,8 @@ void count_end(Counters& counters, FlowEnd end) noexcept {
     case FlowEnd::refused_limit: counters.add(Counter::refused_limit); break;
     case FlowEnd::closed:
     case FlowEnd::stopped:
+    case FlowEnd::unanswered:
+    case FlowEnd::evicted:
     case FlowEnd::error: break;
   }
 }
@@ -110,7 +113,7 @@ FlowEnd refusal_end(Refusal refusal) noexcept {
 }  // namespace
 
 Result<std::unique_ptr<Worker>> Worker::create(const WorkerOptions& options, SharedRelayState& shared,
-                                               std::vector<UniqueFd> listeners) {
+                                               WorkerListeners listeners) {
   UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
   if (!epoll.valid()) return system_error(errno, "create epoll", "");
   UniqueFd command(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -118,10 +121,12 @@ Result<std::unique_ptr<Worker>> Worker::create(const WorkerOptions& options, Sha
   epoll_event event{.events = EPOLLIN, .data = {.u64 = kCommandData}};
   if (epoll_ctl(epoll.get(), EPOLL_CTL_ADD, command.get(), &event) != 0)
     return system_error(errno, "watch eventfd", "");
-  auto acceptor = Acceptor::create(epoll.get(), std::move(listeners));
+  auto acceptor = Acceptor::create(epoll.get(), std::move(listeners.tcp));
   if (!acceptor) return std::unexpected(acceptor.error());
-  return std::unique_ptr<Worker>(
+  std::unique_ptr<Worker> worker(
       new Worker(options, shared, std::move(epoll), std::move(command), std::move(*acceptor)));
+  if (auto started = worker->start_udp(std::move(listeners.udp)); !started) return std::unexpected(started.error());
+  return worker;
 }
 
 Worker::Worker(const WorkerOptions& options, SharedRelayState& shared, UniqueFd epoll, UniqueFd command,
@@ -139,6 +144,19 @@ Worker::Worker(const WorkerOptions& options, SharedRelayState& shared, UniqueFd 
                  .pipes = pipes_,
                  .counters = counters_} {}
 
+Status Worker::start_udp(std::vector<UniqueFd> listeners) {
+  if (listeners.empty()) return {};
+  auto engine = UdpEngine::create(options_.udp, std::move(listeners), counters_,
+                                  [this](const FlowRecord& record) { emit(record); });
+  if (!engine) return std::unexpected(engine.error());
+  udp_ = std::move(*engine);
+  epoll_event event{.events = EPOLLIN, .data = {.u64 = kUdpData}};
+  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, udp_->descriptor(), &event) != 0) {
+    return system_error(errno, "watch", "UDP sockets");
+  }
+  return {};
+}
+
 void Worker::run() {
   std::array<epoll_event, 256> events{};
   while (mode_ != Mode::stopping && (mode_ == Mode::serving || flows_.size() > 0)) {
@@ -151,12 +169,14 @@ void Worker::run() {
     expired_.clear();
     timers_.advance(now_ms_, expired_);
     for (const auto index : expired_) expire(index);
+    if (udp_ != nullptr && udp_->wait_ms(now_ms_) == 0) run_udp();
     if (acceptor_.paused() && now_ms_ >= resume_ms_) acceptor_.resume();
     if (std::exchange(emitted_, false) && shared_.reader_waits.exchange(false, std::memory_order_acq_rel)) {
       eventfd_write(shared_.record_event.get(), 1);
     }
   }
   end_all_flows();
+  if (udp_ != nullptr) udp_->end_all(FlowEnd::stopped);
   acceptor_.close();
   finished_.store(true, std::memory_order_release);
   eventfd_write(shared_.record_event.get(), 1);
@@ -175,7 +195,10 @@ void Worker::stop() noexcept {
 
 int Worker::wait_ms() const noexcept {
   if (!ready_.empty()) return 0;
-  const int timer = timers_.wait_ms(now_ms_);
+  int timer = timers_.wait_ms(now_ms_);
+  if (const int udp = udp_ != nullptr ? udp_->wait_ms(now_ms_) : -1; udp >= 0) {
+    timer = timer < 0 ? udp : std::min(timer, udp);
+  }
   if (!acceptor_.paused()) return timer;
   const int pause = resume_ms_ > now_ms_ ? static_cast<int>(resume_ms_ - now_ms_) : 0;
   return timer < 0 ? pause : std::min(timer, pause);
@@ -183,6 +206,7 @@ int Worker::wait_ms() const noexcept {
 
 void Worker::dispatch(std::uint32_t events, std::uint64_t data) {
   if (data == kCommandData) return obey_commands();
+  if (data == kUdpData) return run_udp();
   if ((data >> 32U) == 0) return accept_connections(static_cast<std::uint32_t>(data));
 
   const FlowId id{.index = static_cast<std::uint32_t>(data) >> 1U,
@@ -207,6 +231,11 @@ void Worker::dispatch(std::uint32_t events, std::uint64_t data) {
   }
 }
 
+/// A datagram must not make a TCP flow wait, nor the reverse: a bounded amount, then the other's turn.
+void Worker::run_udp() {
+  udp_->run(now_ms_);
+}
+
 void Worker::obey_commands() {
   eventfd_t ignored = 0;
   eventfd_read(command_.get(), &ignored);
@@ -221,6 +250,8 @@ void Worker::obey_commands() {
     }
   }
   acceptor_.close();
+  // Sessions end with the last TCP flow: new datagrams are not captured any more, answers still arrive until then.
+  if (udp_ != nullptr) udp_->close_listeners();
 }
 
 void Worker::accept_connections(std::uint32_t listener) {

@@ -19,6 +19,7 @@
 #include "relay/pump.h"
 #include "relay/target_leg.h"
 #include "relay/timer_wheel.h"
+#include "relay/udp_engine.h"
 
 namespace limpid {
 
@@ -42,12 +43,19 @@ struct WorkerOptions {
   RelayTimeouts timeouts;
   std::size_t max_flows = 0;  ///< of all workers together
   std::size_t max_pipes = 0;  ///< of this one
+  UdpOptions udp;             ///< limits are of this one; meant only where there are UDP listeners
+};
+
+/// The sockets that one worker listens on: at most one of each kind for each address family.
+struct WorkerListeners {
+  std::vector<UniqueFd> tcp;
+  std::vector<UniqueFd> udp;
 };
 
 class Worker {
  public:
   [[nodiscard]] static Result<std::unique_ptr<Worker>> create(const WorkerOptions& options, SharedRelayState& shared,
-                                                              std::vector<UniqueFd> listeners);
+                                                              WorkerListeners listeners);
 
   /// The thread's body: returns after drain() once no flow is left, or soon after stop().
   void run();
@@ -66,6 +74,8 @@ class Worker {
   Worker(const WorkerOptions& options, SharedRelayState& shared, UniqueFd epoll, UniqueFd command, Acceptor acceptor);
 
   void dispatch(std::uint32_t events, std::uint64_t data);
+  [[nodiscard]] Status start_udp(std::vector<UniqueFd> listeners);
+  void run_udp();
   void obey_commands();
   void accept_connections(std::uint32_t listener);
   void refuse_connections(std::uint32_t listener);
@@ -96,6 +106,7 @@ class Worker {
   Counters counters_;
   RecordRing records_;
   FlowTable flows_;
+  std::unique_ptr<UdpEngine> udp_;  ///< nullptr without UDP listeners
   TimerWheel timers_;
   BufferPool buffers_;
   PipePool pipes_;

@@ -25,6 +25,7 @@ std::string format_access_line(const FlowRecord& record, LogFormat format) {
   const bool dialled = record.target.port.value != 0;
   std::string line;
   append_field(line, field("ts", format_timestamp(record.started_us)), format);
+  append_field(line, field("proto", to_string(record.protocol)), format);
   append_field(line, field("client", record.client.to_string()), format);
   append_field(line, field("orig_dst", record.original_destination.to_string()), format);
   append_field(line, field("target", dialled ? record.target.to_string() : "-"), format);

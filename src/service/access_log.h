@@ -11,7 +11,7 @@
 
 namespace limpid {
 
-/// One line with its newline: ts client orig_dst target source bytes_up bytes_down duration_ms end.
+/// One line with its newline: ts proto client orig_dst target source bytes_up bytes_down duration_ms end.
 [[nodiscard]] std::string format_access_line(const FlowRecord& record, LogFormat format);
 
 /// Drains the relay's records from construction until destruction, which writes what is left if somebody still reads.

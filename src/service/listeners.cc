@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "net/datagram_socket.h"
 #include "net/port_owner.h"
 
 namespace limpid {
@@ -21,35 +22,55 @@ std::vector<Family> families(const ListenerRequest& request) {
   return wanted;
 }
 
+/// One listening socket of one kind on `address`.
+Result<UniqueFd> open_one(const SocketAddress& address, const ListenOptions& options, Protocol protocol) {
+  if (protocol == Protocol::tcp) return listen_transparent(address, options);
+  return open_datagram_listener(address, options.mark, options.reuse_port);
+}
+
 /// SO_REUSEPORT would let us join a group of somebody else's listeners (of the same user) without a word, so a first
-/// socket without it finds out whether the port is free. Returns the port, chosen if `port` is 0.
-Result<Port> probe(const SocketAddress& address, const ListenOptions& options) {
+/// socket without it finds out whether the port is free. Fills in the port that the kernel chose where it is 0.
+Status probe(SocketAddress& address, const ListenOptions& options, Protocol protocol) {
   auto alone = options;
   alone.reuse_port = false;
-  const auto fd = listen_transparent(address, alone);
+  const auto fd = open_one(address, alone, protocol);
   if (!fd) return std::unexpected(fd.error());
   const auto bound = original_destination(fd->get());
   if (!bound) return std::unexpected(bound.error());
-  return bound->port;
+  address.port = bound->port;
+  return {};
+}
+
+Status open_for_worker(const Listeners& listeners, const ListenOptions& options, Protocol protocol,
+                       std::vector<UniqueFd>& own) {
+  for (const auto& address : listeners.addresses) {
+    auto fd = open_one(address, options, protocol);
+    if (!fd) return std::unexpected(fd.error());
+    own.push_back(std::move(*fd));
+  }
+  return {};
 }
 
 Result<Listeners> open_on(const ListenerRequest& request, Port port) {
   Listeners listeners{.port = port, .addresses = {}, .per_worker = {}};
   auto options = request.socket;
   options.reuse_port = request.workers > 1;
+  std::vector<Protocol> protocols;
+  if (request.tcp) protocols.push_back(Protocol::tcp);
+  if (request.udp) protocols.push_back(Protocol::udp);
   for (const Family family : families(request)) {
     SocketAddress address{.address = IpAddress::loopback(family), .port = listeners.port};
-    const auto free_port = probe(address, options);
-    if (!free_port) return std::unexpected(free_port.error());
-    address.port = listeners.port = *free_port;
+    for (const Protocol protocol : protocols) {
+      if (auto probed = probe(address, options, protocol); !probed) return std::unexpected(probed.error());
+    }
+    listeners.port = address.port;
     listeners.addresses.push_back(address);
   }
   listeners.per_worker.resize(request.workers);
   for (auto& own : listeners.per_worker) {
-    for (const auto& address : listeners.addresses) {
-      auto fd = listen_transparent(address, options);
-      if (!fd) return std::unexpected(fd.error());
-      own.push_back(std::move(*fd));
+    for (const Protocol protocol : protocols) {
+      auto opened = open_for_worker(listeners, options, protocol, protocol == Protocol::tcp ? own.tcp : own.udp);
+      if (!opened) return std::unexpected(opened.error());
     }
   }
   return listeners;

@@ -8,6 +8,7 @@
 #include "limpid/error.h"
 #include "limpid/transparent.h"
 #include "limpid/unique_fd.h"
+#include "relay/worker.h"
 
 namespace limpid {
 
@@ -15,14 +16,16 @@ struct ListenerRequest {
   Port port;  ///< 0: chosen
   bool ipv4 = true;
   bool ipv6 = true;
+  bool tcp = true;
+  bool udp = false;
   unsigned workers = 1;
   ListenOptions socket;  ///< reuse_port is set here as the number of workers demands
 };
 
 struct Listeners {
   Port port;
-  std::vector<SocketAddress> addresses;           ///< one for each family
-  std::vector<std::vector<UniqueFd>> per_worker;  ///< one socket for each family
+  std::vector<SocketAddress> addresses;  ///< one for each family
+  std::vector<WorkerListeners> per_worker;
 };
 
 /// All of them or none. Bound to loopback addresses: nftables' `tproxy to` reaches them there, the network does not.

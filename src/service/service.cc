@@ -168,8 +168,9 @@ Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, cons
   const auto& ownership = plan.inputs.ownership;
   log.info("intercepting",
            {field("name", ownership.name), field("tcp", plan.inputs.scope.tcp.to_string()),
-            field("listener", ownership.listener.value), field("mark", ownership.mark.intercept_mark().to_string()),
-            field("table", ownership.table.value), field("priority", ownership.priority.value),
+            field("udp", plan.inputs.scope.udp.to_string()), field("listener", ownership.listener.value),
+            field("mark", ownership.mark.intercept_mark().to_string()), field("table", ownership.table.value),
+            field("priority", ownership.priority.value),
             field("fail", plan.inputs.fail == FailMode::open ? "open" : "closed"),
             field("source", to_string(options.source)), field("max_flows", relay.max_flows())});
 
@@ -226,6 +227,8 @@ Status run_service(const ServiceOptions& options) {
   auto listeners = open_listeners({.port = interception.listener,
                                    .ipv4 = interception.scope.ipv4,
                                    .ipv6 = interception.scope.ipv6,
+                                   .tcp = !interception.scope.tcp.empty(),
+                                   .udp = !interception.scope.udp.empty(),
                                    .workers = options.workers != 0 ? options.workers : usable_cpus(),
                                    .socket = {.mark = bypass, .keepalive_idle = options.keepalive_idle}});
   if (!listeners) return std::unexpected(listeners.error());
@@ -238,10 +241,14 @@ Status run_service(const ServiceOptions& options) {
 
   const auto policy = std::make_shared<const Policy>(
       PolicyOptions{.fixed_target = options.fixed_target, .source = options.source, .listeners = listeners->addresses});
+  UdpOptions udp = options.udp;
+  udp.policy = policy;
+  udp.bypass_mark = bypass;
   auto relay = Relay::start({.policy = policy,
                              .target_leg = {.bypass_mark = bypass, .keepalive_idle = options.keepalive_idle},
                              .timeouts = options.timeouts,
-                             .max_flows = options.max_flows},
+                             .max_flows = options.max_flows,
+                             .udp = udp},
                             std::move(listeners->per_worker));
   if (!relay) return std::unexpected(relay.error());
   if (auto installed = install_plan(plan); !installed) return installed;

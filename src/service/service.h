@@ -23,6 +23,7 @@ struct ServiceOptions {
   RelayTimeouts timeouts;
   std::chrono::milliseconds drain_timeout{30'000};
   std::chrono::seconds keepalive_idle{300};
+  UdpOptions udp;             ///< policy and mark are filled in
   std::size_t max_flows = 0;  ///< 0: as many as file descriptors allow
   std::optional<std::chrono::seconds> confirm;
   bool access_log = true;

@@ -22,7 +22,7 @@ FlowRecord sample() {
 
 TEST(AccessLog, logfmt_has_one_line_with_every_field) {
   EXPECT_EQ(format_access_line(sample(), LogFormat::logfmt),
-            "ts=2026-01-01T00:00:00.123Z client=192.0.2.2:5000 orig_dst=[2001:db8::2]:80 target=[2001:db8::2]:80 "
+            "ts=2026-01-01T00:00:00.123Z proto=tcp client=192.0.2.2:5000 orig_dst=[2001:db8::2]:80 target=[2001:db8::2]:80 "
             "source=address bytes_up=12 bytes_down=34 duration_ms=56 end=closed\n");
 }
 
@@ -33,7 +33,8 @@ TEST(AccessLog, json_is_an_object_a_line) {
   EXPECT_EQ(parsed.at("client"), "192.0.2.2:5000");
   EXPECT_EQ(parsed.at("bytes_down"), 34);
   EXPECT_EQ(parsed.at("end"), "closed");
-  EXPECT_EQ(parsed.size(), 9U);
+  EXPECT_EQ(parsed.at("proto"), "tcp");
+  EXPECT_EQ(parsed.size(), 10U);
 }
 
 TEST(AccessLog, a_refused_flow_has_no_target) {

@@ -1,0 +1,342 @@
+// The walk of a datagram: receive → original destination → session → target leg; and back through the raw sender.
+#include "relay/udp_engine.h"
+
+#include <sys/epoll.h>
+#include <sys/random.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <new>
+
+#include "limpid/transparent.h"
+
+namespace limpid {
+namespace {
+
+/// Batches of one socket in one turn; then others have theirs.
+constexpr int kBatchesPerTurn = 4;
+constexpr std::uint16_t kDnsPort = 53;
+/// Targets that address-and-port-dependent filtering remembers for one session; the oldest is forgotten first.
+constexpr std::size_t kMostContacted = 64;
+
+std::uint64_t random_seed() noexcept {
+  std::uint64_t seed = 0;
+  if (getrandom(&seed, sizeof seed, 0) != sizeof seed) seed ^= static_cast<std::uint64_t>(::time(nullptr));
+  return seed;
+}
+
+std::uint64_t monotonic_ms() noexcept {
+  const auto now = std::chrono::steady_clock::now().time_since_epoch();
+  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
+}
+
+std::int64_t wall_clock_us() noexcept {
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::microseconds>(now).count();
+}
+
+/// generation (odd) | slot; listeners have generation 0.
+std::uint64_t event_data(const UdpSession& session) noexcept {
+  return (std::uint64_t{session.generation} << 32U) | session.index;
+}
+
+/// As a router would: one hop less. Zero means that the datagram has travelled far enough.
+HopFields one_hop_further(const HopFields& fields) noexcept {
+  return {.ttl = static_cast<std::uint8_t>(fields.ttl - std::min<std::uint8_t>(fields.ttl, 1)),
+          .traffic_class = fields.traffic_class};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<UdpEngine>> UdpEngine::create(const UdpOptions& options, std::vector<UniqueFd> listeners,
+                                                     Counters& counters, Emit emit) {
+  UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
+  if (!epoll.valid()) return system_error(errno, "create epoll", "");
+  std::unique_ptr<UdpEngine> engine(new UdpEngine(options, std::move(epoll), counters, std::move(emit)));
+  for (auto& listener : listeners) {
+    const auto bound = original_destination(listener.get());
+    if (!bound) return std::unexpected(bound.error());
+    auto sender = RawSender::open(bound->family(), options.bypass_mark);
+    if (!sender) return std::unexpected(sender.error());
+    (bound->family() == Family::ipv4 ? engine->sender_ipv4_ : engine->sender_ipv6_) = std::move(*sender);
+    epoll_event event{.events = EPOLLIN, .data = {.u64 = engine->listeners_.size()}};
+    if (epoll_ctl(engine->epoll_.get(), EPOLL_CTL_ADD, listener.get(), &event) != 0) {
+      return system_error(errno, "watch UDP listener", "");
+    }
+    engine->listeners_.push_back(std::move(listener));
+  }
+  return engine;
+}
+
+UdpEngine::UdpEngine(const UdpOptions& options, UniqueFd epoll, Counters& counters, Emit emit)
+    : options_(options),
+      epoll_(std::move(epoll)),
+      counters_(counters),
+      emit_(std::move(emit)),
+      sessions_(options.limits, random_seed()),
+      timers_(monotonic_ms()) {}
+
+void UdpEngine::run(std::uint64_t now_ms) {
+  now_ms_ = now_ms;
+  std::array<epoll_event, 64> events{};
+  const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), 0);
+  for (int i = 0; i < count; ++i) {
+    const auto& event = events[static_cast<std::size_t>(i)];
+    const auto generation = static_cast<std::uint32_t>(event.data.u64 >> 32U);
+    const auto index = static_cast<std::uint32_t>(event.data.u64);
+    if (generation == 0) {
+      if (index < listeners_.size()) receive_from_clients(listeners_[index].get());
+      continue;
+    }
+    UdpSession* session = sessions_.find(index, generation);
+    if (session == nullptr) continue;
+    if ((event.events & EPOLLERR) != 0) pass_on_errors(*session);
+    if ((event.events & EPOLLIN) != 0) receive_from_targets(*session);
+  }
+  expired_.clear();
+  timers_.advance(now_ms_, expired_);
+  for (const auto index : expired_) {
+    UdpSession* session = sessions_.at(index);
+    if (session == nullptr) continue;
+    if (deadline_ms(*session) <= now_ms_) {
+      end(*session, session->answered ? FlowEnd::closed : FlowEnd::unanswered);
+    } else {
+      schedule(*session);
+    }
+  }
+}
+
+void UdpEngine::receive_from_clients(int listener) {
+  for (int turn = 0; turn < kBatchesPerTurn; ++turn) {
+    auto datagrams = batch_.receive(listener);
+    const bool full = datagrams.size() == DatagramBatch::kMost;
+    // Neighbours that go the same way are sent together: a bulk transfer comes in such runs.
+    while (!datagrams.empty()) {
+      const auto& first = datagrams.front();
+      std::size_t length = 1;
+      while (length < datagrams.size() && datagrams[length].peer == first.peer &&
+             datagrams[length].original_destination == first.original_destination &&
+             datagrams[length].fields == first.fields) {
+        ++length;
+      }
+      send_up(datagrams.first(length));
+      datagrams = datagrams.subspan(length);
+    }
+    if (!full) return;
+  }
+}
+
+void UdpEngine::send_up(std::span<const ReceivedDatagram> run) {
+  const auto& first = run.front();
+  if (!first.original_destination) return counters_.add(Counter::refused_direct, run.size());
+  const auto decision =
+      options_.policy->decide({.client = first.peer, .original_destination = *first.original_destination});
+  if (decision.refusal) {
+    switch (*decision.refusal) {
+      case Refusal::direct: return counters_.add(Counter::refused_direct, run.size());
+      case Refusal::self: return counters_.add(Counter::refused_self, run.size());
+      case Refusal::forbidden_target: return counters_.add(Counter::refused_forbidden_target, run.size());
+    }
+  }
+  const auto fields = one_hop_further(first.fields);
+  if (fields.ttl == 0) return counters_.add(Counter::udp_ttl_expired, run.size());
+  UdpSession* session = find_or_open(first, decision.dial);
+  if (session == nullptr) return counters_.add(Counter::udp_dropped, run.size());
+
+  payloads_.clear();
+  std::uint64_t bytes = 0;
+  for (const auto& datagram : run) payloads_.push_back(datagram.payload);
+  const std::size_t sent = send_datagrams(session->fd.get(), decision.dial.target, fields, payloads_);
+  for (std::size_t i = 0; i < sent; ++i) bytes += payloads_[i].size();
+  session->bytes_up += bytes;
+  counters_.add(Counter::bytes_up, bytes);
+  counters_.add(Counter::udp_datagrams_up, sent);
+  if (sent < run.size()) counters_.add(Counter::udp_dropped, run.size() - sent);
+  sessions_.touch(*session, now_ms_);
+}
+
+UdpSessionKey UdpEngine::key_of(const ReceivedDatagram& datagram) const noexcept {
+  // With one fixed target for all destinations, only a session of its own tells in whose name the target's answers go
+  // back.
+  const bool by_client = options_.mapping == NatBehavior::endpoint_independent && !options_.policy->has_fixed_target();
+  return {.client = datagram.peer, .destination = by_client ? SocketAddress{} : *datagram.original_destination};
+}
+
+UdpSession* UdpEngine::find_or_open(const ReceivedDatagram& datagram, const Dial& dial) {
+  const auto key = key_of(datagram);
+  UdpSession* session = sessions_.find(key);
+  try {
+    if (session == nullptr) session = open(key, datagram, dial);
+    if (session == nullptr || options_.filtering == NatBehavior::endpoint_independent) return session;
+    auto& contacted = session->contacted;
+    if (std::ranges::find(contacted, dial.target) == contacted.end()) {
+      if (contacted.size() == kMostContacted) contacted.erase(contacted.begin());
+      contacted.push_back(dial.target);
+    }
+  } catch (const std::bad_alloc&) {
+    return nullptr;
+  }
+  return session;
+}
+
+UdpSession* UdpEngine::open(const UdpSessionKey& key, const ReceivedDatagram& datagram, const Dial& dial) {
+  while (UdpSession* victim = sessions_.victim_for(key.client.address)) {
+    counters_.add(Counter::udp_evicted);
+    end(*victim, FlowEnd::evicted);
+  }
+  SourceMode source = SourceMode::none;
+  auto fd = open_leg(dial, key.client, source);
+  if (!fd) {
+    const bool unavailable = fd.error().code == EADDRINUSE || fd.error().code == EADDRNOTAVAIL;
+    counters_.add(unavailable ? Counter::source_unavailable : Counter::connect_failed);
+    return nullptr;
+  }
+  UdpSession& session = sessions_.create(key);
+  session.fd = std::move(*fd);
+  session.original_destination = *datagram.original_destination;
+  session.target = dial.target;
+  session.source = source;
+  session.started_ms = session.last_activity_ms = now_ms_;
+  epoll_event event{.events = EPOLLIN, .data = {.u64 = event_data(session)}};
+  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, session.fd.get(), &event) != 0) {
+    sessions_.destroy(session);
+    return nullptr;
+  }
+  counters_.add(Counter::udp_sessions_total);
+  schedule(session);
+  return &session;
+}
+
+Result<UniqueFd> UdpEngine::open_leg(const Dial& dial, const SocketAddress& client, SourceMode& source) {
+  DatagramLegOptions leg{
+      .source = std::nullopt, .peer = std::nullopt, .family = dial.target.family(), .mark = options_.bypass_mark};
+  const bool foreign = dial.source != SourceMode::none && !client.address.is_link_local();
+  if (!foreign) {
+    if (dial.source_family_differs || dial.source != SourceMode::none) counters_.add(Counter::source_fallback_none);
+    return open_datagram_leg(leg);
+  }
+  const bool wants_port = dial.source != SourceMode::address;
+  leg.source = client;
+  if (!wants_port) leg.source->port = {};
+  auto fd = open_datagram_leg(leg);
+  source = wants_port ? SourceMode::address_and_port : SourceMode::address;
+  if (!wants_port) return fd;
+  if (fd) {
+    counters_.add(Counter::source_port_kept);
+    return fd;
+  }
+  if (dial.source != SourceMode::prefer_port || fd.error().code != EADDRINUSE) return fd;
+  counters_.add(Counter::source_port_fallback);
+  leg.source->port = {};
+  source = SourceMode::address;
+  return open_datagram_leg(leg);
+}
+
+void UdpEngine::receive_from_targets(UdpSession& session) {
+  RawSender* raw = sender(session.key.client.family());
+  if (raw == nullptr) return;
+  for (int turn = 0; turn < kBatchesPerTurn; ++turn) {
+    const auto datagrams = batch_.receive(session.fd.get());
+    replies_.clear();
+    std::uint64_t bytes = 0;
+    for (const auto& datagram : datagrams) {
+      const auto fields = one_hop_further(datagram.fields);
+      const auto from = as_client_knows(session, datagram.peer);
+      if (!admits(session, datagram.peer) || fields.ttl == 0 || from.family() != session.key.client.family()) {
+        counters_.add(Counter::udp_filtered);
+        continue;
+      }
+      bytes += datagram.payload.size();
+      replies_.push_back({.from = from, .to = session.key.client, .payload = datagram.payload, .fields = fields});
+    }
+    if (!replies_.empty()) {
+      const std::size_t sent = raw->send(replies_);
+      counters_.add(Counter::udp_datagrams_down, sent);
+      counters_.add(Counter::bytes_down, bytes);
+      if (sent < replies_.size()) counters_.add(Counter::udp_dropped, replies_.size() - sent);
+      session.bytes_down += bytes;
+      sessions_.touch(session, now_ms_);
+      if (!session.answered) {
+        sessions_.mark_answered(session);
+        schedule(session);
+      }
+    }
+    if (datagrams.size() < DatagramBatch::kMost) return;
+  }
+}
+
+bool UdpEngine::admits(const UdpSession& session, const SocketAddress& peer) const noexcept {
+  if (options_.filtering == NatBehavior::endpoint_independent && !options_.policy->has_fixed_target()) return true;
+  if (peer == session.target) return true;
+  return std::ranges::find(session.contacted, peer) != session.contacted.end();
+}
+
+SocketAddress UdpEngine::as_client_knows(const UdpSession& session, const SocketAddress& target) const noexcept {
+  return options_.policy->has_fixed_target() ? session.original_destination : target;
+}
+
+void UdpEngine::pass_on_errors(UdpSession& session) {
+  RawSender* raw = sender(session.key.client.family());
+  while (const auto received = batch_.receive_error(session.fd.get())) {
+    counters_.add(Counter::udp_icmp_errors);
+    const auto about = as_client_knows(session, received->about);
+    const auto client_family = session.key.client.family();
+    if (raw == nullptr || about.family() != client_family) continue;
+    // An error of the target itself comes, for the client, from the address that the client knows it by.
+    const bool from_target = !received->reporter || *received->reporter == received->about.address;
+    IpAddress reporter = from_target ? about.address : *received->reporter;
+    IcmpError error = received->error;
+    if (received->about.family() != client_family) error = port_unreachable(client_family);
+    if (reporter.family() != client_family) reporter = about.address;
+    try {
+      const auto packet = build_icmp_error(error, reporter, session.key.client, about, received->payload);
+      [[maybe_unused]] const bool sent = raw->send_packet(packet, session.key.client.address);
+    } catch (const std::bad_alloc&) {
+      return;
+    }
+  }
+}
+
+std::uint64_t UdpEngine::deadline_ms(const UdpSession& session) const noexcept {
+  auto patience = options_.timeouts.unanswered;
+  if (session.answered) {
+    const bool dns = session.original_destination.port.value == kDnsPort;
+    patience = dns ? options_.timeouts.dns : options_.timeouts.answered;
+  }
+  return session.last_activity_ms + static_cast<std::uint64_t>(patience.count());
+}
+
+void UdpEngine::schedule(const UdpSession& session) {
+  timers_.schedule(session.index, deadline_ms(session));
+}
+
+void UdpEngine::end(UdpSession& session, FlowEnd end) {
+  timers_.cancel(session.index);
+  counters_.add(Counter::udp_sessions_ended);
+  const auto duration_ms = static_cast<std::int64_t>(monotonic_ms() - session.started_ms);
+  emit_({.client = session.key.client,
+         .original_destination = session.original_destination,
+         .target = session.target,
+         .bytes_up = session.bytes_up,
+         .bytes_down = session.bytes_down,
+         .started_us = wall_clock_us() - duration_ms * 1000,
+         .duration_us = duration_ms * 1000,
+         .source = session.source,
+         .protocol = Protocol::udp,
+         .end = end});
+  sessions_.destroy(session);
+}
+
+void UdpEngine::end_all(FlowEnd reason) {
+  for (std::uint32_t index = 0; index < sessions_.capacity(); ++index) {
+    if (UdpSession* session = sessions_.at(index)) end(*session, reason);
+  }
+}
+
+RawSender* UdpEngine::sender(Family family) noexcept {
+  auto& sender = family == Family::ipv4 ? sender_ipv4_ : sender_ipv6_;
+  return sender ? &*sender : nullptr;
+}
+
+}  // namespace limpid
