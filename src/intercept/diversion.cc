@@ -54,6 +54,16 @@ std::string datagram_rules(const DiversionOptions& options, const std::string& s
   return text;
 }
 
+/// Of a fragmented datagram only the first fragment has ports, so `socket` would divert that one alone. It does not make
+/// the kernel reassemble before prerouting; a `tproxy` statement does by its mere presence (nft_tproxy_init in
+/// net/netfilter/nft_tproxy.c), also in a chain to which nothing leads.
+std::string render_reassembly(const DiversionOptions& options) {
+  std::string text = "\n  chain reassembly {\n    comment \"never run: it makes the kernel reassemble fragments\"\n";
+  if (options.ipv4) text += "    meta nfproto ipv4 meta l4proto udp tproxy ip to 127.0.0.1:1\n";
+  if (options.ipv6) text += "    meta nfproto ipv6 meta l4proto udp tproxy ip6 to [::1]:1\n";
+  return text + "  }\n";
+}
+
 }  // namespace
 
 std::string render_diversion_table(const DiversionOptions& options, const PlanInputs& inputs) {
@@ -69,6 +79,7 @@ std::string render_diversion_table(const DiversionOptions& options, const PlanIn
       "    {} accept\n"
       "  }}\n",
       set_mark);
+  text += render_reassembly(options);
   text += "\n  chain prerouting {\n    type filter hook prerouting priority mangle; policy accept;\n";
   if (options.ipv4) text += addresses_rule(options.addresses, Family::ipv4);
   if (options.ipv6) text += addresses_rule(options.addresses, Family::ipv6);

@@ -47,6 +47,7 @@ class Server {
       std::vector<pollfd> others{pollfd{options_.stop_fd, POLLIN, 0}};
       for (const UniqueFd& listener : listeners_) others.push_back({accepts() ? listener.get() : -1, POLLIN, 0});
       std::vector<Session*> sessions;
+      sessions.reserve(conversations_.size());
       for (const Conversation& conversation : conversations_) sessions.push_back(conversation.session.get());
       if (auto advanced = advance_sessions(sessions, others); !advanced) return std::unexpected(advanced.error());
       if (others.front().revents != 0) return Ending::stopped;

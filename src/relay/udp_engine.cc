@@ -14,7 +14,7 @@
 namespace limpid {
 namespace {
 
-/// Batches of one socket in one turn; then others have theirs.
+/// Batches from one target leg in one turn; then others have theirs.
 constexpr int kBatchesPerTurn = 4;
 constexpr std::uint16_t kDnsPort = 53;
 /// Targets that address-and-port-dependent filtering remembers for one session; the oldest is forgotten first.
@@ -108,22 +108,19 @@ void UdpEngine::run(std::uint64_t now_ms) {
 }
 
 void UdpEngine::receive_from_clients(int listener) {
-  for (int turn = 0; turn < kBatchesPerTurn; ++turn) {
-    auto datagrams = batch_.receive(listener);
-    const bool full = datagrams.size() == DatagramBatch::kMost;
-    // Neighbours that go the same way are sent together: a bulk transfer comes in such runs.
-    while (!datagrams.empty()) {
-      const auto& first = datagrams.front();
-      std::size_t length = 1;
-      while (length < datagrams.size() && datagrams[length].peer == first.peer &&
-             datagrams[length].original_destination == first.original_destination &&
-             datagrams[length].fields == first.fields) {
-        ++length;
-      }
-      send_up(datagrams.first(length));
-      datagrams = datagrams.subspan(length);
+  // One batch a turn: in a flood each datagram opens a session, and the TCP flows of this worker must not wait for hundreds.
+  auto datagrams = batch_.receive(listener);
+  // Neighbours that go the same way are sent together: a bulk transfer comes in such runs.
+  while (!datagrams.empty()) {
+    const auto& first = datagrams.front();
+    std::size_t length = 1;
+    while (length < datagrams.size() && datagrams[length].peer == first.peer &&
+           datagrams[length].original_destination == first.original_destination &&
+           datagrams[length].fields == first.fields) {
+      ++length;
     }
-    if (!full) return;
+    send_up(datagrams.first(length));
+    datagrams = datagrams.subspan(length);
   }
 }
 

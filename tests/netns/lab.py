@@ -107,6 +107,18 @@ class Host:
         self._resources.callback(made.close)
         return made
 
+    def datagrams(self, port=0, address=None):
+        """A UDP socket of the family under test, bound to `port` (0: the kernel chooses)."""
+        family = socket.AF_INET if self.family == "ipv4" else socket.AF_INET6
+        with self.inside():
+            made = socket.socket(family, socket.SOCK_DGRAM)
+        made.settimeout(SECONDS)
+        self._resources.callback(made.close)
+        if family == socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind((address or ("0.0.0.0" if family == socket.AF_INET else "::"), port))
+        return made
+
     def listen(self, port, address=None, family=None):
         """A listener on `address`, by default on every address of the family under test."""
         listener = self.socket(family)

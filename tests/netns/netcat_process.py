@@ -1,5 +1,7 @@
 """A running `limpid nc`: its input and output as bytes, its messages, its end."""
 
+import os
+import select
 import subprocess
 
 import limpid_process
@@ -47,7 +49,19 @@ class Netcat:
         self.process.stdin = None
 
     def read(self, count):
-        return self.process.stdout.read(count)
+        """That many bytes of its output, or what came before its end."""
+        output, received = self.process.stdout.fileno(), bytearray()
+        while len(received) < count:
+            ready, _, _ = select.select([output], [], [], SECONDS)
+            assert ready, f"{self.arguments}: {len(received)} of {count} bytes, then silence\n{self.messages}"
+            data = os.read(output, min(1 << 20, count - len(received)))
+            if not data:
+                break
+            received += data
+        return bytes(received)
+
+    def read_to_end(self):
+        return self.read(1 << 40)
 
     def output(self, seconds=SECONDS):
         """Waits for the end, which must be a good one, and returns the rest of its output."""

@@ -7,6 +7,7 @@ import select
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -324,10 +325,12 @@ def test_a_shells_job_control_works(lab, need):
     shell.type("jobs\n")
     assert "Stopped" in shell.see("prompt> ")
     shell.type("fg\n")
+    shell.see("got $x")  # fg shows the command
     shell.type("word\n")
     shell.see("got word")
     shell.see("prompt> ")
-    shell.type(f"{limpid} exec -- sh -c 'ps -o pgid=,tpgid= -p $$; sleep 60'\n")
+    shell.type(f"{limpid} exec -- {sys.executable} -c 'import os, signal; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+               "print(os.getpgrp(), os.tcgetpgrp(0)); signal.pause()'\n")
     group, foreground = shell.see("\n").split()
     assert group == foreground
     shell.type("\x03")

@@ -139,7 +139,7 @@ TEST_P(Packet, an_icmp_error_quotes_what_the_client_sent) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Families, Packet, testing::Values(Family::ipv4, Family::ipv6),
-                         [](const auto& info) { return std::string(to_string(info.param)); });
+                         [](const auto& each) { return std::string(to_string(each.param)); });
 
 }  // namespace
 }  // namespace limpid
