@@ -14,9 +14,9 @@
 namespace limpid {
 
 struct ListenOptions {
-  int backlog = 65535;           ///< accept queue, cut by the kernel to net.core.somaxconn
-  bool reuse_port = false;       ///< SO_REUSEPORT: several listeners share one port, one for each worker
-  std::uint32_t mark = 0;        ///< SO_MARK, inherited by accepted sockets; 0: none
+  int backlog = 65535;                     ///< accept queue, cut by the kernel to net.core.somaxconn
+  bool reuse_port = false;                 ///< SO_REUSEPORT: several listeners share one port, one for each worker
+  std::uint32_t mark = 0;                  ///< SO_MARK, inherited by accepted sockets; 0: none
   std::chrono::seconds keepalive_idle{0};  ///< SO_KEEPALIVE after this much silence, inherited; 0: off
 };
 

@@ -14,14 +14,10 @@ namespace {
 
 std::string_view level_name(LogLevel level) {
   switch (level) {
-    case LogLevel::debug:
-      return "debug";
-    case LogLevel::info:
-      return "info";
-    case LogLevel::warning:
-      return "warning";
-    case LogLevel::error:
-      return "error";
+    case LogLevel::debug: return "debug";
+    case LogLevel::info: return "info";
+    case LogLevel::warning: return "warning";
+    case LogLevel::error: return "error";
   }
   return "";
 }
@@ -29,14 +25,10 @@ std::string_view level_name(LogLevel level) {
 /// sd-daemon(3): journald takes "<N>" at the start of a line as its syslog priority.
 std::string_view journald_priority(LogLevel level) {
   switch (level) {
-    case LogLevel::debug:
-      return "<7>";
-    case LogLevel::info:
-      return "<6>";
-    case LogLevel::warning:
-      return "<4>";
-    case LogLevel::error:
-      return "<3>";
+    case LogLevel::debug: return "<7>";
+    case LogLevel::info: return "<6>";
+    case LogLevel::warning: return "<4>";
+    case LogLevel::error: return "<3>";
   }
   return "";
 }

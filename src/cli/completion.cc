@@ -144,7 +144,8 @@ std::string fish_script(const std::vector<Node>& nodes) {
       } else if (candidate.word.starts_with("-")) {
         what = " -s '" + candidate.word.substr(1) + "'";
       }
-      text += fmt::format("complete -c limpid -n '{}'{} -d '{}'\n", condition, what, without_quotes(candidate.description));
+      text +=
+          fmt::format("complete -c limpid -n '{}'{} -d '{}'\n", condition, what, without_quotes(candidate.description));
     }
   }
   return text;

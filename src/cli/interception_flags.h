@@ -19,12 +19,12 @@ struct InterceptionFlags {
   std::string name = "limpid";
   std::string tcp;
   std::string udp;
-  std::vector<std::string> from;      ///< interface names or CIDR blocks
+  std::vector<std::string> from;  ///< interface names or CIDR blocks
   std::vector<std::string> to_net;
   std::vector<std::string> exclude;
   std::string source = "address";
   std::string fail = "open";
-  std::string listen_port;            ///< empty: chosen
+  std::string listen_port;  ///< empty: chosen
   std::string mark;
   std::string table;
   std::string priority;

@@ -1,7 +1,10 @@
 // limpid: reads the command line and hands over to one verb.
+#include <fcntl.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <span>
 #include <string>
@@ -40,6 +43,14 @@ limpid::Error explain_missing(CLI::App& app, std::span<char* const> words, const
   return limpid::usage_error("", path, error.what(), "see " + path + " --help").error();
 }
 
+/// A program that is started with a standard descriptor closed would give its number to the next socket, and write its messages there.
+void occupy_standard_descriptors() {
+  for (int fd = 0; fd <= 2; ++fd) {
+    // open(2) takes the lowest free number: this very one.
+    if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd) std::abort();
+  }
+}
+
 int run(int argc, char** argv) {
   CLI::App app{
       "Transparent proxying for Linux: takes connections that are addressed to somebody else, relays them, and\n"
@@ -73,13 +84,18 @@ int run(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     return limpid::report(limpid::usage_error("", "", error.what(), "see limpid --help").error());
   }
-  return action();
+  const int status = action();
+  if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {
+    return limpid::report(limpid::failure("write", "standard output", "not all of it could be written").error());
+  }
+  return status;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
   // Our own code throws nothing; this is for the libraries' std::bad_alloc and their like.
+  occupy_standard_descriptors();
   try {
     return run(argc, argv);
   } catch (const std::exception& error) {

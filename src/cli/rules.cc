@@ -54,6 +54,9 @@ Result<Plan> plan_for(const InterceptionFlags& flags, bool follow_installed) {
   for (const std::string& warning : survey->warnings) print_warning(warning);
   for (const std::string& warning : scope_warnings(*survey, request->options.scope, request->enable_forwarding))
     print_warning(warning);
+  if (const auto numbers = choose_numbers(*survey, request->options)) {
+    for (const std::string& warning : precedence_warnings(*survey, *numbers)) print_warning(warning);
+  }
 
   Keeper keeper = Keeper::permanent;
   const FoundInstallation* installed = find_installation(*survey, request->options.name);
@@ -88,7 +91,8 @@ int show(const RulesFlags& flags) {
 
 void warn_without_listener(const Plan& plan) {
   const Port port = plan.inputs.ownership.listener;
-  if (!find_port_owner(port).empty()) return;
+  // A proxy for datagrams alone has no TCP listener, which is all that is looked for.
+  if (plan.inputs.scope.tcp.empty() || !find_port_owner(port).empty()) return;
   print_warning(
       fmt::format("nothing listens on port {} yet: until a proxy does, on 127.0.0.1 and [::1] and with IP_TRANSPARENT, "
                   "connections are {}",
@@ -146,8 +150,9 @@ void print_removed(const RulesFlags& flags, const std::vector<std::string>& line
 int remove(const RulesFlags& flags) {
   auto instance_lock = flags.dry_run ? Result<UniqueFd>(UniqueFd()) : lock_instance(flags.interception.name);
   if (!instance_lock) return report(instance_lock.error());
+  // Who holds the lock for too long must not keep an operator from removing rules.
   const auto planning_lock = lock_planning();
-  if (!planning_lock) return report(planning_lock.error());
+  if (!planning_lock) print_warning(planning_lock.error().message());
   if (flags.dry_run) {
     const auto removal = find_removal(flags.interception.name);
     if (!removal) return report(removal.error());

@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <memory>
 
+#include "cli/duration.h"
 #include "cli/interception_flags.h"
 #include "cli/verb.h"
 #include "net/resolve.h"
@@ -35,25 +36,6 @@ struct RunFlags {
   bool verbose = false;
   bool dry_run = false;
 };
-
-constexpr std::chrono::milliseconds kLongest = std::chrono::hours(24 * 365);
-
-/// "30", "30s", "500ms", "5m", "2h"; a bare number means seconds.
-Result<std::chrono::milliseconds> parse_duration(std::string_view flag, std::string_view text) {
-  std::uint64_t amount = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), amount);
-  const std::string_view unit(end, text.data() + text.size());
-  std::uint64_t factor = 0;
-  if (unit == "ms") factor = 1;
-  if (unit.empty() || unit == "s") factor = 1000;
-  if (unit == "m") factor = 60'000;
-  if (unit == "h") factor = 3'600'000;
-  const auto longest = static_cast<std::uint64_t>(kLongest.count());
-  if (error != std::errc{} || factor == 0 || amount > longest / factor) {
-    return usage_error(flag, text, "not a duration", "write it like 500ms, 30s, 5m or 2h; at most a year");
-  }
-  return std::chrono::milliseconds(amount * factor);
-}
 
 /// An empty text stands for "not given" and yields 0.
 Result<std::uint64_t> parse_count(std::string_view flag, std::string_view text, std::uint64_t most) {

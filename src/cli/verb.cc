@@ -7,12 +7,9 @@ namespace limpid {
 
 int exit_status(const Error& error) noexcept {
   switch (error.kind) {
-    case ErrorKind::failure:
-      return kExitFailure;
-    case ErrorKind::usage:
-      return kExitUsage;
-    case ErrorKind::unsupported:
-      return kExitUnsupported;
+    case ErrorKind::failure: return kExitFailure;
+    case ErrorKind::usage: return kExitUsage;
+    case ErrorKind::unsupported: return kExitUnsupported;
   }
   return kExitFailure;
 }

@@ -6,6 +6,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 #include "intercept/install.h"
@@ -128,14 +129,14 @@ Diversion::Diversion(Diversion&&) noexcept = default;
 
 Diversion& Diversion::operator=(Diversion&& other) noexcept {
   if (this != &other) {
-    if (state_) (void)remove();
+    if (state_) std::ignore = remove();
     state_ = std::move(other.state_);
   }
   return *this;
 }
 
 Diversion::~Diversion() {
-  if (state_) (void)remove();
+  if (state_) std::ignore = remove();
 }
 
 Status Diversion::remove() {

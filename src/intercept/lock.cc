@@ -112,7 +112,10 @@ Result<UniqueFd> lock_planning() {
                      "end that process, then try again");
     }
     // The lock was given up between the two calls: try again. Otherwise the end of the lock resets our connection.
-    if (!holder->connection.valid()) continue;
+    if (!holder->connection.valid()) {
+      ::poll(nullptr, 0, 5);  // or it is held by somebody who does not listen: do not spin on that
+      continue;
+    }
     holder_text = holder->text;
     pollfd hang_up{.fd = holder->connection.get(), .events = 0, .revents = 0};
     if (::poll(&hang_up, 1, static_cast<int>(left.count())) < 0 && errno != EINTR) {

@@ -119,7 +119,11 @@ Result<NftTables> find_nft_tables() {
     if (!instance) continue;
     auto text =
         run_nft({"-nn", "-s", "-t", "list", "table", "inet", table_name}, {}, "list", "nft table inet " + table_name);
-    if (!text) return std::unexpected(text.error());
+    if (!text) {
+      // Another instance has removed its table since the list was made.
+      if (text.error().cause.find("No such file or directory") != std::string::npos) continue;
+      return std::unexpected(text.error());
+    }
     auto ownership = Ownership::from_comment(*instance, comment_of(*text));
     if (ownership) {
       tables.ours.push_back(std::move(*ownership));

@@ -36,7 +36,8 @@ struct Surroundings {
 };
 
 bool owns(const Ownership& owner, const RuleSpec& rule) {
-  return rule.priority >= owner.priority && rule.priority.value - owner.priority.value < kRulesPerFamily;
+  const auto rules = policy_rules(rule.family, owner);
+  return std::ranges::find(rules, rule) != rules.end();
 }
 
 Surroundings look_around(const Survey& survey, const std::string& name) {
@@ -179,8 +180,14 @@ void switch_on_forwarding(PlanInputs& inputs, const Survey& survey, const Owners
     inputs.sysctls.push_back({.key = std::string(key), .value = "1", .previous = "0"});
     inputs.ownership.sysctls += family;
   };
-  const bool wants_ipv4 = enable_forwarding && inputs.scope.ipv4 && !survey.forwarding_ipv4;
-  const bool wants_ipv6 = enable_forwarding && inputs.scope.ipv6 && !survey.forwarding_ipv6;
+  // On only because another installation switched it on: the last of us puts it back.
+  const auto is_anothers = [&](char family) {
+    return std::ranges::any_of(survey.installations, [&](const FoundInstallation& found) {
+      return found.name != inputs.ownership.name && found.ownership.sysctls.find(family) != std::string::npos;
+    });
+  };
+  const bool wants_ipv4 = enable_forwarding && inputs.scope.ipv4 && (!survey.forwarding_ipv4 || is_anothers('4'));
+  const bool wants_ipv6 = enable_forwarding && inputs.scope.ipv6 && (!survey.forwarding_ipv6 || is_anothers('6'));
   if (wants_ipv4 || is_ours('4')) add('4', kForwardingIpv4);
   if (wants_ipv6 || is_ours('6')) add('6', kForwardingIpv6);
 }
@@ -226,12 +233,31 @@ Result<Numbers> choose_numbers(const Survey& survey, const InterceptionOptions& 
   return Numbers{.mark = *mark, .table = *table, .priority = *priority};
 }
 
+std::vector<std::string> precedence_warnings(const Survey& survey, const Numbers& numbers) {
+  std::vector<std::string> warnings;
+  for (const RuleSpec& rule : survey.rules) {
+    const bool before = rule.priority.value != 0 && rule.priority < numbers.priority;
+    // One for other marks does not match our packets; one of another instance of ours neither.
+    if (!before || rule.protocol == kRouteProtocol || (rule.mark && !is_in_the_way(rule, numbers.mark.mask))) continue;
+    warnings.push_back(fmt::format(
+        "`{}` comes before our rules at priority {}: what it routes is not intercepted but lost (move it behind "
+        "priority {}, or give a smaller --priority)",
+        describe(rule), numbers.priority.value, numbers.priority.value + kRulesPerFamily));
+  }
+  return warnings;
+}
+
 Result<PlanInputs> prepare_inputs(const Survey& survey, const InterceptionOptions& options, Keeper keeper,
                                   bool enable_forwarding) {
   if (auto checked = check_options(survey, options); !checked) return std::unexpected(checked.error());
   auto numbers = choose_numbers(survey, options);
   if (!numbers) return std::unexpected(numbers.error());
 
+  if (options.fail == FailMode::closed && options.scope.ipv6 && !survey.ipv6_available && survey.forwarding_ipv6) {
+    return unsupported("plan", "",
+                       "IPv6 is forwarded here but off on the loopback interface, so it would pass a fail-closed scope",
+                       "sysctl -w net.ipv6.conf.lo.disable_ipv6=0, or leave IPv6 out with --ipv4-only");
+  }
   PlanInputs inputs;
   inputs.scope = options.scope;
   inputs.scope.ipv4 = options.scope.ipv4 && can_match(options.scope, Family::ipv4);

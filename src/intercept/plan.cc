@@ -4,7 +4,9 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
+#include <iterator>
 
 #include "intercept/nft_table.h"
 
@@ -17,11 +19,13 @@ bool in_scope(const Scope& scope, Family family) {
   return family == Family::ipv4 ? scope.ipv4 : scope.ipv6;
 }
 
-/// The rules of one family. The first keeps reverse look-ups out of our table: source validation (src_valid_mark=1, in
-/// fib_validate_source, net/ipv4/fib_frontend.c), firewalld's IPv6_rpfilter (`fib saddr . mark . iif oif`) and replies
-/// with a reflected mark (fwmark_reflect=1) all ask with iif lo and the packet's mark, and would be told that every
-/// address is local. The rule that `goto` leads to comes first, or the jump would be unresolved for a moment.
-void append_rules(std::vector<RuleSpec>& rules, Family family, const Ownership& ownership) {
+}  // namespace
+
+// The first keeps reverse look-ups out of our table: source validation (src_valid_mark=1, in
+// fib_validate_source, net/ipv4/fib_frontend.c), firewalld's IPv6_rpfilter (`fib saddr . mark . iif oif`) and replies
+// with a reflected mark (fwmark_reflect=1) all ask with iif lo and the packet's mark, and would be told that every
+// address is local. The rule that `goto` leads to comes first, or the jump would be unresolved for a moment.
+std::vector<RuleSpec> policy_rules(Family family, const Ownership& ownership) {
   const std::uint32_t first = ownership.priority.value;
   RuleSpec landing;
   landing.family = family;
@@ -42,12 +46,8 @@ void append_rules(std::vector<RuleSpec>& rules, Family family, const Ownership& 
   spare_reverse_lookups.action = RuleAction::jump;
   spare_reverse_lookups.jump_target = landing.priority;
 
-  rules.push_back(landing);
-  rules.push_back(spare_reverse_lookups);
-  rules.push_back(deliver);
+  return {landing, spare_reverse_lookups, deliver};
 }
-
-}  // namespace
 
 Plan make_plan(const PlanInputs& inputs) {
   Plan plan;
@@ -62,7 +62,7 @@ Plan make_plan(const PlanInputs& inputs) {
                            .device = "lo",
                            .gateway = std::nullopt,
                            .protocol = kRouteProtocol});
-    append_rules(plan.rules, family, inputs.ownership);
+    std::ranges::copy(policy_rules(family, inputs.ownership), std::back_inserter(plan.rules));
   }
   plan.sysctls = inputs.sysctls;
   return plan;

@@ -95,6 +95,9 @@ struct Plan {
 /// The nft input that puts the table there atomically, whether or not one of that name exists.
 [[nodiscard]] std::string render_nft_replacement(const Plan& plan);
 
+/// The policy routing rules of an installation, in the order in which they are added.
+[[nodiscard]] std::vector<RuleSpec> policy_rules(Family family, const Ownership& ownership);
+
 /// "priority 100 iif lo fwmark 0x1/0x3 protocol 76 goto 102": what follows `ip rule add`, or `ip rule del`.
 [[nodiscard]] std::string rule_arguments(const RuleSpec& rule);
 /// "local 0.0.0.0/0 dev lo table 7676 proto 76": what follows `ip route add`, or `ip route del`.

@@ -16,8 +16,6 @@
 namespace limpid {
 namespace {
 
-constexpr std::uint32_t kRulesPerFamily = 3;
-
 /// The first of the errors that a removal met; it goes on past each, because half a removal is worse than a late
 /// message.
 class FirstError {
@@ -54,6 +52,12 @@ bool is_as_set(const SysctlChange& change) {
   return change.value != change.previous && read_sysctl(change.key).value_or("") == change.value;
 }
 
+/// Whether another installation wants a sysctl to stay as it is: the last one puts it back.
+bool is_wanted_by_others(const SysctlChange& change, const std::vector<Ownership>& others) {
+  const char family = change.key == kForwardingIpv4 ? '4' : '6';
+  return std::ranges::any_of(others, [&](const Ownership& o) { return o.sysctls.find(family) != std::string::npos; });
+}
+
 /// What the comment of a found table says about sysctls.
 std::vector<SysctlChange> sysctls_of(const Ownership& owner) {
   std::vector<SysctlChange> changes;
@@ -64,8 +68,10 @@ std::vector<SysctlChange> sysctls_of(const Ownership& owner) {
   return changes;
 }
 
+/// Exactly as the installation made it: one with another mark at the same place is a left-over of an earlier run.
 bool belongs(const Ownership& owner, const RuleSpec& rule) {
-  return rule.priority >= owner.priority && rule.priority.value - owner.priority.value < kRulesPerFamily;
+  const auto rules = policy_rules(rule.family, owner);
+  return std::ranges::find(rules, rule) != rules.end();
 }
 bool belongs(const Ownership& owner, const RouteSpec& route) {
   return route.table == owner.table;
@@ -133,11 +139,12 @@ Result<Removal> find_removal(const std::string& name) {
   const auto owner = std::ranges::find(tables->ours, name, &Ownership::name);
   if (owner != tables->ours.end()) {
     removal.table_name = table_name;
-    for (const SysctlChange& change : sysctls_of(*owner)) {
-      if (is_as_set(change)) removal.sysctls.push_back(change);
-    }
+    const auto sysctls = sysctls_of(*owner);
     // Without its table, what belongs to the installation is without an owner.
     tables->ours.erase(owner);
+    for (const SysctlChange& change : sysctls) {
+      if (is_as_set(change) && !is_wanted_by_others(change, tables->ours)) removal.sysctls.push_back(change);
+    }
   }
   if (auto found = find_orphans(tables->ours, removal); !found) return std::unexpected(found.error());
   return removal;
@@ -152,8 +159,17 @@ Status reap_orphans() {
 }
 
 Status remove_plan(const Plan& plan) {
+  // Others choose their numbers by what is there: they must see all of ours or nothing. Who holds the lock for too long does not
+  // keep us from cleaning up.
+  const auto lock = lock_planning();
   FirstError first_error;
-  first_error.note(delete_table(plan.table_name));
+  auto tables = find_nft_tables();
+  if (tables && std::ranges::find(tables->foreign, plan.table_name) != tables->foreign.end()) {
+    first_error.note(failure("remove", "nft table inet " + plan.table_name,
+                             "somebody has put a table of their own in its place; it is left alone"));
+  } else {
+    first_error.note(delete_table(plan.table_name));
+  }
   auto socket = RouteSocket::open();
   if (socket) {
     delete_present(
@@ -165,7 +181,9 @@ Status remove_plan(const Plan& plan) {
   } else {
     first_error.note(std::unexpected(socket.error()));
   }
+  if (tables) std::erase_if(tables->ours, [&](const Ownership& o) { return o.name == plan.inputs.ownership.name; });
   for (const SysctlChange& change : plan.sysctls | std::views::reverse) {
+    if (tables && is_wanted_by_others(change, tables->ours)) continue;
     if (is_as_set(change)) first_error.note(write_sysctl(change.key, change.previous));
   }
   return first_error.status();

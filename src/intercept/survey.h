@@ -48,6 +48,9 @@ struct Numbers {
 };
 [[nodiscard]] Result<Numbers> choose_numbers(const Survey& survey, const InterceptionOptions& options);
 
+/// Rules of others that come before ours and could route our packets elsewhere, in words. Pure.
+[[nodiscard]] std::vector<std::string> precedence_warnings(const Survey& survey, const Numbers& numbers);
+
 /// Everything for make_plan(): numbers chosen, names checked, a family left out that the host lacks or the scope cannot
 /// match, forwarding switched on for the families in scope where `enable_forwarding` says so and it is off. Pure.
 /// options.listener must be set.

@@ -234,7 +234,8 @@ Result<int> Enclosure::supervise(const std::function<int()>& main) const {
   const auto notify = [this](int signal) {
     const auto notice = static_cast<Notice>(signal);
     // A caller that is gone needs no notice.
-    if (leads_terminal_) [[maybe_unused]] const auto written = ::write(notices_.get(), &notice, 1);
+    if (leads_terminal_) [[maybe_unused]]
+      const auto written = ::write(notices_.get(), &notice, 1);
   };
   sigset_t wanted = awaited_signals();
   sigaddset(&wanted, SIGCONT);

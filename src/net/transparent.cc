@@ -29,6 +29,8 @@ Status set_transparent(int fd, Family family, const SocketAddress& object) {
 Status set_common(int fd, std::uint32_t mark, std::chrono::seconds keepalive_idle, const SocketAddress& object) {
   // Small messages must not wait for the other leg's acknowledgement: a relay adds no delay of its own.
   if (auto set = set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY", object); !set) return set;
+  // Urgent data (telnet, FTP) is passed on as ordinary bytes in its place, instead of being lost between recv(2) calls.
+  if (auto set = set_option(fd, SOL_SOCKET, SO_OOBINLINE, 1, "SO_OOBINLINE", object); !set) return set;
   if (mark != 0) {
     if (auto set = set_option(fd, SOL_SOCKET, SO_MARK, static_cast<int>(mark), "SO_MARK", object); !set) return set;
   }

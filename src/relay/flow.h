@@ -1,12 +1,10 @@
-// Flow: one relayed TCP connection. Its client leg's local address is the original destination: that is what TPROXY
-// means.
+// Flow: one relayed TCP connection. Its client leg's local address is the original destination: that is what TPROXY means.
 //
 // States, and what may happen in each:
-//   connecting  the target leg's handshake runs. Client bytes wait in its socket. → relaying, or the end: the client is
-//   reset. relaying    two pumps. One direction may be done while the other lives on (half-close). → lingering, or the
-//   end. lingering   one leg was reset; the other must be reset too, but only when its peer has acknowledged every byte
-//   that arrived
-//               before. → the end.
+//   connecting  the target leg's handshake runs. Client bytes wait in its socket. → relaying, or the end: the client is reset.
+//   relaying    two pumps. One direction may be done while the other lives on (half-close). → lingering, or the end.
+//   lingering   all is said, but the kernel still has bytes that a peer has not acknowledged: after a reset of one leg the other
+//               must be reset only then, and after a graceful end the rules must stay until then. → the end.
 #pragma once
 
 #include <cstdint>
@@ -39,6 +37,7 @@ struct Flow {
   std::uint64_t last_activity_ms = 0;  ///< monotonic; idle time counts from here
   std::uint64_t give_up_ms = 0;        ///< connecting, lingering: the end of patience
   std::uint32_t generation = 0;        ///< odd while in use
+  std::uint32_t unacknowledged = 0;    ///< lingering: bytes at the last look
   std::uint32_t linger_delay_ms = 0;   ///< until the next look at the unacknowledged bytes
   FlowState state = FlowState::connecting;
   FlowEnd end = FlowEnd::closed;

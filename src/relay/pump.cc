@@ -76,7 +76,7 @@ void return_pipe(Direction& direction, PumpResources& resources) noexcept {
 bool book_read(Direction& direction, Leg& source, ssize_t received, std::size_t wanted) noexcept {
   if (received > 0) {
     const auto bytes = static_cast<std::size_t>(received);
-    if (bytes < wanted && !source.hangup) source.readable = false;
+    if (bytes < wanted && !source.hangup && !source.urgent) source.readable = false;
     if (bytes < kPauseBytes) {
       direction.burst = 0;
     } else {
@@ -131,6 +131,12 @@ Step splice_round(Direction& direction, Leg& source, Leg& sink, PumpResources& r
   // The pipe is empty here, so EAGAIN can only mean that the socket has nothing.
   const ssize_t received = splice(source.fd.get(), nullptr, direction.pipe.write_end.get(), nullptr,
                                   PipePool::kCapacityBytes, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+  // At the mark of urgent data splice(2) says that there is nothing, or, behind a FIN, that this is the end. Only recv(2) knows.
+  const bool nothing = received < 0 && errno == EAGAIN;
+  if (received == 0 || (nothing && source.urgent)) {
+    direction.burst = 0;
+    return Step::progress;
+  }
   // A pipe also fills up by its number of fragments: a short splice says nothing about what the socket still has.
   if (!book_read(direction, source, received, 0)) return Step::progress;
   direction.piped = static_cast<std::uint32_t>(received);

@@ -6,7 +6,7 @@
 // and nothing more is read until they are gone: that bounds a direction to BufferPool::kLargestBytes or
 // PipePool::kCapacityBytes, whichever it uses. epoll is edge-triggered: `readable` and `writable` are our memory of the
 // last edge and only EAGAIN, or a read that came up short, takes them back. A short read counts only while no hang-up
-// was reported: behind a FIN or RST no further edge comes, so the leg must then be read to its end.
+// was reported: behind a FIN or RST no further edge comes, so the leg must then be read to its end; nor once urgent data was seen, at whose mark every read stops (tcp_recvmsg, tcp_read_sock).
 #pragma once
 
 #include <cstddef>
@@ -26,6 +26,7 @@ struct Leg {
   bool readable = false;
   bool writable = false;
   bool hangup = false;  ///< EPOLLRDHUP, EPOLLHUP or EPOLLERR was seen
+  bool urgent = false;  ///< TCP urgent data was seen: reads stop at its mark, so a short one says nothing any more
   bool reset = false;   ///< its connection is gone: RST, or a time-out of the kernel's
 };
 

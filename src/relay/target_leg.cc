@@ -36,6 +36,8 @@ Result<TargetLeg> open_target_leg(const Dial& dial, const SocketAddress& client,
     case SourceMode::prefer_port: break;
   }
   auto leg = dial_from(dial.target, client, SourceMode::address_and_port, options);
+  // A port below 1024 without CAP_NET_BIND_SERVICE cannot be had either.
+  if (!leg && leg.error().code == EACCES && leg.error().operation == "bind") leg.error().code = EADDRNOTAVAIL;
   if (leg) {
     counters.add(Counter::source_port_kept);
     return leg;

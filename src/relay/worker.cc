@@ -17,19 +17,23 @@
 #include <cerrno>
 
 #include "limpid/transparent.h"
+#include "relay/flow_end.h"
 
 namespace limpid {
 namespace {
 
 constexpr std::uint64_t kCommandData = 0xffff'ffff;
 constexpr std::uint64_t kUdpData = 0xffff'fffe;
-constexpr std::uint32_t kLegEvents = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
+constexpr std::uint32_t kLegEvents = EPOLLIN | EPOLLPRI | EPOLLOUT | EPOLLRDHUP | EPOLLET;
 constexpr std::uint32_t kGone = EPOLLERR | EPOLLHUP;
 constexpr int kAcceptBatch = 64;
 /// How long listeners rest when there is no room: new connections are refused within this time, at little cost.
 constexpr std::uint64_t kPauseMs = 10;
-/// How long a reset waits for the other side to acknowledge what it was sent before.
+/// How long the end of a flow waits, without any progress, for the other side to acknowledge what it was sent before.
 constexpr std::uint64_t kLingerMs = 30'000;
+/// Less than this is on its way already and is left to the kernel at a graceful end. More would be lost with the rules if they were
+/// removed soon after.
+constexpr int kMostLeftToKernelBytes = 16 * 1024;
 constexpr std::uint32_t kLongestLingerDelayMs = 256;
 
 std::uint64_t monotonic_ms() noexcept {
@@ -47,47 +51,6 @@ std::uint64_t event_data(FlowId id, bool target) noexcept {
   return (std::uint64_t{id.generation} << 32U) | (std::uint64_t{id.index} << 1U) | (target ? 1U : 0U);
 }
 
-FlowEnd connect_failure(int code) noexcept {
-  switch (code) {
-    case ECONNREFUSED: return FlowEnd::connect_refused;
-    case ETIMEDOUT: return FlowEnd::connect_timeout;
-    case EHOSTUNREACH:
-    case ENETUNREACH:
-    case EHOSTDOWN:
-    case ENETDOWN:
-    case ENONET:
-    case EACCES:  // a prohibit route or an ICMP "administratively prohibited"
-    case EPERM:   // the host's own firewall
-      return FlowEnd::connect_unreachable;
-    case EADDRINUSE:
-    case EADDRNOTAVAIL: return FlowEnd::source_unavailable;
-    default: return FlowEnd::connect_failed;
-  }
-}
-
-/// The counter that goes with an end, for those ends that have one.
-void count_end(Counters& counters, FlowEnd end) noexcept {
-  switch (end) {
-    case FlowEnd::client_reset: counters.add(Counter::client_resets); break;
-    case FlowEnd::target_reset: counters.add(Counter::target_resets); break;
-    case FlowEnd::connect_refused: counters.add(Counter::connect_refused); break;
-    case FlowEnd::connect_timeout: counters.add(Counter::connect_timeout); break;
-    case FlowEnd::connect_unreachable: counters.add(Counter::connect_unreachable); break;
-    case FlowEnd::connect_failed: counters.add(Counter::connect_failed); break;
-    case FlowEnd::source_unavailable: counters.add(Counter::source_unavailable); break;
-    case FlowEnd::idle_timeout: counters.add(Counter::idle_timeouts); break;
-    case FlowEnd::refused_direct: counters.add(Counter::refused_direct); break;
-    case FlowEnd::refused_self: counters.add(Counter::refused_self); break;
-    case FlowEnd::refused_forbidden_target: counters.add(Counter::refused_forbidden_target); break;
-    case FlowEnd::refused_limit: counters.add(Counter::refused_limit); break;
-    case FlowEnd::closed:
-    case FlowEnd::stopped:
-    case FlowEnd::unanswered:
-    case FlowEnd::evicted:
-    case FlowEnd::error: break;
-  }
-}
-
 /// A leg that had finished sending is not read any more, so a later RST of its peer shows only here. A hang-up of a leg
 /// to which we have not sent our own FIN yet can mean nothing else.
 void note_reset_after_finish(Flow& flow, bool is_target) noexcept {
@@ -96,18 +59,16 @@ void note_reset_after_finish(Flow& flow, bool is_target) noexcept {
   if (from.done && !to.done) (is_target ? flow.target : flow.client).reset = true;
 }
 
+/// What a leg's peer has not acknowledged yet; a FIN counts as one byte. 0 for a leg that is closed.
+int unacknowledged_bytes(const Leg& leg) noexcept {
+  int bytes = 0;
+  if (!leg.fd.valid() || ioctl(leg.fd.get(), SIOCOUTQ, &bytes) != 0) return 0;
+  return bytes;
+}
+
 bool has_unread_bytes(const Leg& leg) noexcept {
   int waiting = 0;
   return ioctl(leg.fd.get(), FIONREAD, &waiting) == 0 && waiting > 0;
-}
-
-FlowEnd refusal_end(Refusal refusal) noexcept {
-  switch (refusal) {
-    case Refusal::direct: return FlowEnd::refused_direct;
-    case Refusal::self: return FlowEnd::refused_self;
-    case Refusal::forbidden_target: return FlowEnd::refused_forbidden_target;
-  }
-  return FlowEnd::error;
 }
 
 }  // namespace
@@ -218,6 +179,7 @@ void Worker::dispatch(std::uint32_t events, std::uint64_t data) {
   if ((events & (EPOLLIN | EPOLLRDHUP | kGone)) != 0) leg.readable = true;
   if ((events & (EPOLLOUT | kGone)) != 0) leg.writable = true;
   if ((events & (EPOLLRDHUP | kGone)) != 0) leg.hangup = true;
+  if ((events & EPOLLPRI) != 0) leg.urgent = leg.readable = true;
   switch (flow->state) {
     case FlowState::connecting: finish_connecting(*flow, id, !is_target, events); break;
     case FlowState::relaying:
@@ -225,7 +187,11 @@ void Worker::dispatch(std::uint32_t events, std::uint64_t data) {
       relay_bytes(*flow, id);
       break;
     case FlowState::lingering:
-      if ((events & kGone) != 0) return end_flow(*flow, id, flow->end, Closing::with_reset);
+      // Nothing will be acknowledged on a connection that is gone; after a graceful end EPOLLHUP alone only says that both have
+      // finished.
+      if ((events & EPOLLERR) != 0 || (flow->end != FlowEnd::closed && (events & kGone) != 0)) {
+        return end_flow(*flow, id, flow->end, Closing::with_reset);
+      }
       check_linger(*flow, id);
       break;
   }
@@ -373,7 +339,7 @@ void Worker::relay_bytes(Flow& flow, FlowId id) {
     return end_flow(flow, id, FlowEnd::error, Closing::with_reset);
   }
   if (flow.client.reset || flow.target.reset) return follow_reset(flow, id);
-  if (flow.up.done && flow.down.done) return end_flow(flow, id, FlowEnd::closed, Closing::gracefully);
+  if (flow.up.done && flow.down.done) return finish(flow, id);
   if (!was_half_closed && (flow.up.done || flow.down.done)) schedule_idle(flow, id);
   if ((up == PumpOutcome::budget_spent || down == PumpOutcome::budget_spent) && !flow.queued) {
     flow.queued = true;
@@ -397,23 +363,40 @@ void Worker::follow_reset(Flow& flow, FlowId id) {
     }
     return;
   }
-  release(flow.up, resources_);
-  release(flow.down, resources_);
   (target_gone ? flow.target : flow.client).fd.reset();
   flow.end = end;
+  linger(flow, id);
+}
+
+/// Both sides have finished. What the kernel still has to send needs our rules for its acknowledgements, so a flow with much of it
+/// stays until it is gone; during a drain, which ends with the rules' removal, one with any of it.
+void Worker::finish(Flow& flow, FlowId id) {
+  const int bytes = unacknowledged_bytes(flow.client) + unacknowledged_bytes(flow.target);
+  if (bytes <= (mode_ == Mode::draining ? 0 : kMostLeftToKernelBytes)) {
+    return end_flow(flow, id, FlowEnd::closed, Closing::gracefully);
+  }
+  flow.end = FlowEnd::closed;
+  linger(flow, id);
+}
+
+void Worker::linger(Flow& flow, FlowId id) {
+  release(flow.up, resources_);
+  release(flow.down, resources_);
   flow.state = FlowState::lingering;
   flow.give_up_ms = now_ms_ + kLingerMs;
+  flow.unacknowledged = 0;
   flow.linger_delay_ms = TimerWheel::kTickMs;
   check_linger(flow, id);
 }
 
 void Worker::check_linger(Flow& flow, FlowId id) {
-  const Leg& survivor = flow.client.fd.valid() ? flow.client : flow.target;
-  int unacknowledged = 0;
   // A RST makes the kernel forget what is still to be sent (tcp_disconnect), so it must wait for the acknowledgement.
-  const bool known = ioctl(survivor.fd.get(), SIOCOUTQ, &unacknowledged) == 0;
-  if (!known || unacknowledged == 0 || now_ms_ >= flow.give_up_ms) {
-    return end_flow(flow, id, flow.end, Closing::with_reset);
+  const auto unacknowledged =
+      static_cast<std::uint32_t>(unacknowledged_bytes(flow.client) + unacknowledged_bytes(flow.target));
+  if (unacknowledged < flow.unacknowledged) flow.give_up_ms = now_ms_ + kLingerMs;
+  flow.unacknowledged = unacknowledged;
+  if (unacknowledged == 0 || now_ms_ >= flow.give_up_ms) {
+    return end_flow(flow, id, flow.end, flow.end == FlowEnd::closed ? Closing::gracefully : Closing::with_reset);
   }
   timers_.schedule(id.index, now_ms_ + flow.linger_delay_ms);
   flow.linger_delay_ms = std::min(flow.linger_delay_ms * 2, kLongestLingerDelayMs);

@@ -85,6 +85,8 @@ class Worker {
   void finish_connecting(Flow& flow, FlowId id, bool client_spoke, std::uint32_t events);
   void relay_bytes(Flow& flow, FlowId id);
   void follow_reset(Flow& flow, FlowId id);
+  void finish(Flow& flow, FlowId id);
+  void linger(Flow& flow, FlowId id);
   void check_linger(Flow& flow, FlowId id);
   void expire(std::uint32_t index);
   void end_flow(Flow& flow, FlowId id, FlowEnd end, Closing closing);

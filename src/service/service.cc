@@ -10,6 +10,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <memory>
 #include <string>
@@ -46,6 +47,10 @@ void raise_descriptor_limit() {
 Result<UniqueFd> take_signals() {
   // splice(2) to a socket whose peer has gone raises SIGPIPE; the error it returns says enough.
   if (std::signal(SIGPIPE, SIG_IGN) == SIG_ERR) return system_error(errno, "ignore SIGPIPE", "");
+  // A gateway that a key press or a read in the background stops would hold all its traffic and serve none of it.
+  for (const int stop : {SIGTSTP, SIGTTIN, SIGTTOU}) {
+    if (std::signal(stop, SIG_IGN) == SIG_ERR) return system_error(errno, "ignore", "stop signals");
+  }
   sigset_t signals;
   sigemptyset(&signals);
   sigaddset(&signals, SIGTERM);
@@ -100,7 +105,8 @@ Result<Groundwork> lay_groundwork(const ServiceOptions& options) {
       return unsupported("--ipv6-only", "", "this host has IPv6 switched off",
                          "sysctl -w net.ipv6.conf.lo.disable_ipv6=0");
     }
-    interception.scope.ipv6 = false;
+    // The listener cannot exist; a fail-closed scope is refused for it later on, unless IPv6 is not forwarded either.
+    if (interception.fail == FailMode::open || !survey->forwarding_ipv6) interception.scope.ipv6 = false;
   }
   for (const auto& found : survey->installations) {
     if (found.name == interception.name && found.ownership.keeper == Keeper::permanent) {
@@ -115,6 +121,7 @@ Result<Groundwork> lay_groundwork(const ServiceOptions& options) {
 
 void log_warnings(const Logger& log, const Groundwork& groundwork, bool enable_forwarding) {
   for (const auto& warning : groundwork.survey.warnings) log.warning(warning);
+  for (const auto& warning : precedence_warnings(groundwork.survey, groundwork.numbers)) log.warning(warning);
   for (const auto& warning : scope_warnings(groundwork.survey, groundwork.interception.scope, enable_forwarding)) {
     log.warning(warning);
   }
@@ -162,6 +169,19 @@ void drain(Relay& relay, const Logger& log, int signal_fd, std::chrono::millisec
   while (!relay.finished()) next_signal(signal_fd, kDrainPoll);
 }
 
+/// Counters may be asked for in the meantime; a signal that ends the program is an answer too: no.
+bool is_confirmed(std::chrono::seconds patience, int terminal, int signal_fd, const Relay& relay, const Logger& log) {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  for (;;) {
+    const auto left = std::chrono::ceil<std::chrono::seconds>(deadline - std::chrono::steady_clock::now());
+    const auto answer = await_confirmation(terminal, signal_fd, std::max(left, std::chrono::seconds{0}));
+    if (answer != Confirmation::interrupted) return answer == Confirmation::confirmed;
+    const int signal = next_signal(signal_fd, std::chrono::milliseconds{0});
+    if (signal != SIGUSR1) return false;
+    log_counters(log, "counters", relay);
+  }
+}
+
 Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, const Logger& log, int signal_fd,
              int terminal) {
   InstalledPlan installed(plan, log);
@@ -176,12 +196,9 @@ Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, cons
 
   Status outcome;
   bool running = true;
-  if (options.confirm) {
-    const auto answer = await_confirmation(terminal, signal_fd, *options.confirm);
-    if (answer == Confirmation::timed_out) {
-      running = false;
-      outcome = failure("--confirm", "", "nobody confirmed in time; everything is as it was before");
-    }
+  if (options.confirm && !is_confirmed(*options.confirm, terminal, signal_fd, relay, log)) {
+    running = false;
+    outcome = failure("--confirm", "", "not confirmed; everything is as it was before");
   }
   while (running) {
     const int signal = next_signal(signal_fd, std::chrono::milliseconds{-1});
@@ -200,10 +217,35 @@ Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, cons
   return outcome ? removed : outcome;
 }
 
+/// A server on this host answers a foreign source directly, past our leg: towards it, only the host's own address works.
+Result<SourceMode> usable_source(const ServiceOptions& options, const Logger& log) {
+  if (!options.fixed_target || options.source == SourceMode::none) return options.source;
+  const auto& target = options.fixed_target->address;
+  auto socket = RouteSocket::open();
+  if (!socket) return std::unexpected(socket.error());
+  const auto addresses = socket->addresses();
+  if (!addresses) return std::unexpected(addresses.error());
+  const bool local =
+      target.is_loopback() || std::ranges::find(*addresses, target, &AddressInfo::address) != addresses->end();
+  if (!local) return options.source;
+  if (options.source == SourceMode::address_and_port) {
+    return usage_error("--source", "address+port", "the target is on this host, which would answer the client past us",
+                       "give --source none");
+  }
+  log.warning("the target is on this host: it sees the host's own address, not the client's (--source none)");
+  return SourceMode::none;
+}
+
 }  // namespace
 
-Status run_service(const ServiceOptions& options) {
-  const Logger log(options.log);
+Status run_service(const ServiceOptions& wanted) {
+  const Logger log(wanted.log);
+  auto options = wanted;
+  if (const auto source = usable_source(wanted, log)) {
+    options.source = *source;
+  } else {
+    return std::unexpected(source.error());
+  }
   auto signals = take_signals();
   if (!signals) return std::unexpected(signals.error());
   UniqueFd terminal;

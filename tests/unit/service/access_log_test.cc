@@ -21,9 +21,10 @@ FlowRecord sample() {
 }
 
 TEST(AccessLog, logfmt_has_one_line_with_every_field) {
-  EXPECT_EQ(format_access_line(sample(), LogFormat::logfmt),
-            "ts=2026-01-01T00:00:00.123Z proto=tcp client=192.0.2.2:5000 orig_dst=[2001:db8::2]:80 target=[2001:db8::2]:80 "
-            "source=address bytes_up=12 bytes_down=34 duration_ms=56 end=closed\n");
+  EXPECT_EQ(
+      format_access_line(sample(), LogFormat::logfmt),
+      "ts=2026-01-01T00:00:00.123Z proto=tcp client=192.0.2.2:5000 orig_dst=[2001:db8::2]:80 target=[2001:db8::2]:80 "
+      "source=address bytes_up=12 bytes_down=34 duration_ms=56 end=closed\n");
 }
 
 TEST(AccessLog, json_is_an_object_a_line) {

@@ -1,0 +1,57 @@
+// The three translations, each a switch without default so that a new end cannot be forgotten.
+#include "relay/flow_end.h"
+
+#include <cerrno>
+
+namespace limpid {
+
+FlowEnd connect_failure(int code) noexcept {
+  switch (code) {
+    case ECONNREFUSED: return FlowEnd::connect_refused;
+    case ETIMEDOUT: return FlowEnd::connect_timeout;
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case ENETDOWN:
+    case ENONET:
+    case EACCES:  // a prohibit route or an ICMP "administratively prohibited"
+    case EPERM:   // the host's own firewall
+      return FlowEnd::connect_unreachable;
+    case EADDRINUSE:
+    case EADDRNOTAVAIL: return FlowEnd::source_unavailable;
+    default: return FlowEnd::connect_failed;
+  }
+}
+
+void count_end(Counters& counters, FlowEnd end) noexcept {
+  switch (end) {
+    case FlowEnd::client_reset: counters.add(Counter::client_resets); break;
+    case FlowEnd::target_reset: counters.add(Counter::target_resets); break;
+    case FlowEnd::connect_refused: counters.add(Counter::connect_refused); break;
+    case FlowEnd::connect_timeout: counters.add(Counter::connect_timeout); break;
+    case FlowEnd::connect_unreachable: counters.add(Counter::connect_unreachable); break;
+    case FlowEnd::connect_failed: counters.add(Counter::connect_failed); break;
+    case FlowEnd::source_unavailable: counters.add(Counter::source_unavailable); break;
+    case FlowEnd::idle_timeout: counters.add(Counter::idle_timeouts); break;
+    case FlowEnd::refused_direct: counters.add(Counter::refused_direct); break;
+    case FlowEnd::refused_self: counters.add(Counter::refused_self); break;
+    case FlowEnd::refused_forbidden_target: counters.add(Counter::refused_forbidden_target); break;
+    case FlowEnd::refused_limit: counters.add(Counter::refused_limit); break;
+    case FlowEnd::closed:
+    case FlowEnd::stopped:
+    case FlowEnd::unanswered:
+    case FlowEnd::evicted:
+    case FlowEnd::error: break;
+  }
+}
+
+FlowEnd refusal_end(Refusal refusal) noexcept {
+  switch (refusal) {
+    case Refusal::direct: return FlowEnd::refused_direct;
+    case Refusal::self: return FlowEnd::refused_self;
+    case Refusal::forbidden_target: return FlowEnd::refused_forbidden_target;
+  }
+  return FlowEnd::error;
+}
+
+}  // namespace limpid
