@@ -8,7 +8,7 @@ import pytest
 from limpid_process import parse_logfmt
 from peers import exchange, read_exactly
 
-FIELDS = ["ts", "client", "orig_dst", "target", "source", "bytes_up", "bytes_down", "duration_ms", "end"]
+FIELDS = ["ts", "proto", "client", "orig_dst", "target", "source", "bytes_up", "bytes_down", "duration_ms", "end"]
 HOSTILE = [b"\nts=2000-01-01T00:00:00.000Z client=6.6.6.6:6 end=closed\n", b'"}\n{"ts": "x"}\n', b"\x1b[2J\x1b]0;owned\x07",
            bytes(range(256)), "\u2028\u202e\u0085".encode(), b"%s%n{}{0}\\", b"GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n",
            b"\x16\x03\x01\x02\x00\x01" + b"\n" * 300]

@@ -55,9 +55,7 @@ FoundInstallation installed(const std::string& name) {
 
 /// The rules and routes of installed().
 void add_its_routing(Survey& survey) {
-  for (const std::uint32_t priority : {100U, 101U, 102U}) {
-    survey.rules.push_back(rule(priority, 7676, 0x01000000, 0x03000000, kRouteProtocol));
-  }
+  for (const RuleSpec& rule : policy_rules(Family::ipv4, installed("any").ownership)) survey.rules.push_back(rule);
   RouteSpec route;
   route.table = {7676};
   route.local = true;
