@@ -54,6 +54,7 @@ Result<Plan> plan_for(const InterceptionFlags& flags, bool follow_installed) {
   for (const std::string& warning : survey->warnings) print_warning(warning);
   for (const std::string& warning : scope_warnings(*survey, request->options.scope, request->enable_forwarding))
     print_warning(warning);
+  for (const std::string& warning : fail_closed_warnings(request->options)) print_warning(warning);
   if (const auto numbers = choose_numbers(*survey, request->options)) {
     for (const std::string& warning : precedence_warnings(*survey, *numbers)) print_warning(warning);
   }

@@ -233,6 +233,19 @@ Result<Numbers> choose_numbers(const Survey& survey, const InterceptionOptions& 
   return Numbers{.mark = *mark, .table = *table, .priority = *priority};
 }
 
+std::vector<std::string> fail_closed_warnings(const InterceptionOptions& options) {
+  // net.ipv4.ip_local_port_range's default: the ports from which most clients call.
+  constexpr PortRange kEphemeral{.first = Port{32768}, .last = Port{60999}};
+  const bool covers = std::ranges::any_of(options.scope.tcp.ranges(), [&](const PortRange& range) {
+    return range.first <= kEphemeral.last && kEphemeral.first <= range.last;
+  });
+  if (options.fail == FailMode::open || !covers) return {};
+  return {
+      "--fail closed with ports that clients choose for themselves (32768-60999): answers to connections that are "
+      "opened from "
+      "outside are rejected too (name the servers' ports, or restrict the scope with --to-net)"};
+}
+
 std::vector<std::string> precedence_warnings(const Survey& survey, const Numbers& numbers) {
   std::vector<std::string> warnings;
   for (const RuleSpec& rule : survey.rules) {

@@ -48,6 +48,9 @@ struct Numbers {
 };
 [[nodiscard]] Result<Numbers> choose_numbers(const Survey& survey, const InterceptionOptions& options);
 
+/// What a fail-closed scope rejects beside what was meant, in words. Pure.
+[[nodiscard]] std::vector<std::string> fail_closed_warnings(const InterceptionOptions& options);
+
 /// Rules of others that come before ours and could route our packets elsewhere, in words. Pure.
 [[nodiscard]] std::vector<std::string> precedence_warnings(const Survey& survey, const Numbers& numbers);
 

@@ -121,6 +121,7 @@ Result<Groundwork> lay_groundwork(const ServiceOptions& options) {
 
 void log_warnings(const Logger& log, const Groundwork& groundwork, bool enable_forwarding) {
   for (const auto& warning : groundwork.survey.warnings) log.warning(warning);
+  for (const auto& warning : fail_closed_warnings(groundwork.interception)) log.warning(warning);
   for (const auto& warning : precedence_warnings(groundwork.survey, groundwork.numbers)) log.warning(warning);
   for (const auto& warning : scope_warnings(groundwork.survey, groundwork.interception.scope, enable_forwarding)) {
     log.warning(warning);

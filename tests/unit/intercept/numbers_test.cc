@@ -268,5 +268,29 @@ TEST(ScopeWarnings, name_missing_interfaces_and_forwarding_that_is_off) {
   EXPECT_TRUE(scope_warnings(survey, scope, true).empty());
 }
 
+TEST(FailClosedWarnings, name_the_ports_that_clients_choose) {
+  InterceptionOptions wanted = options();
+  wanted.fail = FailMode::closed;
+  EXPECT_TRUE(fail_closed_warnings(wanted).empty());
+  wanted.scope.tcp = PortSet::parse("all").value();
+  EXPECT_EQ(fail_closed_warnings(wanted).size(), 1U);
+  wanted.fail = FailMode::open;
+  EXPECT_TRUE(fail_closed_warnings(wanted).empty());
+}
+
+TEST(PrecedenceWarnings, name_a_rule_that_would_take_our_packets) {
+  Survey survey = fresh_host();
+  const Numbers numbers{
+      .mark = {.mask = 0x3000000, .intercept = 0x1000000, .bypass = 0x2000000}, .table = {7676}, .priority = {100}};
+  survey.rules.push_back(rule(150, 254, 0, 0));
+  survey.rules.push_back(rule(50, 5, 0x1, 0x3));  // for other marks
+  EXPECT_TRUE(precedence_warnings(survey, numbers).empty());
+  RuleSpec before = rule(50, 254, 0, 0);
+  before.mark.reset();
+  survey.rules.push_back(before);
+  ASSERT_EQ(precedence_warnings(survey, numbers).size(), 1U);
+  EXPECT_NE(precedence_warnings(survey, numbers)[0].find("priority 50"), std::string::npos);
+}
+
 }  // namespace
 }  // namespace limpid
