@@ -74,7 +74,7 @@ TEST(Prefix, contains_its_first_and_last_address_and_neither_neighbour) {
 TEST(Prefix, containment_agrees_with_comparing_bit_by_bit) {
   std::mt19937 random(1);  // NOLINT(cert-msc51-cpp): the same cases every time
   const auto bit = [](const IpAddress& address, unsigned index) {
-    return (address.bytes()[index / 8] >> (7U - index % 8)) & 1U;
+    return (unsigned{address.bytes()[index / 8]} >> (7U - index % 8)) & 1U;
   };
   for (int round = 0; round < 20'000; ++round) {
     const auto family = random() % 2 == 0 ? Family::ipv4 : Family::ipv6;
