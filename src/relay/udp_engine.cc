@@ -10,6 +10,7 @@
 #include <new>
 
 #include "limpid/transparent.h"
+#include "relay/clock.h"
 
 namespace limpid {
 namespace {
@@ -24,16 +25,6 @@ std::uint64_t random_seed() noexcept {
   std::uint64_t seed = 0;
   if (getrandom(&seed, sizeof seed, 0) != sizeof seed) seed ^= static_cast<std::uint64_t>(::time(nullptr));
   return seed;
-}
-
-std::uint64_t monotonic_ms() noexcept {
-  const auto now = std::chrono::steady_clock::now().time_since_epoch();
-  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
-}
-
-std::int64_t wall_clock_us() noexcept {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::microseconds>(now).count();
 }
 
 /// generation (odd) | slot; listeners have generation 0.

@@ -17,6 +17,7 @@
 #include <cerrno>
 
 #include "limpid/transparent.h"
+#include "relay/clock.h"
 #include "relay/flow_end.h"
 
 namespace limpid {
@@ -35,16 +36,6 @@ constexpr std::uint64_t kLingerMs = 30'000;
 /// removed soon after.
 constexpr int kMostLeftToKernelBytes = 16 * 1024;
 constexpr std::uint32_t kLongestLingerDelayMs = 256;
-
-std::uint64_t monotonic_ms() noexcept {
-  const auto now = std::chrono::steady_clock::now().time_since_epoch();
-  return static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(now).count());
-}
-
-std::int64_t wall_clock_us() noexcept {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::microseconds>(now).count();
-}
 
 /// generation (odd) | slot | which leg: 0 the client's, 1 the target's.
 std::uint64_t event_data(FlowId id, bool target) noexcept {
