@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/program_flags.h"
 #include "limpid/error.h"
 #include "limpid/interception.h"
 #include "policy/decision.h"
@@ -31,6 +32,7 @@ struct InterceptionFlags {
   bool ipv4_only = false;
   bool ipv6_only = false;
   bool enable_forwarding = false;
+  ProgramFlags programs;
 };
 
 /// What they mean.

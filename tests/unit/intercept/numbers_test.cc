@@ -250,7 +250,7 @@ TEST(PrepareInputs, keeps_a_left_overs_duty_to_put_forwarding_back) {
 
 TEST(PrepareInputs, never_replaces_somebody_elses_table) {
   Survey survey = fresh_host();
-  survey.foreign_tables = {"limpid"};
+  survey.foreign_tables = {{.family = "inet", .name = "limpid"}};
   EXPECT_FALSE(prepare_inputs(survey, options(), Keeper::process, false));
 }
 
