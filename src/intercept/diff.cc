@@ -108,6 +108,21 @@ Result<std::string> list_in_new_namespace(const Plan& plan) {
   return text;
 }
 
+/// A listing without what the rules themselves have put into sets since: those are of the plan, their elements are not.
+std::string without_remembered_elements(std::string_view listing) {
+  std::string text;
+  bool dynamic = false;
+  bool skipping = false;
+  for (const std::string_view line : split_lines(listing)) {
+    if (line.ends_with('{')) dynamic = false;
+    if (line.find("\tflags dynamic") != std::string_view::npos) dynamic = true;
+    if (dynamic && line.find("\telements = {") != std::string_view::npos) skipping = true;
+    if (!skipping) text.append(line).push_back('\n');
+    if (line.ends_with('}')) skipping = false;
+  }
+  return text;
+}
+
 void write_all(int descriptor, std::string_view text) {
   while (!text.empty()) {
     const ssize_t written = ::write(descriptor, text.data(), text.size());
@@ -206,7 +221,7 @@ Result<std::vector<std::string>> diff_plan(const Plan& plan) {
       differences.push_back(fmt::format("missing: nft table {}", table.to_string()));
       return differences;
     }
-    live += **listing;
+    live += without_remembered_elements(**listing);
   }
   auto planned = canonical_listing(plan);
   if (!planned) return std::unexpected(planned.error());

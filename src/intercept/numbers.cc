@@ -266,7 +266,7 @@ std::vector<std::string> fail_closed_warnings(const InterceptionOptions& options
   const bool covers = std::ranges::any_of(options.scope.tcp.ranges(), [&](const PortRange& range) {
     return range.first <= kEphemeral.last && kEphemeral.first <= range.last;
   });
-  if (options.fail == FailMode::open || !covers) return {};
+  if (options.fail == FailMode::open || !options.scope.forwarded || !covers) return {};
   return {
       "--fail closed with ports that clients choose for themselves (32768-60999): answers to connections that are "
       "opened from "
