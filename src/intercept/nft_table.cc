@@ -252,7 +252,7 @@ class TableText {
     }
     if (!scope_.from_interfaces.empty()) {
       std::vector<std::string> names;
-      for (const std::string& name : scope_.from_interfaces) names.push_back(quoted(name));
+      std::ranges::transform(scope_.from_interfaces, std::back_inserter(names), quoted);
       std::ranges::sort(names);
       names.erase(std::ranges::unique(names).begin(), names.end());
       line(2, fmt::format("iifname {{ {} }} goto intercept", fmt::join(names, ", ")));

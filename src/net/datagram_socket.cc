@@ -280,6 +280,7 @@ std::size_t send_datagrams(int fd, const std::optional<SocketAddress>& to, const
     const auto rest = payloads.subspan(sent);
     const std::size_t together = may_segment ? segments_together(rest) : 1;
     for (std::size_t i = 0; i < together; ++i) {
+      // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): sendmsg(2) only reads, but iovec serves both directions
       pieces[i] = {.iov_base = const_cast<std::byte*>(rest[i].data()), .iov_len = rest[i].size()};
     }
     alignas(cmsghdr) std::array<std::byte, 3 * CMSG_SPACE(sizeof(int))> control{};

@@ -58,6 +58,7 @@ std::size_t RawSender::send(std::span<const SpoofedDatagram> datagrams) noexcept
     const auto& datagram = datagrams[i];
     const auto header = write_udp_headers(headers[i], datagram.from, datagram.to, datagram.payload, datagram.fields);
     pieces[i][0] = {.iov_base = header.data(), .iov_len = header.size()};
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): sendmmsg(2) only reads, but iovec serves both directions
     pieces[i][1] = {.iov_base = const_cast<std::byte*>(datagram.payload.data()), .iov_len = datagram.payload.size()};
     auto& message = messages[i].msg_hdr;
     message.msg_name = &destinations[i];

@@ -34,7 +34,7 @@ Result<std::vector<std::string>> split_words(std::string_view text) {
       in_word = true;
     }
   }
-  if (quote != '\0') return usage_error("split", text, "a quote is not closed", "write \\' or \\\" for one");
+  if (quote != '\0') return usage_error("split", text, "a quote is not closed", R"(write \' or \" for one)");
   if (in_word) words.push_back(std::move(word));
   if (words.empty()) return usage_error("split", text, "there is no program in it", "for example \"cat -n\"");
   return words;

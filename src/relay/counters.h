@@ -39,11 +39,10 @@ enum class Counter : std::uint8_t {
   udp_ttl_expired,     ///< had travelled far enough
   udp_evicted,         ///< sessions ended to make room
   udp_icmp_errors,     ///< ICMP errors passed on to clients
-  access_log_dropped,  ///< access log records lost because nobody read them fast enough
-  count_               ///< not a counter: how many there are
+  access_log_dropped,  ///< access log records lost because nobody read them fast enough; the last one (kCounterCount)
 };
 
-inline constexpr std::size_t kCounterCount = static_cast<std::size_t>(Counter::count_);
+inline constexpr std::size_t kCounterCount = static_cast<std::size_t>(Counter::access_log_dropped) + 1;
 
 /// The name in logs and metrics: the enumerator's.
 [[nodiscard]] std::string_view to_string(Counter counter) noexcept;

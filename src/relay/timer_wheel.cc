@@ -5,7 +5,7 @@
 
 namespace limpid {
 
-TimerWheel::TimerWheel(std::uint64_t now_ms) : heads_{}, current_tick_(now_ms / kTickMs) {
+TimerWheel::TimerWheel(std::uint64_t now_ms) : current_tick_(now_ms / kTickMs) {
   heads_.fill(kNone);
 }
 

@@ -39,7 +39,7 @@ class TimerWheel {
   void unlink(std::uint32_t index) noexcept;
 
   std::vector<Node> nodes_;  ///< by index
-  std::array<std::uint32_t, kSlots> heads_;
+  std::array<std::uint32_t, kSlots> heads_{};
   std::bitset<kSlots> occupied_;
   std::uint64_t current_tick_;  ///< every tick before it has been handled
 };

@@ -68,7 +68,7 @@ class UdpEngine {
   void run(std::uint64_t now_ms);
   [[nodiscard]] int wait_ms(std::uint64_t now_ms) const noexcept { return timers_.wait_ms(now_ms); }
   void close_listeners() noexcept { listeners_.clear(); }
-  void end_all(FlowEnd end);
+  void end_all(FlowEnd reason);
   [[nodiscard]] std::size_t sessions() const noexcept { return sessions_.size(); }
 
  private:

@@ -90,11 +90,8 @@ Worker::Worker(const WorkerOptions& options, SharedRelayState& shared, UniqueFd 
       acceptor_(std::move(acceptor)),
       timers_(monotonic_ms()),
       pipes_(options.max_pipes),
-      shared_buffer_(std::make_unique_for_overwrite<std::byte[]>(BufferPool::kLargestBytes)),
-      resources_{.shared_buffer = {shared_buffer_.get(), BufferPool::kLargestBytes},
-                 .buffers = buffers_,
-                 .pipes = pipes_,
-                 .counters = counters_} {}
+      shared_buffer_(BufferPool::kLargestBytes),
+      resources_{.shared_buffer = shared_buffer_, .buffers = buffers_, .pipes = pipes_, .counters = counters_} {}
 
 Status Worker::start_udp(std::vector<UniqueFd> listeners) {
   if (listeners.empty()) return {};
@@ -343,7 +340,7 @@ void Worker::follow_reset(Flow& flow, FlowId id) {
   const bool target_gone = flow.target.reset;
   const FlowEnd end = target_gone ? FlowEnd::target_reset : FlowEnd::client_reset;
   if (flow.target.reset && flow.client.reset) return end_flow(flow, id, end, Closing::with_reset);
-  Direction& from_the_dead = target_gone ? flow.down : flow.up;
+  const Direction& from_the_dead = target_gone ? flow.down : flow.up;
   if (!from_the_dead.done) {
     // Its last bytes are still unread, or the survivor does not take them yet. If it is not the survivor that we wait
     // for, read on.

@@ -112,7 +112,7 @@ class Worker {
   TimerWheel timers_;
   BufferPool buffers_;
   PipePool pipes_;
-  std::unique_ptr<std::byte[]> shared_buffer_;
+  std::vector<std::byte> shared_buffer_;
   PumpResources resources_;
   std::vector<FlowId> ready_;           ///< flows that spent their budget
   std::vector<std::uint32_t> expired_;  ///< scratch of the loop

@@ -300,8 +300,8 @@ Status run_service(const ServiceOptions& wanted) {
   Status outcome;
   std::uint64_t unwritten = 0;
   {
-    AccessLog access_log(**relay, options.log.format,
-                         options.access_log ? AccessLog::Output::standard_output : AccessLog::Output::nowhere);
+    const AccessLog access_log(**relay, options.log.format,
+                               options.access_log ? AccessLog::Output::standard_output : AccessLog::Output::nowhere);
     outcome = serve(options, plan, **relay, log, signals->get(), terminal.get());
     unwritten = access_log.unwritten();
   }

@@ -32,7 +32,7 @@ struct ServiceOptions {
 
 /// Runs until SIGTERM, SIGINT or SIGHUP, drains and removes what it installed; a second signal ends the drain at once.
 /// SIGUSR1 logs the counters. Must be called from a program's only thread: it blocks signals for all that follow.
-[[nodiscard]] Status run_service(const ServiceOptions& options);
+[[nodiscard]] Status run_service(const ServiceOptions& wanted);
 
 /// What run_service() would install, as commands (`--dry-run`). Changes nothing and needs no privileges.
 [[nodiscard]] Result<std::string> describe_service(const ServiceOptions& options);

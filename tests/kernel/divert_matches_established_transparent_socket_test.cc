@@ -1,6 +1,8 @@
 // Assumption: `socket transparent 1` finds the packets of a connection whose local end is somebody else's address: both
 // those of an accepted connection and the replies to one that we opened as the client. `wildcard 0` leaves listeners on
 // any address out.
+#include <tuple>
+
 #include "tests/kernel/interception_rules.h"
 
 namespace limpid::testbed {
@@ -65,7 +67,7 @@ TEST_P(Divert, with_wildcard_0_misses_the_end_of_the_handshake) {
   add_prerouting(network.router,
                  "meta l4proto tcp socket transparent 1 socket wildcard 0 meta mark set 1 accept\n" + tproxy);
   const UniqueFd proxy = listen_transparent_in(network.router, GetParam(), kListener);
-  (void)connect_plain(network.client, at(server_address(GetParam()), kServerPort));
+  std::ignore = connect_plain(network.client, at(server_address(GetParam()), kServerPort));
   EXPECT_FALSE(accept_within(proxy, kSilence).valid())
       << "the acknowledgement was not diverted: the socket is in SYN_RECV";
   network.router.nft("flush chain inet t prerouting");

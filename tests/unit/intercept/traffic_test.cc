@@ -1,4 +1,6 @@
 // Plans at work: what is captured and what is not, with a client, a router and a server.
+#include <fmt/format.h>
+
 #include "intercept/install.h"
 #include "intercept/survey.h"
 #include "tests/kernel/testbed.h"
@@ -186,8 +188,8 @@ TEST_P(Traffic, with_the_clients_port_kept_survives_strict_conntrack) {
   const Plan plan = install_in(network.router, wanted);
   std::string strict = "table inet strict {\n";
   for (const std::string hook : {"prerouting", "input", "forward", "output", "postrouting"}) {
-    strict += " chain " + hook + " {\n  type filter hook " + hook +
-              " priority filter;\n  ct state invalid counter drop\n }\n";
+    strict += fmt::format(
+        " chain {0} {{\n  type filter hook {0} priority filter;\n  ct state invalid counter drop\n }}\n", hook);
   }
   network.router.nft(strict + "}\n");
   const std::uint32_t bypass = plan.inputs.ownership.mark.bypass;
@@ -231,13 +233,13 @@ TEST_P(Traffic, with_thousands_of_networks_is_matched) {
 TEST_P(Traffic, ends_with_the_interception_object) {
   const Network network;
   {
-    const auto interception = network.router.run([&] { return must(Interception::install(options()), "install"); });
+    auto interception = network.router.run([&] { return must(Interception::install(options()), "install"); });
     EXPECT_NE(interception.bypass_mark(), 0U);
     EXPECT_EQ(outcome(network, server()), Outcome::intercepted);
     const auto second = network.router.run([&] { return Interception::install(options()); });
     ASSERT_FALSE(second) << "one instance of a name";
     EXPECT_NE(second.error().message().find("pid"), std::string::npos);
-    network.router.run([&] { Interception ended = std::move(const_cast<Interception&>(interception)); });
+    network.router.run([&] { Interception ended = std::move(interception); });
   }
   EXPECT_EQ(outcome(network, server()), Outcome::forwarded);
 }

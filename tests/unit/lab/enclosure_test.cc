@@ -10,6 +10,7 @@
 #include <array>
 #include <csignal>
 #include <functional>
+#include <string>
 
 #include "limpid/unique_fd.h"
 
@@ -83,7 +84,9 @@ TEST(Enclosure, proc_shows_its_own_processes) {
   const int status = wait_status(start([] {
     return enclose([] {
       std::array<char, 16> self{};
-      return ::readlink("/proc/self", self.data(), self.size() - 1) > 0 && ::atoi(self.data()) == ::getpid() ? 0 : 1;
+      return ::readlink("/proc/self", self.data(), self.size() - 1) > 0 && self.data() == std::to_string(::getpid())
+                 ? 0
+                 : 1;
     });
   }));
   LIMPID_SKIP_UNLESS_PERMITTED(status);

@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <string>
 #include <thread>
+#include <tuple>
 
 #include "fresh_namespace.h"
 
@@ -200,8 +201,8 @@ TEST_F(Netlink, rules_are_whole_while_somebody_else_changes_them) {
   std::jthread changer([&other](const std::stop_token& stop) {
     std::uint32_t priority = 1000;
     while (!stop.stop_requested()) {
-      (void)other.add_rule(lookup_rule(Family::ipv4, priority));
-      (void)other.delete_rule(lookup_rule(Family::ipv4, priority));
+      std::ignore = other.add_rule(lookup_rule(Family::ipv4, priority));
+      std::ignore = other.delete_rule(lookup_rule(Family::ipv4, priority));
       priority = priority < 2000 ? priority + 1 : 1000;
     }
   });
@@ -223,7 +224,7 @@ TEST_F(Netlink, a_veth_pair_spans_two_namespaces) {
   ASSERT_TRUE(added) << why(added);
   const auto has = [](RouteSocket& where, std::string_view name) {
     const auto links = where.links().value();
-    return std::any_of(links.begin(), links.end(), [name](const auto& link) { return link.name == name; });
+    return std::ranges::any_of(links, [name](const auto& link) { return link.name == name; });
   };
   EXPECT_TRUE(has(socket(), "near"));
   EXPECT_FALSE(has(socket(), "far"));
@@ -237,8 +238,7 @@ TEST_F(Netlink, addresses_are_usable_at_once) {
   const auto found = socket().addresses().value();
   for (const auto* text : {"192.0.2.7", "2001:db8::7"}) {
     const auto wanted = address(text);
-    EXPECT_TRUE(
-        std::any_of(found.begin(), found.end(), [&wanted](const auto& info) { return info.address == wanted; }));
+    EXPECT_TRUE(std::ranges::any_of(found, [&wanted](const auto& info) { return info.address == wanted; }));
     const UniqueFd listener(
         ::socket(wanted.family() == Family::ipv4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_storage native{};

@@ -81,7 +81,7 @@ TEST(Prefix, containment_agrees_with_comparing_bit_by_bit) {
     std::array<std::uint8_t, 16> bytes{};
     for (auto& byte : bytes) byte = static_cast<std::uint8_t>(random());
     const auto network = IpAddress::from_bytes(family, bytes);
-    const unsigned length = static_cast<unsigned>(random() % (network.bits() + 1));
+    const auto length = static_cast<unsigned>(random() % (network.bits() + 1));
     auto cut = network.bytes();
     for (unsigned index = length; index < network.bits(); ++index) {
       cut[index / 8] = static_cast<std::uint8_t>(cut[index / 8] & ~(1U << (7U - index % 8)));
@@ -89,7 +89,7 @@ TEST(Prefix, containment_agrees_with_comparing_bit_by_bit) {
     const auto block = prefix(IpAddress::from_bytes(family, cut).to_string() + '/' + std::to_string(length));
     // One flipped bit anywhere: inside exactly when it lies behind the length.
     auto flipped = network.bytes();
-    const unsigned index = static_cast<unsigned>(random() % network.bits());
+    const auto index = static_cast<unsigned>(random() % network.bits());
     flipped[index / 8] = static_cast<std::uint8_t>(flipped[index / 8] ^ (1U << (7U - index % 8)));
     const auto other = IpAddress::from_bytes(family, flipped);
     ASSERT_NE(bit(other, index), bit(network, index));

@@ -32,7 +32,7 @@ TEST(SplitWords, nothing_else_means_anything) {
 }
 
 TEST(SplitWords, mistakes_are_usage_errors) {
-  for (const std::string_view text : {"", "  ", "'a", "\"a", "a\\", "\"a\\\""}) {
+  for (const std::string_view text : {"", "  ", "'a", "\"a", "a\\", R"("a\")"}) {
     const auto words = split_words(text);
     ASSERT_FALSE(words) << text;
     EXPECT_EQ(words.error().kind, ErrorKind::usage) << text;

@@ -53,7 +53,7 @@ class PumpTest : public testing::Test {
     sink_.fd = std::move(target_.near);
     source_.readable = sink_.writable = true;
   }
-  ~PumpTest() override { release(direction_, resources_); }
+  void TearDown() override { release(direction_, resources_); }
 
   [[nodiscard]] PumpOutcome step() { return pump(direction_, source_, sink_, resources_); }
   /// What epoll would report.
