@@ -4,6 +4,7 @@
 #include "cli/interception_flags.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -94,8 +95,11 @@ Status require_family(std::string_view flag, const std::vector<Prefix>& networks
                      fmt::format("leave out {}, or give networks of that family", other));
 }
 
-Status parse_ports(std::string_view flag, const std::string& text, PortSet& ports) {
-  if (text.empty()) return {};
+Status parse_ports(std::string_view flag, const std::vector<std::string>& values, PortSet& ports) {
+  if (values.empty()) return {};
+  const auto items = items_of(flag, values);
+  if (!items) return std::unexpected(items.error());
+  const std::string text = fmt::format("{}", fmt::join(*items, ","));
   auto parsed = PortSet::parse(text);
   if (!parsed) return wrong(flag, text, parsed.error());
   ports = std::move(*parsed);
@@ -168,14 +172,9 @@ void add_interception_flags(CLI::App& verb, InterceptionFlags& flags) {
   const auto add_list = [&](const std::string& name, std::vector<std::string>& values, const std::string& help) {
     return verb.add_option(name, values, help)->allow_extra_args(false)->group(kScope);
   };
-  verb.add_option("--tcp", flags.tcp, "Destination ports of connections: 80,443,8000-8100, or all")
-      ->type_name("PORTS")
-      ->join(',')
-      ->group(kScope);
-  verb.add_option("--udp", flags.udp, "Destination ports of datagrams, written alike")
-      ->type_name("PORTS")
-      ->join(',')
-      ->group(kScope);
+  add_list("--tcp", flags.tcp, "Destination ports of connections: 80,443,8000-8100, or all; repeatable")
+      ->type_name("PORTS");
+  add_list("--udp", flags.udp, "Destination ports of datagrams, written alike")->type_name("PORTS");
   add_list("--from", flags.from, "Only what arrives on this interface, or from this network; repeatable")
       ->type_name("IFACE|CIDR");
   add_list("--to-net", flags.to_net, "Only what goes to this network; repeatable")->type_name("CIDR");

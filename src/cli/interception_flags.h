@@ -18,8 +18,8 @@ namespace limpid {
 /// As typed. Repeatable flags also take comma-separated lists.
 struct InterceptionFlags {
   std::string name = "limpid";
-  std::string tcp;
-  std::string udp;
+  std::vector<std::string> tcp;
+  std::vector<std::string> udp;
   std::vector<std::string> from;  ///< interface names or CIDR blocks
   std::vector<std::string> to_net;
   std::vector<std::string> exclude;

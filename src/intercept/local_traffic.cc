@@ -1,3 +1,6 @@
+// Rules about programs, and the tables that send packets of this host on to where they were going. Called for the plan,
+// which stays pure; only require_cgroups() looks at the host.
+//
 // The path of a packet that a program of this host sends: the output chain gives it the mark `local`, so the kernel
 // routes it again, into our table, and delivers it to this host through the loopback interface. There, in prerouting,
 // it finds the socket of its flow or the listener. If it finds neither (the flow is older than we are, or nobody
