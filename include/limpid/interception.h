@@ -1,5 +1,5 @@
-// Scoped interception: makes the kernel deliver other people's TCP connections to a listener of yours, and undoes
-// itself. The listener must be transparent (limpid/transparent.h) and listening before install() is called.
+// Scoped interception: makes the kernel deliver other people's connections and datagrams, or this host's own, to a
+// listener of yours, and undoes itself. The listener must be transparent (limpid/transparent.h) and listening before install() is called.
 #pragma once
 
 #include <memory>
@@ -21,12 +21,35 @@ enum class FailMode : std::uint8_t {
   closed,  ///< it is rejected
 };
 
-/// Which forwarded traffic is meant.
+/// User or group numbers, both ends included.
+struct IdRange {
+  std::uint32_t first = 0;
+  std::uint32_t last = 0;
+  auto operator<=>(const IdRange&) const = default;
+};
+
+/// Some of this host's programs: those that run as one of the users, or as one of the groups, or in one of the cgroups.
+struct Programs {
+  std::vector<IdRange> users;
+  std::vector<IdRange> groups;
+  std::vector<std::string> cgroups;  ///< paths below the root of cgroup v2: "user.slice/user-1000.slice"; must exist
+  [[nodiscard]] bool empty() const { return users.empty() && groups.empty() && cgroups.empty(); }
+};
+
+/// Which of this host's own traffic is meant.
+struct LocalScope {
+  Programs only;   ///< empty: every program
+  Programs never;  ///< wins over `only`
+};
+
+/// Which traffic is meant.
 struct Scope {
   PortSet tcp;                               ///< destination ports of connections
   PortSet udp;                               ///< destination ports of datagrams
-  std::vector<std::string> from_interfaces;  ///< arriving there; with from_prefixes empty too: anywhere
+  bool forwarded = true;                     ///< what others send through this host
+  std::vector<std::string> from_interfaces;  ///< of that: arriving there; with from_prefixes empty too: anywhere
   std::vector<Prefix> from_prefixes;         ///< or from these clients
+  std::optional<LocalScope> local;           ///< what this host's own programs send; empty: nothing of it
   std::vector<Prefix> to_prefixes;           ///< to these destinations; empty: to anybody
   std::vector<Prefix> excluded;              ///< never these destinations
   bool ipv4 = true;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/command_words.h"
 #include "cli/verb.h"
 #include "exec/launch.h"
 #include "exec/user.h"
@@ -17,8 +18,6 @@ namespace limpid {
 namespace {
 
 // As shells have it: the program is not there, or is there and cannot be run.
-constexpr int kExitNotFound = 127;
-constexpr int kExitNotExecutable = 126;
 
 struct ExecFlags {
   bool transparent = false;
@@ -67,29 +66,12 @@ Result<ExecOptions> parse(const ExecFlags& flags) {
   return options;
 }
 
-int become(const std::vector<std::string>& command) {
-  std::vector<char*> argv;
-  argv.reserve(command.size() + 1);
-  for (const auto& word : command) {
-    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): execvp(3) leaves them as they are
-    argv.push_back(const_cast<char*>(word.c_str()));
-  }
-  argv.push_back(nullptr);
-  ::execvp(argv.front(), argv.data());
-  const int code = errno;
-  (void)report(system_error(code, "run", command.front()).error());
-  return code == ENOENT ? kExitNotFound : kExitNotExecutable;
-}
-
-int exec(const ExecFlags& flags, std::vector<std::string> command) {
-  if (!command.empty() && command.front() == "--") {
-    command.erase(command.begin());
-  } else if (!command.empty() && command.front().starts_with('-')) {
-    return report(usage_error("", command.front(), "no such option", "see limpid exec --help").error());
-  }
+int exec(const ExecFlags& flags, const CLI::App& verb) {
+  const auto command = command_of(verb);
+  if (!command) return report(command.error());
   const auto options = parse(flags);
   if (!options) return report(options.error());
-  if (command.empty()) {
+  if (command->empty()) {
     return report(usage_error("exec", "", "no program", "limpid exec -- nc -l 222.173.190.239 51966").error());
   }
   std::optional<UserIdentity> user;
@@ -102,7 +84,7 @@ int exec(const ExecFlags& flags, std::vector<std::string> command) {
   if (user) {
     if (auto became = become_user(*user); !became) return report(became.error());
   }
-  return become(command);
+  return become(*command);
 }
 
 }  // namespace
@@ -124,15 +106,8 @@ void add_exec_verb(CLI::App& app, Action& action) {
   verb->add_option("--mark", flags->mark, "Packet mark (SO_MARK) for sockets that set none themselves")
       ->type_name("MARK");
   verb->add_option("--user", flags->user, "Run the program as this user")->type_name("NAME");
-  // Everything from the program's name on is the program's, as it stands. An option would read "[::1]" as a list, so
-  // this one takes nothing and is there for the help, and for CLI11 to accept "--".
-  verb->add_option_function<std::string>(
-          "PROGRAM", [](const std::string&) {}, "The program and its arguments, behind --")
-      ->check([](const std::string&) { return std::string("taken as it stands"); });
-  verb->validate_positionals();
-  verb->prefix_command();
-  verb->callback(
-      [verb, flags, &action] { action = [flags, command = verb->remaining()] { return exec(*flags, command); }; });
+  take_command(*verb, "PROGRAM", "The program and its arguments, behind --");
+  verb->callback([flags, verb, &action] { action = [flags, verb] { return exec(*flags, *verb); }; });
 }
 
 }  // namespace limpid

@@ -4,73 +4,21 @@
 #include "cli/interception_flags.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
-#include <charconv>
 #include <limits>
 #include <optional>
 #include <utility>
 
+#include "cli/flag_values.h"
 #include "intercept/plan.h"
 #include "net/interface_name.h"
 
 namespace limpid {
 namespace {
-
-constexpr std::string_view kBlanks = " \t";
-
-/// What was typed goes back to the terminal, so nothing in it may act there.
-std::string shown(std::string_view typed) {
-  std::string text;
-  for (const char c : typed.substr(0, 80)) text += c >= ' ' && c <= '~' ? c : '?';
-  return text;
-}
-
-std::unexpected<Error> wrong(std::string_view flag, std::string_view typed, std::string_view cause,
-                             std::string_view remedy) {
-  return usage_error(flag, typed.empty() ? "\"\"" : shown(typed), cause, remedy);
-}
-
-/// The same error, said of a flag.
-std::unexpected<Error> wrong(std::string_view flag, std::string_view typed, const Error& error) {
-  return wrong(flag, typed, error.cause, error.remedy);
-}
-
-std::string_view trimmed(std::string_view text) {
-  text.remove_prefix(std::min(text.find_first_not_of(kBlanks), text.size()));
-  const auto last = text.find_last_not_of(kBlanks);
-  return last == std::string_view::npos ? std::string_view{} : text.substr(0, last + 1);
-}
-
-/// Each of a repeatable flag's values, which may be lists: "a,b". An empty item is an error, because it is what a
-/// script's unset variable leaves.
-Result<std::vector<std::string>> items_of(std::string_view flag, const std::vector<std::string>& values) {
-  std::vector<std::string> items;
-  for (const std::string& value : values) {
-    std::string_view rest = value;
-    while (true) {
-      const auto comma = rest.find(',');
-      const std::string_view item = trimmed(rest.substr(0, comma));
-      if (item.empty()) return wrong(flag, value, "an item is empty", "leave out the flag, or the superfluous comma");
-      items.emplace_back(item);
-      if (comma == std::string_view::npos) break;
-      rest.remove_prefix(comma + 1);
-    }
-  }
-  return items;
-}
-
-Result<std::uint32_t> parse_number(std::string_view flag, std::string_view typed, std::uint32_t least,
-                                   std::uint32_t most, std::string_view meaning) {
-  std::uint32_t number = 0;
-  const auto [end, error] = std::from_chars(typed.data(), typed.data() + typed.size(), number);
-  if (error != std::errc{} || end != typed.data() + typed.size() || number < least || number > most) {
-    return wrong(flag, typed, fmt::format("not {}", meaning), fmt::format("give a number from {} to {}", least, most));
-  }
-  return number;
-}
 
 /// Whether somebody who typed this meant a network: a slash, an IPv4 address or the beginning of one, or two colons. A
 /// network with a typing error in it must not become the name of an interface that does not exist.
@@ -147,8 +95,11 @@ Status require_family(std::string_view flag, const std::vector<Prefix>& networks
                      fmt::format("leave out {}, or give networks of that family", other));
 }
 
-Status parse_ports(std::string_view flag, const std::string& text, PortSet& ports) {
-  if (text.empty()) return {};
+Status parse_ports(std::string_view flag, const std::vector<std::string>& values, PortSet& ports) {
+  if (values.empty()) return {};
+  const auto items = items_of(flag, values);
+  if (!items) return std::unexpected(items.error());
+  const std::string text = fmt::format("{}", fmt::join(*items, ","));
   auto parsed = PortSet::parse(text);
   if (!parsed) return wrong(flag, text, parsed.error());
   ports = std::move(*parsed);
@@ -168,8 +119,13 @@ Status parse_scope(const InterceptionFlags& flags, Scope& scope) {
   auto excluded = parse_networks("--exclude", flags.exclude);
   if (!excluded) return std::unexpected(excluded.error());
   scope.excluded = std::move(*excluded);
+  if (auto local = parse_program_flags(flags.programs, scope); !local) return local;
+  if (!scope.forwarded && !flags.from.empty()) {
+    return wrong("--from", flags.from.front(), "it chooses among forwarded traffic, which --local-only leaves alone",
+                 "leave out one of the two, or choose programs: --uid, --gid, --cgroup");
+  }
   if (auto matched = require_family("--to-net", scope.to_prefixes, scope); !matched) return matched;
-  if (scope.from_interfaces.empty()) return require_family("--from", scope.from_prefixes, scope);
+  if (scope.from_interfaces.empty() && !scope.local) return require_family("--from", scope.from_prefixes, scope);
   return {};
 }
 
@@ -216,20 +172,17 @@ void add_interception_flags(CLI::App& verb, InterceptionFlags& flags) {
   const auto add_list = [&](const std::string& name, std::vector<std::string>& values, const std::string& help) {
     return verb.add_option(name, values, help)->allow_extra_args(false)->group(kScope);
   };
-  verb.add_option("--tcp", flags.tcp, "Destination ports of connections: 80,443,8000-8100, or all")
-      ->type_name("PORTS")
-      ->join(',')
-      ->group(kScope);
-  verb.add_option("--udp", flags.udp, "Destination ports of datagrams, written alike")
-      ->type_name("PORTS")
-      ->join(',')
-      ->group(kScope);
+  add_list("--tcp", flags.tcp, "Destination ports of connections: 80,443,8000-8100, or all; repeatable")
+      ->type_name("PORTS");
+  add_list("--udp", flags.udp, "Destination ports of datagrams, written alike")->type_name("PORTS");
   add_list("--from", flags.from, "Only what arrives on this interface, or from this network; repeatable")
       ->type_name("IFACE|CIDR");
   add_list("--to-net", flags.to_net, "Only what goes to this network; repeatable")->type_name("CIDR");
   add_list("--exclude", flags.exclude, "Never what goes to this network; repeatable")->type_name("CIDR");
   verb.add_flag("--ipv4-only", flags.ipv4_only, "Leave IPv6 alone")->group(kScope);
   verb.add_flag("--ipv6-only", flags.ipv6_only, "Leave IPv4 alone")->group(kScope);
+
+  add_program_flags(verb, flags.programs);
 
   verb.add_option("--source", flags.source,
                   "What the target sees as source: none, address, address+port or prefer-port")
@@ -268,6 +221,11 @@ Result<InterceptionRequest> parse_interception_flags(const InterceptionFlags& fl
   if (!source) return std::unexpected(source.error());
   request.source = *source;
   request.options.keeps_source_port = *source == SourceMode::address_and_port || *source == SourceMode::prefer_port;
+  if (request.options.keeps_source_port && request.options.scope.local) {
+    return wrong(
+        "--source", flags.source, "a program of this host holds its own port, so the proxy cannot use it as well",
+        "--source address or none with --local; another instance, under another --name, for forwarded traffic");
+  }
   auto fail = parse_fail(flags.fail);
   if (!fail) return std::unexpected(fail.error());
   request.options.fail = *fail;

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/program_flags.h"
 #include "limpid/error.h"
 #include "limpid/interception.h"
 #include "policy/decision.h"
@@ -17,8 +18,8 @@ namespace limpid {
 /// As typed. Repeatable flags also take comma-separated lists.
 struct InterceptionFlags {
   std::string name = "limpid";
-  std::string tcp;
-  std::string udp;
+  std::vector<std::string> tcp;
+  std::vector<std::string> udp;
   std::vector<std::string> from;  ///< interface names or CIDR blocks
   std::vector<std::string> to_net;
   std::vector<std::string> exclude;
@@ -31,6 +32,7 @@ struct InterceptionFlags {
   bool ipv4_only = false;
   bool ipv6_only = false;
   bool enable_forwarding = false;
+  ProgramFlags programs;
 };
 
 /// What they mean.

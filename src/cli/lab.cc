@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/command_words.h"
 #include "cli/verb.h"
 #include "lab/demo.h"
 #include "lab/enclosure.h"
@@ -23,34 +24,16 @@ namespace {
 // NOLINTBEGIN(concurrency-mt-unsafe): the lab is built by a process with one thread, which alone reads and sets its
 // environment
 
-// As shells have it: what the user named is not there, or is there and cannot be run.
-constexpr int kExitNotFound = 127;
-constexpr int kExitNotExecutable = 126;
-
 struct LabFlags {
   std::string host = "client";
   unsigned servers = 1;
   std::vector<std::string> command;
 };
 
-int execute(const std::vector<std::string>& command) {
-  std::vector<char*> argv;
-  argv.reserve(command.size() + 1);
-  for (const auto& word : command) {
-    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): execvp(3) leaves them as they are
-    argv.push_back(const_cast<char*>(word.c_str()));
-  }
-  argv.push_back(nullptr);
-  ::execvp(argv.front(), argv.data());
-  const int code = errno;
-  (void)report(system_error(code, "run", command.front()).error());
-  return code == ENOENT ? kExitNotFound : kExitNotExecutable;
-}
-
 int execute_in_host(int network_namespace, const std::string& host, const std::vector<std::string>& command) {
   if (auto entered = enter_network_namespace(network_namespace); !entered) return report(entered.error());
   ::setenv(kLabHostVariable, host.c_str(), 1);
-  return execute(command);
+  return become(command);
 }
 
 // The first process of the lab: builds it, then runs the command in one of its hosts.
@@ -68,7 +51,10 @@ int run_first(const Enclosure& enclosure, const LabFlags& flags) {
   return status ? *status : report(status.error());
 }
 
-int run_lab(LabFlags flags) {
+int run_lab(LabFlags flags, const CLI::App& verb) {
+  auto command = command_of(verb);
+  if (!command) return report(command.error());
+  flags.command = std::move(*command);
   if (flags.command.empty()) {
     const char* shell = std::getenv("SHELL");
     flags.command = {shell != nullptr && *shell != '\0' ? shell : "/bin/sh"};
@@ -78,7 +64,13 @@ int run_lab(LabFlags flags) {
   return status ? *status : report(status.error());
 }
 
-int enter_lab(const LabFlags& flags) {
+int enter_lab(LabFlags flags, const CLI::App& verb) {
+  auto command = command_of(verb);
+  if (!command) return report(command.error());
+  flags.command = std::move(*command);
+  if (flags.command.empty()) {
+    return report(usage_error("lab in", flags.host, "no command", "limpid lab in router -- ip addr").error());
+  }
   const char* variable = std::getenv(kLabVariable);
   if (variable == nullptr) {
     return report(
@@ -114,13 +106,13 @@ void add_lab_verb(CLI::App& app, Action& action) {
       lab->add_subcommand("run", "Build a lab, run a command in it (default: your shell), return its exit status");
   run->add_option("--in", flags->host, "Host to run it in: client, router, server, server2, …")->capture_default_str();
   run->add_option("--servers", flags->servers, "Number of servers, 1 to 8")->capture_default_str();
-  run->add_option("command", flags->command, "The command and its arguments, behind --");
-  run->callback([flags, &action] { action = [flags] { return run_lab(*flags); }; });
+  take_command(*run, "command", "The command and its arguments, behind --");
+  run->callback([flags, run, &action] { action = [flags, run] { return run_lab(*flags, *run); }; });
 
   auto* in = lab->add_subcommand("in", "Inside a lab: run a command in another of its hosts");
   in->add_option("host", flags->host, "client, router, server, server2, …")->required();
-  in->add_option("command", flags->command, "The command and its arguments, behind --")->required();
-  in->callback([flags, &action] { action = [flags] { return enter_lab(*flags); }; });
+  take_command(*in, "command", "The command and its arguments, behind --");
+  in->callback([flags, in, &action] { action = [flags, in] { return enter_lab(*flags, *in); }; });
 
   auto* demo = lab->add_subcommand("demo", "A client reaches a server through Limpid: watch what happens");
   demo->callback([&action] { action = show_demo; });

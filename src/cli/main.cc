@@ -43,6 +43,16 @@ limpid::Error explain_missing(CLI::App& app, std::span<char* const> words, const
   return limpid::usage_error("", path, error.what(), "see " + path + " --help").error();
 }
 
+/// "limpid rules show": as far as parsing came.
+std::string chosen_verb(const CLI::App& app) {
+  std::string path = "limpid";
+  for (const CLI::App* verb = &app; !verb->get_subcommands().empty();) {
+    verb = verb->get_subcommands().front();
+    path += ' ' + verb->get_name();
+  }
+  return path;
+}
+
 /// A program that is started with a standard descriptor closed would give its number to the next socket, and write its messages there.
 void occupy_standard_descriptors() {
   for (int fd = 0; fd <= 2; ++fd) {
@@ -82,7 +92,7 @@ int run(int argc, char** argv) {
   } catch (const CLI::RequiredError& error) {
     return limpid::report(explain_missing(app, std::span(argv, static_cast<std::size_t>(argc)), error));
   } catch (const CLI::ParseError& error) {
-    return limpid::report(limpid::usage_error("", "", error.what(), "see limpid --help").error());
+    return limpid::report(limpid::usage_error("", "", error.what(), "see " + chosen_verb(app) + " --help").error());
   }
   const int status = action();
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {

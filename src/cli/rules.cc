@@ -108,6 +108,13 @@ std::string ports_in_words(const Scope& scope) {
   return text;
 }
 
+/// A proxy whose own connections are taken for those of a program here gets them back, for ever.
+Status require_excluded_proxy(const Scope& scope) {
+  if (!scope.local || !scope.local->never.empty() || !scope.local->only.empty()) return {};
+  return usage_error("--local", "", "your proxy's own connections would be intercepted too",
+                     "name the user that it runs as, for example --exclude-uid proxy");
+}
+
 int apply(const RulesFlags& flags) {
   // Without a lock for a dry run: it must work beside the instance that it is about, and without privileges.
   UniqueFd instance_lock;
@@ -124,6 +131,7 @@ int apply(const RulesFlags& flags) {
   }
   const auto plan = plan_for(flags.interception, /*follow_installed=*/false);
   if (!plan) return report(plan.error());
+  if (auto excluded = require_excluded_proxy(plan->inputs.scope); !excluded) return report(excluded.error());
   if (flags.dry_run) {
     print(render_commands(*plan));
     return kExitDone;

@@ -99,9 +99,28 @@ Result<std::string> list_in_new_namespace(const Plan& plan) {
       !loaded) {
     return std::unexpected(loaded.error());
   }
-  auto listing = list_nft_table(plan.table_name);
-  if (!listing) return std::unexpected(listing.error());
-  return listing->value_or("");
+  std::string text;
+  for (const NftTableName& table : tables_of(plan)) {
+    auto listing = list_nft_table(table);
+    if (!listing) return std::unexpected(listing.error());
+    text += listing->value_or("");
+  }
+  return text;
+}
+
+/// A listing without what the rules themselves have put into sets since: those are of the plan, their elements are not.
+std::string without_remembered_elements(std::string_view listing) {
+  std::string text;
+  bool dynamic = false;
+  bool skipping = false;
+  for (const std::string_view line : split_lines(listing)) {
+    if (line.ends_with('{')) dynamic = false;
+    if (line.find("\tflags dynamic") != std::string_view::npos) dynamic = true;
+    if (dynamic && line.find("\telements = {") != std::string_view::npos) skipping = true;
+    if (!skipping) text.append(line).push_back('\n');
+    if (line.ends_with('}')) skipping = false;
+  }
+  return text;
 }
 
 void write_all(int descriptor, std::string_view text) {
@@ -194,15 +213,19 @@ Result<std::vector<std::string>> diff_plan(const Plan& plan) {
   }
   if (auto compared = compare_routing(plan, differences); !compared) return std::unexpected(compared.error());
 
-  auto live = list_nft_table(plan.table_name);
-  if (!live) return std::unexpected(live.error());
-  if (!live->has_value()) {
-    differences.push_back(fmt::format("missing: nft table inet {}", plan.table_name));
-    return differences;
+  std::string live;
+  for (const NftTableName& table : tables_of(plan)) {
+    auto listing = list_nft_table(table);
+    if (!listing) return std::unexpected(listing.error());
+    if (!listing->has_value()) {
+      differences.push_back(fmt::format("missing: nft table {}", table.to_string()));
+      return differences;
+    }
+    live += without_remembered_elements(**listing);
   }
   auto planned = canonical_listing(plan);
   if (!planned) return std::unexpected(planned.error());
-  std::ranges::move(compare_texts(*planned, **live), std::back_inserter(differences));
+  std::ranges::move(compare_texts(*planned, live), std::back_inserter(differences));
   return differences;
 }
 

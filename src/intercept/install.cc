@@ -16,6 +16,7 @@
 #include <tuple>
 #include <utility>
 
+#include "intercept/local_traffic.h"
 #include "intercept/nft.h"
 #include "intercept/remove.h"
 #include "net/sysctl.h"
@@ -56,9 +57,10 @@ std::unexpected<Error> while_installing(Error error, const std::string& what) {
 Status refuse_foreign_table(const Plan& plan) {
   auto tables = find_nft_tables();
   if (!tables) return std::unexpected(tables.error());
-  if (std::ranges::find(tables->foreign, plan.table_name) == tables->foreign.end()) return {};
-  return failure("install", table_object(plan), "a table of that name exists that Limpid did not make",
-                 fmt::format("look at `nft list table inet {}`; choose another --name", plan.table_name));
+  const auto foreign = std::ranges::find(tables->foreign, plan.table_name, &NftTableName::name);
+  if (foreign == tables->foreign.end()) return {};
+  return failure("install", "nft table " + foreign->to_string(), "a table of that name exists that Limpid did not make",
+                 fmt::format("look at `nft list table {}`; choose another --name", foreign->to_string()));
 }
 
 /// Through a loopback interface that is down IPv6 delivers nothing and takes no route, while IPv4 does: half a plan.
@@ -109,9 +111,12 @@ Status add_routing(const Plan& plan, RouteSocket& socket, Journal& journal) {
 
 Status check_plan(const Plan& plan) {
   if (auto ours = refuse_foreign_table(plan); !ours) return ours;
+  if (plan.inputs.scope.local) {
+    if (auto there = require_cgroups(*plan.inputs.scope.local); !there) return there;
+  }
   auto checked = feed_nft(NftMode::check, render_nft_replacement(plan), table_object(plan));
   if (checked || checked.error().kind == ErrorKind::unsupported) return checked;
-  if (const auto missing = find_missing_nft_feature()) {
+  if (const auto missing = find_missing_nft_feature(plan.inputs.ownership.local)) {
     return unsupported("check", table_object(plan), fmt::format("this kernel lacks {}", *missing));
   }
   return checked;

@@ -18,6 +18,8 @@ constexpr int kSignalBase = 128;  // ProcessOutput::exit_status
 struct Feature {
   std::string_view statement;    ///< put into a chain of its own
   std::string_view description;  ///< what to say when the kernel refuses it
+  std::string_view family = "inet";
+  bool only_local = false;  ///< needed for this host's own traffic alone
 };
 
 constexpr std::array kFeatures = {
@@ -34,6 +36,10 @@ constexpr std::array kFeatures = {
     Feature{"meta l4proto tcp reject with tcp reset",
             "nftables' `reject` in prerouting (CONFIG_NFT_REJECT_INET, kernel 5.9 or newer)"},
     Feature{"notrack", "nftables' `notrack` statement (CONFIG_NFT_CT)"},
+    Feature{"dup to ip daddr", "nftables' `dup` statement for IPv4 (CONFIG_NFT_DUP_IPV4; --local needs it)", "ip",
+            true},
+    Feature{"dup to ip6 daddr", "nftables' `dup` statement for IPv6 (CONFIG_NFT_DUP_IPV6; --local needs it)", "ip6",
+            true},
 };
 
 std::string_view first_line(std::string_view text) {
@@ -94,16 +100,16 @@ Status feed_nft(NftMode mode, std::string_view input, std::string_view object) {
   return {};
 }
 
-Result<std::optional<std::string>> list_nft_table(const std::string& table_name) {
+Result<std::optional<std::string>> list_nft_table(const NftTableName& table) {
   auto listing =
-      run_nft({"-nn", "-s", "list", "table", "inet", table_name}, {}, "list", "nft table inet " + table_name);
+      run_nft({"-nn", "-s", "list", "table", table.family, table.name}, {}, "list", "nft table " + table.to_string());
   if (listing) return std::optional(std::move(*listing));
   if (listing.error().cause.find("No such file or directory") != std::string::npos) return std::optional<std::string>{};
   return std::unexpected(listing.error());
 }
 
 Result<NftTables> find_nft_tables() {
-  auto listing = run_nft({"-j", "list", "tables", "inet"}, {}, "list", "nft tables");
+  auto listing = run_nft({"-j", "list", "tables"}, {}, "list", "nft tables");
   if (!listing) return std::unexpected(listing.error());
   const auto json = nlohmann::json::parse(*listing, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object() || !json.contains("nftables") || !json["nftables"].is_array()) {
@@ -113,33 +119,40 @@ Result<NftTables> find_nft_tables() {
   for (const auto& entry : json["nftables"]) {
     if (!entry.is_object() || !entry.contains("table")) continue;
     const auto& table = entry["table"];
-    if (!table.is_object() || !table.contains("name") || !table["name"].is_string()) continue;
-    const std::string table_name = table["name"].get<std::string>();
-    const auto instance = instance_of(table_name);
+    if (!table.is_object() || !table.contains("name") || !table["name"].is_string() || !table.contains("family") ||
+        !table["family"].is_string()) {
+      continue;
+    }
+    NftTableName found{.family = table["family"].get<std::string>(), .name = table["name"].get<std::string>()};
+    if (found.family != "inet" && found.family != "ip" && found.family != "ip6") continue;
+    const auto instance = instance_of(found.name);
     if (!instance) continue;
-    auto text =
-        run_nft({"-nn", "-s", "-t", "list", "table", "inet", table_name}, {}, "list", "nft table inet " + table_name);
+    auto text = run_nft({"-nn", "-s", "-t", "list", "table", found.family, found.name}, {}, "list",
+                        "nft table " + found.to_string());
     if (!text) {
       // Another instance has removed its table since the list was made.
       if (text.error().cause.find("No such file or directory") != std::string::npos) continue;
       return std::unexpected(text.error());
     }
     auto ownership = Ownership::from_comment(*instance, comment_of(*text));
-    if (ownership) {
+    if (!ownership) {
+      tables.foreign.push_back(std::move(found));
+    } else if (found.family == "inet") {
       tables.ours.push_back(std::move(*ownership));
     } else {
-      tables.foreign.push_back(table_name);
+      tables.companions.push_back(std::move(found));
     }
   }
   return tables;
 }
 
-std::optional<std::string> find_missing_nft_feature() {
+std::optional<std::string> find_missing_nft_feature(bool local) {
   for (const Feature& feature : kFeatures) {
+    if (feature.only_local && !local) continue;
     const std::string input = fmt::format(
-        "table inet limpid__probe {{\n  chain c {{\n    type filter hook prerouting priority mangle;\n    {}\n  "
+        "table {} limpid__probe {{\n  chain c {{\n    type filter hook prerouting priority mangle;\n    {}\n  "
         "}}\n}}\n",
-        feature.statement);
+        feature.family, feature.statement);
     if (!feed_nft(NftMode::check, input, "a probe")) return std::string(feature.description);
   }
   return std::nullopt;

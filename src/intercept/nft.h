@@ -21,18 +21,19 @@ enum class NftMode : std::uint8_t {
 /// missing privileges each have their own message.
 [[nodiscard]] Status feed_nft(NftMode mode, std::string_view input, std::string_view object);
 
-/// nft's own listing of a table of family inet, numeric and without counters; empty when there is no such table.
-[[nodiscard]] Result<std::optional<std::string>> list_nft_table(const std::string& table_name);
+/// nft's own listing of a table, numeric and without counters; empty when there is no such table.
+[[nodiscard]] Result<std::optional<std::string>> list_nft_table(const NftTableName& table);
 
 /// What there is under names that instances of ours have.
 struct NftTables {
-  std::vector<Ownership> ours;       ///< comments that are ours
-  std::vector<std::string> foreign;  ///< such names without such a comment: somebody else's
+  std::vector<Ownership> ours;           ///< in family inet, with a comment that is ours
+  std::vector<NftTableName> companions;  ///< in families ip and ip6, with a comment that is ours
+  std::vector<NftTableName> foreign;     ///< such names without such a comment: somebody else's
 };
 [[nodiscard]] Result<NftTables> find_nft_tables();
 
 /// The first thing that this kernel lacks of what a plan needs, in words ("nftables' `tproxy` statement,
-/// CONFIG_NFT_TPROXY"); empty when each works on its own.
-[[nodiscard]] std::optional<std::string> find_missing_nft_feature();
+/// CONFIG_NFT_TPROXY"); empty when each works on its own. `local`: a plan for this host's own traffic too.
+[[nodiscard]] std::optional<std::string> find_missing_nft_feature(bool local);
 
 }  // namespace limpid

@@ -5,6 +5,8 @@
 //   - it is our own, or to a port that nobody asked for: left alone;
 //   - it is meant for this host, excluded, or from or to elsewhere: left alone (scope, clients);
 //   - it is in scope: handed to the listener on the loopback address (tproxy), marked, delivered (intercept).
+// What this host's own programs send comes by another way (local_traffic.cc): marked in the output hook if it is in scope (local_output,
+// local_scope, programs, local_mark), it arrives on the loopback interface (local).
 // `accept` ends this base chain only; the chains of others on the same hook still see the packet (nft(8), "VERDICT
 // STATEMENTS").
 //
@@ -21,6 +23,8 @@
 #include <iterator>
 #include <string_view>
 #include <vector>
+
+#include "intercept/local_traffic.h"
 
 namespace limpid {
 namespace {
@@ -84,9 +88,12 @@ class TableText {
     add_prefix_sets("excluded", scope_.excluded);
     add_divert();
     add_prerouting();
-    add_scope();
-    if (!scope_.to_prefixes.empty()) add_clients();
+    if (scope_.forwarded) {
+      add_scope();
+      if (!scope_.to_prefixes.empty()) add_clients();
+    }
     add_intercept();
+    if (scope_.local) add_local();
     if (inputs_.keeps_source_port) add_output();
     line(0, "}");
     return std::move(text_);
@@ -143,16 +150,17 @@ class TableText {
     }
   }
 
-  /// Rules that send what goes to one of the ports on to `verdict`.
-  void add_port_rules(std::string_view protocol, const PortSet& ports, std::string_view verdict) {
+  /// Rules for what goes to one of the ports (FIELD dport), or comes from one (sport).
+  void add_port_rules(std::string_view protocol, std::string_view field, const PortSet& ports,
+                      std::string_view verdict) {
     std::vector<std::string> single;
     for (const PortRange& range : ports.ranges()) {
       if (range.first == range.last) single.push_back(fmt::format("{}", range.first.value));
     }
-    if (!single.empty()) line(2, fmt::format("{} dport {{ {} }} {}", protocol, fmt::join(single, ", "), verdict));
+    if (!single.empty()) line(2, fmt::format("{} {} {{ {} }} {}", protocol, field, fmt::join(single, ", "), verdict));
     for (const PortRange& range : ports.ranges()) {
       if (range.first == range.last) continue;
-      line(2, fmt::format("{} dport {}-{} {}", protocol, range.first.value, range.last.value, verdict));
+      line(2, fmt::format("{} {} {}-{} {}", protocol, field, range.first.value, range.last.value, verdict));
     }
   }
 
@@ -164,6 +172,10 @@ class TableText {
   std::string has_bypass_mark() const {
     const MarkField& mark = inputs_.ownership.mark;
     return fmt::format("meta mark & 0x{:08x} == 0x{:08x}", mark.mask, mark.bypass);
+  }
+  std::string has_local_mark() const {
+    const MarkField& mark = inputs_.ownership.mark;
+    return fmt::format("meta mark & 0x{0:08x} == 0x{0:08x}", mark.mask);
   }
   std::string_view notrack() const { return inputs_.keeps_source_port ? " notrack" : ""; }
 
@@ -191,28 +203,39 @@ class TableText {
     // The socket of an ICMP error is that of the packet which it quotes (nf_sk_lookup_slow_v4).
     rule("meta l4proto { icmp, ipv6-icmp } socket transparent 1 jump divert", "errors about them");
     rule(fmt::format("{} accept", has_bypass_mark()), "our own sockets");
+    if (scope_.local) rule(fmt::format("iifname \"lo\" {} goto local", has_local_mark()), "what programs here send");
+    if (!scope_.forwarded) {
+      end_chain();
+      return;
+    }
     if (inputs_.fail == FailMode::open) {
       rule(fmt::format("{} accept", kNotSyn), "connections that we do not know are forwarded");
     }
-    for (const Family family : kFamilies) {
-      if (!in_scope(scope_, family)) line(2, fmt::format("meta nfproto {} accept", nft_family(family)));
-    }
-    add_port_rules("tcp", scope_.tcp, "goto scope");
-    add_port_rules("udp", scope_.udp, "goto scope");
+    add_selection_by_port("scope");
     end_chain();
   }
 
-  void add_scope() {
-    begin_chain("scope");
+  void add_selection_by_port(std::string_view next) {
+    for (const Family family : kFamilies) {
+      if (!in_scope(scope_, family)) line(2, fmt::format("meta nfproto {} accept", nft_family(family)));
+    }
+    add_port_rules("tcp", "dport", scope_.tcp, fmt::format("goto {}", next));
+    add_port_rules("udp", "dport", scope_.udp, fmt::format("goto {}", next));
+  }
+
+  /// Selects by destination; what is left goes to chain `next` where destinations are named, and else to what follows here.
+  void add_destinations(std::string_view next) {
     rule("fib daddr type { local, broadcast, anycast, multicast } accept", "meant for this host");
     if (scope_.ipv4) line(2, "ip daddr 169.254.0.0/16 accept");
     if (scope_.ipv6) line(2, "ip6 daddr fe80::/10 accept");
     add_prefix_rules("excluded", "daddr", scope_.excluded, "accept");
-    if (scope_.to_prefixes.empty()) {
-      add_sources();
-    } else {
-      add_prefix_rules("to", "daddr", scope_.to_prefixes, "goto clients");
-    }
+    if (!scope_.to_prefixes.empty()) add_prefix_rules("to", "daddr", scope_.to_prefixes, fmt::format("goto {}", next));
+  }
+
+  void add_scope() {
+    begin_chain("scope");
+    add_destinations("clients");
+    if (scope_.to_prefixes.empty()) add_sources();
     end_chain();
   }
 
@@ -259,6 +282,87 @@ class TableText {
     end_chain();
   }
 
+  void add_local() {
+    add_served_sets();
+    add_local_output();
+    begin_chain("local_scope");
+    add_destinations("programs");
+    if (scope_.to_prefixes.empty()) line(2, "goto programs");
+    end_chain();
+    add_programs();
+    begin_chain("local_mark");
+    rule(fmt::format("meta mark set meta mark | 0x{:08x} accept", inputs_.ownership.mark.mask),
+         "routed again: to this host, through lo");
+    end_chain();
+    begin_chain("local");
+    rule(fmt::format("{} accept", kNotSyn), "connections that we do not know go their way");
+    line(2, "goto intercept");
+    end_chain();
+  }
+
+  /// A route chain: the kernel looks for another route when the mark has changed.
+  void add_local_output() {
+    begin_chain("local_output");
+    line(2, "type route hook output priority mangle; policy accept;");
+    rule(fmt::format("meta mark & 0x{:08x} != 0x00000000 accept", inputs_.ownership.mark.mask), "our own sockets");
+    if (!scope_.udp.empty()) {
+      for (const Family family : kFamilies) {
+        if (!in_scope(scope_, family)) continue;
+        rule(fmt::format("{} daddr . udp dport . udp sport @served_{} accept", nft_header(family), nft_family(family)),
+             "answers of servers here");
+      }
+    }
+    add_selection_by_port("local_scope");
+    end_chain();
+  }
+
+  /// A datagram does not say whether it is a question or an answer. So we remember who has written to this host, unless to a port that
+  /// clients have: somebody outside who guesses the port of a question must not make it pass us by.
+  void add_served_sets() {
+    if (scope_.udp.empty()) return;
+    for (const Family family : kFamilies) {
+      if (!in_scope(scope_, family)) continue;
+      line(0, "");
+      line(1, fmt::format("set served_{} {{", nft_family(family)));
+      line(2, fmt::format("type {}_addr . inet_service . inet_service", nft_family(family)));
+      line(2, "size 65535");
+      line(2, "flags dynamic,timeout");
+      line(2, "timeout 5m");
+      line(1, "}");
+    }
+    begin_chain("local_input");
+    line(2, "type filter hook input priority mangle; policy accept;");
+    rule(fmt::format("meta mark & 0x{:08x} != 0x00000000 accept", inputs_.ownership.mark.mask), "our own sockets");
+    const PortRange& clients = inputs_.client_ports;
+    line(2, fmt::format("udp dport {}-{} accept", clients.first.value, clients.last.value));
+    for (const Family family : kFamilies) {
+      if (!in_scope(scope_, family)) continue;
+      add_port_rules(fmt::format("meta nfproto {} udp", nft_family(family)), "sport", scope_.udp,
+                     fmt::format("update @served_{} {{ {} saddr . udp sport . udp dport }}", nft_family(family),
+                                 nft_header(family)));
+    }
+    end_chain();
+  }
+
+  /// A program that has closed its socket still has bytes on the way, without an owner that could be asked for: prerouting finds the
+  /// flow that they belong to, or sends them on.
+  void add_programs() {
+    constexpr std::string_view kHasOwner = "meta skuid 0-4294967295";
+    begin_chain("programs");
+    for (const std::string& match : program_matches(scope_.local->never)) line(2, match + " accept");
+    const std::vector<std::string> wanted = program_matches(scope_.local->only);
+    if (wanted.empty()) {
+      if (!scope_.tcp.empty()) line(2, "meta l4proto tcp goto local_mark");
+      if (!scope_.udp.empty())
+        rule(fmt::format("meta l4proto udp {} goto local_mark", kHasOwner), "not the kernel's tunnels");
+    } else {
+      for (const std::string& match : wanted) line(2, match + " goto local_mark");
+      line(2, fmt::format("{} accept", kHasOwner));
+      if (!scope_.tcp.empty()) rule(fmt::format("{} goto local_mark", kNotSyn), "the rest of closed connections");
+    }
+    end_chain();
+  }
+
   void add_output() {
     begin_chain("output");
     line(2, "type filter hook output priority raw; policy accept;");
@@ -282,6 +386,17 @@ std::vector<std::string_view> rejections(const Scope& scope) {
 
 std::string render_nft_table(const PlanInputs& inputs) {
   return TableText(inputs).render();
+}
+
+std::vector<CompanionTable> render_companion_tables(const PlanInputs& inputs) {
+  std::vector<CompanionTable> tables;
+  if (!inputs.scope.local) return tables;
+  for (const Family family : kFamilies) {
+    if (!in_scope(inputs.scope, family)) continue;
+    tables.push_back({.name = {.family = std::string(nft_header(family)), .name = table_name_of(inputs.ownership.name)},
+                      .definition = render_onward_table(inputs.ownership, family)});
+  }
+  return tables;
 }
 
 std::string render_draining_table(const Plan& plan) {

@@ -12,6 +12,9 @@ namespace limpid {
 /// The table's definition for these inputs. Pure.
 [[nodiscard]] std::string render_nft_table(const PlanInputs& inputs);
 
+/// What stands beside it for this host's own traffic; empty where the scope has none of it. Pure.
+[[nodiscard]] std::vector<CompanionTable> render_companion_tables(const PlanInputs& inputs);
+
 /// The rules that make a scope fail-closed, one for each protocol in it.
 [[nodiscard]] std::vector<std::string_view> rejections(const Scope& scope);
 

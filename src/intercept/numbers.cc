@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 
+#include "intercept/local_traffic.h"
 #include "intercept/survey.h"
 #include "net/interface_name.h"
 
@@ -198,7 +199,33 @@ bool can_match(const Scope& scope, Family family) {
     return !networks.empty() && std::ranges::none_of(networks, [&](const Prefix& p) { return p.family() == family; });
   };
   if (none_of_it(scope.to_prefixes)) return false;
+  if (scope.local) return true;
   return !scope.from_interfaces.empty() || !none_of_it(scope.from_prefixes);
+}
+
+Status check_local(const Survey& survey, const InterceptionOptions& options) {
+  const Scope& scope = options.scope;
+  if (!scope.forwarded && !scope.local)
+    return usage_error("plan", "", "neither forwarded nor local traffic is in scope", "");
+  if (!scope.local) return {};
+  if (options.keeps_source_port) {
+    return usage_error(
+        "--source", "", "a program of this host holds its own port, so the proxy cannot use it as well",
+        "--source address or none with --local; another instance, under another --name, for forwarded traffic");
+  }
+  for (const Programs* programs : {&scope.local->only, &scope.local->never}) {
+    for (const std::string& cgroup : programs->cgroups) {
+      if (auto valid = validate_cgroup(cgroup); !valid) return valid;
+    }
+  }
+  // Each would take the other's connections for those of a program here, for ever.
+  const auto other = std::ranges::find_if(
+      survey.installations, [&](const FoundInstallation& f) { return f.ownership.local && f.name != options.name; });
+  if (other == survey.installations.end()) return {};
+  return failure("install", "--local",
+                 fmt::format("the instance {} intercepts this host's own traffic already", other->name),
+                 fmt::format("end it first, or `limpid rules remove --name {}` if it was installed with `rules apply`",
+                             other->name));
 }
 
 Status check_options(const Survey& survey, const InterceptionOptions& options) {
@@ -211,13 +238,13 @@ Status check_options(const Survey& survey, const InterceptionOptions& options) {
   for (const std::string& interface : options.scope.from_interfaces) {
     if (auto valid = validate_interface_name(interface); !valid) return std::unexpected(valid.error());
   }
-  const std::string table = table_name_of(options.name);
-  if (std::ranges::find(survey.foreign_tables, table) != survey.foreign_tables.end()) {
-    return failure("install", fmt::format("nft table inet {}", table),
+  const auto foreign = std::ranges::find(survey.foreign_tables, table_name_of(options.name), &NftTableName::name);
+  if (foreign != survey.foreign_tables.end()) {
+    return failure("install", fmt::format("nft table {}", foreign->to_string()),
                    "a table of that name exists that Limpid did not make",
-                   fmt::format("look at `nft list table inet {}`; choose another --name", table));
+                   fmt::format("look at `nft list table {}`; choose another --name", foreign->to_string()));
   }
-  return {};
+  return check_local(survey, options);
 }
 
 }  // namespace
@@ -239,7 +266,7 @@ std::vector<std::string> fail_closed_warnings(const InterceptionOptions& options
   const bool covers = std::ranges::any_of(options.scope.tcp.ranges(), [&](const PortRange& range) {
     return range.first <= kEphemeral.last && kEphemeral.first <= range.last;
   });
-  if (options.fail == FailMode::open || !covers) return {};
+  if (options.fail == FailMode::open || !options.scope.forwarded || !covers) return {};
   return {
       "--fail closed with ports that clients choose for themselves (32768-60999): answers to connections that are "
       "opened from "
@@ -266,10 +293,11 @@ Result<PlanInputs> prepare_inputs(const Survey& survey, const InterceptionOption
   auto numbers = choose_numbers(survey, options);
   if (!numbers) return std::unexpected(numbers.error());
 
-  if (options.fail == FailMode::closed && options.scope.ipv6 && !survey.ipv6_available && survey.forwarding_ipv6) {
-    return unsupported("plan", "",
-                       "IPv6 is forwarded here but off on the loopback interface, so it would pass a fail-closed scope",
-                       "sysctl -w net.ipv6.conf.lo.disable_ipv6=0, or leave IPv6 out with --ipv4-only");
+  if (options.fail == FailMode::closed && options.scope.ipv6 && !survey.ipv6_available &&
+      (survey.forwarding_ipv6 || options.scope.local)) {
+    return unsupported(
+        "plan", "", "IPv6 is off on the loopback interface but may be used here, so it would pass a fail-closed scope",
+        "sysctl -w net.ipv6.conf.lo.disable_ipv6=0, or leave IPv6 out with --ipv4-only");
   }
   PlanInputs inputs;
   inputs.scope = options.scope;
@@ -285,13 +313,15 @@ Result<PlanInputs> prepare_inputs(const Survey& survey, const InterceptionOption
   }
   inputs.fail = options.fail;
   inputs.keeps_source_port = options.keeps_source_port;
+  inputs.client_ports = survey.client_ports;
   inputs.ownership = {.name = options.name,
                       .keeper = keeper,
                       .mark = numbers->mark,
                       .table = numbers->table,
                       .priority = numbers->priority,
                       .listener = options.listener,
-                      .sysctls = {}};
+                      .sysctls = {},
+                      .local = options.scope.local.has_value()};
   switch_on_forwarding(inputs, survey, look_around(survey, options.name).left_over, enable_forwarding);
   return inputs;
 }

@@ -88,6 +88,7 @@ std::string Ownership::to_comment() const {
       fmt::format("limpid {} {} 0x{:x}/0x{:x} {} {} p{}", kSchema, keeper == Keeper::process ? "run" : "keep",
                   mark.intercept, mark.mask, table.value, priority.value, listener.value);
   if (!sysctls.empty()) comment += " f" + sysctls;
+  if (local) comment += " local";
   return comment;
 }
 
@@ -98,7 +99,7 @@ Result<Ownership> Ownership::from_comment(std::string_view name, std::string_vie
     return failure("recognise", fmt::format("nft table inet {}", table_name_of(name)),
                    "made by another version of Limpid", "remove it with that version's `limpid rules remove`");
   }
-  if (words.size() < 7 || words.size() > 8 || words[0] != "limpid") return foreign_comment(name);
+  if (words.size() < 7 || words.size() > 9 || words[0] != "limpid") return foreign_comment(name);
 
   Ownership ownership;
   ownership.name = name;
@@ -113,7 +114,13 @@ Result<Ownership> Ownership::from_comment(std::string_view name, std::string_vie
   ownership.table = TableId{*table};
   ownership.priority = RulePriority{*priority};
   ownership.listener = Port{*port};
-  if (words.size() == 8 && !words[7].empty()) ownership.sysctls = words[7].substr(1);
+  for (std::size_t i = 7; i < words.size(); ++i) {
+    if (words[i] == "local") {
+      ownership.local = true;
+    } else if (!words[i].empty()) {
+      ownership.sysctls = words[i].substr(1);
+    }
+  }
 
   const bool sensible =
       *table != 0 && *priority != 0 && *priority <= std::numeric_limits<std::uint32_t>::max() - 2 &&

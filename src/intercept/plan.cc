@@ -46,7 +46,14 @@ std::vector<RuleSpec> policy_rules(Family family, const Ownership& ownership) {
   spare_reverse_lookups.action = RuleAction::jump;
   spare_reverse_lookups.jump_target = landing.priority;
 
-  return {landing, spare_reverse_lookups, deliver};
+  std::vector<RuleSpec> rules = {landing, spare_reverse_lookups, deliver};
+  if (ownership.local) {
+    // A mark of its own: the route of a packet that a program here sends is looked up with iif lo too, and has to be found.
+    RuleSpec deliver_local = deliver;
+    deliver_local.mark = ownership.mark.local_mark();
+    rules.push_back(deliver_local);
+  }
+  return rules;
 }
 
 Plan make_plan(const PlanInputs& inputs) {
@@ -54,6 +61,7 @@ Plan make_plan(const PlanInputs& inputs) {
   plan.inputs = inputs;
   plan.table_name = table_name_of(inputs.ownership.name);
   plan.nft_table = render_nft_table(inputs);
+  plan.companions = render_companion_tables(inputs);
   for (const Family family : kFamilies) {
     if (!in_scope(inputs.scope, family)) continue;
     plan.routes.push_back({.destination = Prefix::everything(family),
@@ -68,10 +76,21 @@ Plan make_plan(const PlanInputs& inputs) {
   return plan;
 }
 
+std::vector<NftTableName> tables_of(const Plan& plan) {
+  std::vector<NftTableName> tables = {{.family = "inet", .name = plan.table_name}};
+  for (const CompanionTable& companion : plan.companions) tables.push_back(companion.name);
+  return tables;
+}
+
 std::string render_nft_replacement(const Plan& plan) {
+  std::string text;
   // The first line makes the second one succeed whether or not there is a table; nft sends all of it as one
   // transaction.
-  return fmt::format("table inet {0}\ndelete table inet {0}\n{1}", plan.table_name, plan.nft_table);
+  for (const NftTableName& table : tables_of(plan))
+    text += fmt::format("table {0}\ndelete table {0}\n", table.to_string());
+  text += plan.nft_table;
+  for (const CompanionTable& companion : plan.companions) text += companion.definition;
+  return text;
 }
 
 }  // namespace limpid

@@ -23,13 +23,15 @@ inline constexpr std::uint8_t kRouteProtocol = 76;
 inline constexpr std::string_view kForwardingIpv4 = "net.ipv4.ip_forward";           ///< "4"
 inline constexpr std::string_view kForwardingIpv6 = "net.ipv6.conf.all.forwarding";  ///< "6"
 
-/// Two-bit field of the packet mark that Limpid uses, in the place that `mask` has.
+/// Two-bit field of the packet mark that Limpid uses, in the place that `mask` has. The third value, both bits, is on packets of
+/// this host's own programs on their way through the loopback interface.
 struct MarkField {
   std::uint32_t mask = 0;       ///< at least two bits
   std::uint32_t intercept = 0;  ///< packets with it are delivered locally
   std::uint32_t bypass = 0;     ///< our own sockets' packets; never captured
   [[nodiscard]] Mark intercept_mark() const { return {intercept, mask}; }
   [[nodiscard]] Mark bypass_mark() const { return {bypass, mask}; }
+  [[nodiscard]] Mark local_mark() const { return {mask, mask}; }
   /// Out of what `--mark` said. Fails when the mask has fewer than two bits or the value is zero or fills it.
   [[nodiscard]] static Result<MarkField> from(const Mark& mark);
   bool operator==(const MarkField&) const = default;
@@ -62,6 +64,7 @@ struct Ownership {
   RulePriority priority;
   Port listener;
   std::string sysctls;  ///< "4" and/or "6": forwarding was switched on for that family, was off before
+  bool local = false;   ///< this host's own traffic too
   /// The comment, at most 127 bytes (NFTNL_UDATA_COMMENT_MAXLEN): "limpid 1 run 0x1/0x3 7676 100 p1080".
   [[nodiscard]] std::string to_comment() const;
   [[nodiscard]] static Result<Ownership> from_comment(std::string_view name, std::string_view comment);
@@ -75,12 +78,28 @@ struct PlanInputs {
   bool keeps_source_port = false;
   Ownership ownership;
   std::vector<SysctlChange> sysctls;
+  PortRange client_ports{.first = Port{32768}, .last = Port{60999}};  ///< net.ipv4.ip_local_port_range
+};
+
+/// Which nft table: "inet limpid".
+struct NftTableName {
+  std::string family;  ///< "inet", "ip" or "ip6"
+  std::string name;
+  [[nodiscard]] std::string to_string() const { return family + ' ' + name; }
+  auto operator<=>(const NftTableName&) const = default;
+};
+
+/// A table that stands beside the main one, because what it does has no place in family inet.
+struct CompanionTable {
+  NftTableName name;
+  std::string definition;  ///< as nft reads it; its comment is the main table's
 };
 
 struct Plan {
   PlanInputs inputs;
-  std::string table_name;  ///< "limpid" or "limpid_NAME", in nft's inet family
+  std::string table_name;  ///< "limpid" or "limpid_NAME", in nft's inet family; companions have the same
   std::string nft_table;  ///< the table's definition, as nft reads it, without the statements that replace an older one
+  std::vector<CompanionTable> companions;
   std::vector<RuleSpec> rules;  ///< in the order in which they are added
   std::vector<RouteSpec> routes;
   std::vector<SysctlChange> sysctls;
@@ -92,7 +111,10 @@ struct Plan {
 /// fail-closed, it is rejected), what is established lives on. Only the chain `intercept` changes.
 [[nodiscard]] std::string render_draining_table(const Plan& plan);
 
-/// The nft input that puts the table there atomically, whether or not one of that name exists.
+/// Every table of the plan, the main one first.
+[[nodiscard]] std::vector<NftTableName> tables_of(const Plan& plan);
+
+/// The nft input that puts the tables there atomically, whether or not some of these names exist.
 [[nodiscard]] std::string render_nft_replacement(const Plan& plan);
 
 /// The policy routing rules of an installation, in the order in which they are added.

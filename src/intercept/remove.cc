@@ -29,9 +29,11 @@ class FirstError {
   std::optional<Error> error_;
 };
 
-Status delete_table(const std::string& table_name) {
-  return feed_nft(NftMode::apply, fmt::format("table inet {0}\ndelete table inet {0}\n", table_name),
-                  "nft table inet " + table_name);
+/// All of them in one transaction, whether or not they are there.
+Status delete_tables(const std::vector<NftTableName>& tables) {
+  std::string input;
+  for (const NftTableName& table : tables) input += fmt::format("table {0}\ndelete table {0}\n", table.to_string());
+  return feed_nft(NftMode::apply, input, "nft table " + tables.front().to_string());
 }
 
 /// Deletes what is in the kernel exactly so; a look-alike of somebody else's is left alone.
@@ -83,7 +85,12 @@ bool is_orphan(const std::vector<Ownership>& owners, const Spec& spec) {
          std::ranges::none_of(owners, [&](const Ownership& o) { return belongs(o, spec); });
 }
 
-Status find_orphans(const std::vector<Ownership>& owners, Removal& removal) {
+Status find_orphans(const NftTables& tables, Removal& removal) {
+  const std::vector<Ownership>& owners = tables.ours;
+  std::ranges::copy_if(tables.companions, std::back_inserter(removal.tables), [&](const NftTableName& companion) {
+    return std::ranges::none_of(owners,
+                                [&](const Ownership& o) { return o.local && table_name_of(o.name) == companion.name; });
+  });
   auto socket = RouteSocket::open();
   if (!socket) return std::unexpected(socket.error());
   for (const Family family : {Family::ipv4, Family::ipv6}) {
@@ -102,9 +109,9 @@ Status find_orphans(const std::vector<Ownership>& owners, Removal& removal) {
 /// The table first: from then on nothing is captured, and nothing needs the rest.
 Status execute(const Removal& removal) {
   FirstError first_error;
-  if (removal.table_name) {
+  if (!removal.tables.empty()) {
     // A table that stays needs its rules: do not go on without having removed it.
-    if (auto deleted = delete_table(*removal.table_name); !deleted) return deleted;
+    if (auto deleted = delete_tables(removal.tables); !deleted) return deleted;
   }
   auto socket = RouteSocket::open();
   if (!socket) return std::unexpected(socket.error());
@@ -118,7 +125,7 @@ Status execute(const Removal& removal) {
 
 std::vector<std::string> Removal::lines() const {
   std::vector<std::string> lines;
-  if (table_name) lines.push_back("nft table inet " + *table_name);
+  for (const NftTableName& table : tables) lines.push_back("nft table " + table.to_string());
   for (const RuleSpec& rule : rules) lines.push_back(describe(rule));
   for (const RouteSpec& route : routes) lines.push_back(describe(route));
   for (const SysctlChange& change : sysctls) lines.push_back(fmt::format("sysctl {}={}", change.key, change.value));
@@ -130,15 +137,16 @@ Result<Removal> find_removal(const std::string& name) {
   auto tables = find_nft_tables();
   if (!tables) return std::unexpected(tables.error());
   const std::string table_name = table_name_of(name);
-  if (std::ranges::find(tables->foreign, table_name) != tables->foreign.end()) {
-    return failure("remove", "nft table inet " + table_name,
+  const auto foreign = std::ranges::find(tables->foreign, NftTableName{.family = "inet", .name = table_name});
+  if (foreign != tables->foreign.end()) {
+    return failure("remove", "nft table " + foreign->to_string(),
                    "its comment is not one of Limpid's, so somebody else made it",
-                   fmt::format("if it is yours: nft delete table inet {}", table_name));
+                   fmt::format("if it is yours: nft delete table {}", foreign->to_string()));
   }
   Removal removal;
   const auto owner = std::ranges::find(tables->ours, name, &Ownership::name);
   if (owner != tables->ours.end()) {
-    removal.table_name = table_name;
+    removal.tables.push_back({.family = "inet", .name = table_name});
     const auto sysctls = sysctls_of(*owner);
     // Without its table, what belongs to the installation is without an owner.
     tables->ours.erase(owner);
@@ -146,7 +154,7 @@ Result<Removal> find_removal(const std::string& name) {
       if (is_as_set(change) && !is_wanted_by_others(change, tables->ours)) removal.sysctls.push_back(change);
     }
   }
-  if (auto found = find_orphans(tables->ours, removal); !found) return std::unexpected(found.error());
+  if (auto found = find_orphans(*tables, removal); !found) return std::unexpected(found.error());
   return removal;
 }
 
@@ -154,7 +162,7 @@ Status reap_orphans() {
   auto tables = find_nft_tables();
   if (!tables) return std::unexpected(tables.error());
   Removal removal;
-  if (auto found = find_orphans(tables->ours, removal); !found) return found;
+  if (auto found = find_orphans(*tables, removal); !found) return found;
   return execute(removal);
 }
 
@@ -164,12 +172,14 @@ Status remove_plan(const Plan& plan) {
   const auto lock = lock_planning();
   FirstError first_error;
   auto tables = find_nft_tables();
-  if (tables && std::ranges::find(tables->foreign, plan.table_name) != tables->foreign.end()) {
-    first_error.note(failure("remove", "nft table inet " + plan.table_name,
+  std::vector<NftTableName> ours = tables_of(plan);
+  std::erase_if(ours, [&](const NftTableName& table) {
+    if (!tables || std::ranges::find(tables->foreign, table) == tables->foreign.end()) return false;
+    first_error.note(failure("remove", "nft table " + table.to_string(),
                              "somebody has put a table of their own in its place; it is left alone"));
-  } else {
-    first_error.note(delete_table(plan.table_name));
-  }
+    return true;
+  });
+  if (!ours.empty()) first_error.note(delete_tables(ours));
   auto socket = RouteSocket::open();
   if (socket) {
     delete_present(

@@ -2,7 +2,6 @@
 // number.
 #pragma once
 
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,7 +12,7 @@ namespace limpid {
 
 /// What there is to remove, as a value.
 struct Removal {
-  std::optional<std::string> table_name;
+  std::vector<NftTableName> tables;
   std::vector<RuleSpec> rules;
   std::vector<RouteSpec> routes;
   std::vector<SysctlChange> sysctls;

@@ -43,6 +43,16 @@ ordered_json ports_json(const PortSet& set) {
   return ports;
 }
 
+ordered_json ids_json(const std::vector<IdRange>& ranges) {
+  ordered_json ids = ordered_json::array();
+  for (const IdRange& range : ranges) ids.push_back({{"first", range.first}, {"last", range.last}});
+  return ids;
+}
+
+ordered_json programs_json(const Programs& programs) {
+  return {{"users", ids_json(programs.users)}, {"groups", ids_json(programs.groups)}, {"cgroups", programs.cgroups}};
+}
+
 ordered_json scope_json(const Scope& scope) {
   ordered_json families = ordered_json::array();
   if (scope.ipv4) families.push_back("ipv4");
@@ -50,10 +60,14 @@ ordered_json scope_json(const Scope& scope) {
   return {{"families", families},
           {"tcp", ports_json(scope.tcp)},
           {"udp", ports_json(scope.udp)},
+          {"forwarded", scope.forwarded},
           {"from_interfaces", scope.from_interfaces},
           {"from_networks", texts(scope.from_prefixes)},
           {"to_networks", texts(scope.to_prefixes)},
-          {"excluded_networks", texts(scope.excluded)}};
+          {"excluded_networks", texts(scope.excluded)},
+          {"local", scope.local ? ordered_json{{"only", programs_json(scope.local->only)},
+                                               {"never", programs_json(scope.local->never)}}
+                                : ordered_json{}}};
 }
 
 ordered_json rule_json(const RuleSpec& rule) {
@@ -130,7 +144,8 @@ std::string render_commands(const Plan& plan) {
 }
 
 std::string render_removal_commands(const Plan& plan) {
-  std::string text = fmt::format("nft delete table inet {}\n", plan.table_name);
+  std::string text;
+  for (const NftTableName& table : tables_of(plan)) text += fmt::format("nft delete table {}\n", table.to_string());
   for (const RuleSpec& rule : plan.rules | std::views::reverse) {
     text += fmt::format("ip {} rule del {}\n", ip_flag(rule.family), rule_arguments(rule));
   }
@@ -154,6 +169,11 @@ std::string render_json(const Plan& plan) {
   for (const SysctlChange& change : plan.sysctls) {
     sysctls.push_back({{"key", change.key}, {"value", change.value}, {"previous", change.previous}});
   }
+  ordered_json companions = ordered_json::array();
+  for (const CompanionTable& companion : plan.companions) {
+    companions.push_back(
+        {{"family", companion.name.family}, {"table", companion.name.name}, {"definition", companion.definition}});
+  }
   const ordered_json json = {
       {"schema", 1},
       {"name", owner.name},
@@ -167,7 +187,8 @@ std::string render_json(const Plan& plan) {
       {"sysctls", sysctls},
       {"routes", routes},
       {"rules", rules},
-      {"nft", {{"family", "inet"}, {"table", plan.table_name}, {"definition", plan.nft_table}}},
+      {"nft",
+       {{"family", "inet"}, {"table", plan.table_name}, {"definition", plan.nft_table}, {"companions", companions}}},
   };
   return json.dump(2) + '\n';
 }

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <fstream>
 #include <set>
+#include <sstream>
 #include <system_error>
 
 #include "intercept/nft.h"
@@ -78,6 +79,16 @@ Status read_routing(Survey& survey) {
     std::ranges::move(*routes, std::back_inserter(survey.routes));
   }
   return {};
+}
+
+/// The ports that programs here call from unless they choose one themselves: "32768\t60999".
+void read_client_ports(Survey& survey) {
+  const auto text = read_sysctl("net.ipv4.ip_local_port_range");
+  if (!text) return;
+  std::istringstream words(*text);
+  std::uint16_t first = 0;
+  std::uint16_t last = 0;
+  if (words >> first >> last && first <= last) survey.client_ports = {.first = Port{first}, .last = Port{last}};
 }
 
 Status read_installations(Survey& survey) {
@@ -159,6 +170,7 @@ Result<Survey> survey_kernel() {
   if (auto read = read_installations(survey); !read) return std::unexpected(read.error());
   survey.named_tables = named_tables();
   read_sysctls(survey);
+  read_client_ports(survey);
   warn_of_bridge_netfilter(survey);
   warn_of_strict_filtering(survey);
   return survey;
@@ -174,7 +186,8 @@ std::vector<std::string> scope_warnings(const Survey& survey, const Scope& scope
                       name));
     }
   }
-  if (enable_forwarding) return warnings;
+  // A host whose own traffic is meant need not be a router.
+  if (enable_forwarding || scope.local) return warnings;
   const auto forwarding_is_off = [](std::string_view family, std::string_view key) {
     return fmt::format(
         "{} forwarding is off: what is not intercepted does not pass through this host (--enable-forwarding, or sysctl "

@@ -24,9 +24,10 @@ struct Survey {
   std::vector<LinkInfo> links;
   std::vector<std::uint32_t> named_tables;  ///< /etc/iproute2/rt_tables and rt_tables.d
   std::vector<FoundInstallation> installations;
-  std::vector<std::string> foreign_tables;  ///< named like tables of ours, made by somebody else
+  std::vector<NftTableName> foreign_tables;  ///< named like tables of ours, made by somebody else
   std::vector<std::string>
       warnings;  ///< what disturbs every interception here, and how to mend it: br_netfilter, IPv6 off, …
+  PortRange client_ports{.first = Port{32768}, .last = Port{60999}};  ///< net.ipv4.ip_local_port_range
   bool ipv6_available = true;
   bool forwarding_ipv4 = false;
   bool forwarding_ipv6 = false;

@@ -106,7 +106,8 @@ Result<Groundwork> lay_groundwork(const ServiceOptions& options) {
                          "sysctl -w net.ipv6.conf.lo.disable_ipv6=0");
     }
     // The listener cannot exist; a fail-closed scope is refused for it later on, unless IPv6 is not forwarded either.
-    if (interception.fail == FailMode::open || !survey->forwarding_ipv6) interception.scope.ipv6 = false;
+    const bool may_pass = survey->forwarding_ipv6 || interception.scope.local;
+    if (interception.fail == FailMode::open || !may_pass) interception.scope.ipv6 = false;
   }
   for (const auto& found : survey->installations) {
     if (found.name == interception.name && found.ownership.keeper == Keeper::permanent) {

@@ -57,6 +57,29 @@ TEST(GoldenPlan, fail_closed) {
   compare("fail_closed.txt", commands(inputs));
 }
 
+TEST(GoldenPlan, local_traffic_of_everybody) {
+  PlanInputs inputs = basic();
+  inputs.scope.forwarded = false;
+  inputs.scope.udp = *PortSet::parse("53,5000-5010");
+  inputs.scope.local = LocalScope{};
+  inputs.ownership.local = true;
+  compare("local_only.txt", commands(inputs));
+}
+
+TEST(GoldenPlan, local_traffic_of_some_programs_beside_forwarded_traffic) {
+  PlanInputs inputs = basic();
+  inputs.fail = FailMode::closed;
+  inputs.scope.to_prefixes = {network("198.51.100.0/24")};
+  inputs.scope.ipv6 = false;
+  inputs.scope.from_interfaces = {"lan"};
+  inputs.scope.local = LocalScope{.only = {.users = {{1000, 1000}, {1001, 1001}, {2000, 2999}},
+                                           .groups = {{50, 50}},
+                                           .cgroups = {"user.slice/user-1000.slice"}},
+                                  .never = {.users = {{13, 13}}, .groups = {}, .cgroups = {"system.slice"}}};
+  inputs.ownership.local = true;
+  compare("local_programs.txt", commands(inputs));
+}
+
 TEST(GoldenPlan, every_kind_of_scope) {
   PlanInputs inputs = basic();
   inputs.ownership.name = "guests";

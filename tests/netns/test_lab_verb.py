@@ -30,3 +30,10 @@ def test_lab_run_gives_three_hosts_and_leaves_nothing(lab, need):
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)
 def test_lab_run_has_its_commands_exit_status(lab):
     assert lab.router.run(limpid_process.BINARY, "lab", "run", "--", "sh", "-c", "exit 7", check=False).returncode == 7
+
+
+@pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+def test_lab_run_gives_every_word_as_it_stands(lab):
+    words = ["[::1]", "--in", "server", "", "a b", "--"]
+    done = lab.router.run(limpid_process.BINARY, "lab", "run", "--", "printf", "<%s>", *words)
+    assert done.stdout == "".join(f"<{word}>" for word in words)

@@ -178,3 +178,47 @@ def test_instances_with_overlapping_scopes_do_not_feed_each_other(lab, start):
     connection.server.close()
     total = first.counters()["flows_total"] + second.counters()["flows_total"]
     assert 1 <= total <= 2
+
+
+LOCAL = ["--local", "--tcp", "80", "--udp", "53", "--listen-port", "3129", "--exclude-uid", "13"]
+
+
+def test_local_traffic_goes_round_too(lab, rules):
+    before = snapshot(lab.router)
+    rules("apply", *LOCAL)
+    assert len([line for line in installed(lab.router) if line.startswith("table")]) == 3
+    assert rules("diff", *LOCAL, check=False).stdout == ""
+    # Somebody asks a server here: remembered in a set, which is no difference.
+    service, asking = lab.router.datagrams(5353), lab.server.datagrams(53)
+    asking.sendto(b"question", (lab.wan, 5353))
+    assert service.recv(100) == b"question"
+    assert "elements" in lab.router.run("nft", "list", "table", "inet", "limpid").stdout
+    assert rules("diff", *LOCAL, check=False).stdout == ""
+    family = {"ipv4": "ip", "ipv6": "ip6"}[lab.family]
+    lab.router.run("nft", "delete", "table", family, "limpid")
+    assert rules("diff", *LOCAL, check=False).stdout == f"missing: nft table {family} limpid\n"
+    rules("apply", *LOCAL)
+    assert f"removed nft table {family} limpid" in rules("remove").stdout
+    assert difference(before, snapshot(lab.router)) == []
+
+
+def test_local_rules_give_way_to_others(lab, rules):
+    rules("apply", *LOCAL)
+    rules("apply", *SCOPE)
+    assert [line for line in installed(lab.router) if line.startswith("table")] == ["table inet limpid"]
+    assert rules("diff", *SCOPE, check=False).returncode == 0
+
+
+def test_a_proxy_must_not_get_its_own_connections(lab, rules):
+    done = rules("apply", "--local", "--tcp", "80", "--listen-port", "3129", check=False)
+    assert done.returncode == 2 and "--exclude-uid" in done.stderr
+    assert installed(lab.router) == []
+
+
+def test_somebody_elses_table_of_our_name_stays(lab, rules):
+    family = {"ipv4": "ip", "ipv6": "ip6"}[lab.family]
+    lab.router.nft(f"table {family} limpid {{ chain theirs {{ accept; }}; }}\n")
+    done = rules("apply", *LOCAL, check=False)
+    assert done.returncode == 1 and f"nft table {family} limpid" in done.stderr
+    rules("remove")
+    assert "chain theirs" in lab.router.run("nft", "list", "table", family, "limpid").stdout

@@ -8,7 +8,7 @@ OURS = ("include", "src", "bpf", "tests", "bench", "examples", "cmake", "scripts
 
 def files(root=ROOT, suffixes=None):
     """Every file of ours below `root`: (path relative to root, its text), in a stable order. Files that are not text are left out."""
-    found = [path for path in sorted(root.iterdir()) if path.is_file()]
+    found = [path for path in sorted(root.iterdir()) if path.is_file() and path.name != ".git"]
     for room in OURS:
         found += sorted(path for path in (root / room).rglob("*") if path.is_file())
     for path in found:

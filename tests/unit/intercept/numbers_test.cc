@@ -250,8 +250,36 @@ TEST(PrepareInputs, keeps_a_left_overs_duty_to_put_forwarding_back) {
 
 TEST(PrepareInputs, never_replaces_somebody_elses_table) {
   Survey survey = fresh_host();
-  survey.foreign_tables = {"limpid"};
+  survey.foreign_tables = {{.family = "inet", .name = "limpid"}};
   EXPECT_FALSE(prepare_inputs(survey, options(), Keeper::process, false));
+}
+
+TEST(PrepareInputs, lets_only_one_instance_take_this_hosts_own_traffic) {
+  Survey survey = fresh_host();
+  auto wanted = options();
+  wanted.scope.local = LocalScope{};
+  const auto first = prepare_inputs(survey, wanted, Keeper::process, false);
+  ASSERT_TRUE(first);
+  EXPECT_TRUE(first->ownership.local);
+  survey.installations = {{.name = "other", .ownership = first->ownership}};
+  const auto refused = prepare_inputs(survey, wanted, Keeper::process, false);
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message().find("other"), std::string::npos);
+  survey.installations.front().name = wanted.name;
+  EXPECT_TRUE(prepare_inputs(survey, wanted, Keeper::process, false)) << "its own left-over";
+}
+
+TEST(PrepareInputs, keeps_no_source_port_of_this_hosts_programs) {
+  auto wanted = options();
+  wanted.scope.local = LocalScope{};
+  wanted.keeps_source_port = true;
+  EXPECT_FALSE(prepare_inputs(fresh_host(), wanted, Keeper::process, false));
+}
+
+TEST(PrepareInputs, refuses_a_scope_of_nothing) {
+  auto wanted = options();
+  wanted.scope.forwarded = false;
+  EXPECT_FALSE(prepare_inputs(fresh_host(), wanted, Keeper::process, false));
 }
 
 TEST(ScopeWarnings, name_missing_interfaces_and_forwarding_that_is_off) {

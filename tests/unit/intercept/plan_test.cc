@@ -41,9 +41,10 @@ TEST(Ownership, comes_back_from_its_comment) {
   Ownership owner = example();
   EXPECT_EQ(owner.to_comment(), "limpid 1 run 0x1000000/0x3000000 7676 100 p1080");
   for (const std::string sysctls : {"", "4", "6", "46"}) {
-    for (const Keeper keeper : {Keeper::process, Keeper::permanent}) {
+    for (const auto& [keeper, local] : {std::pair{Keeper::process, false}, std::pair{Keeper::permanent, true}}) {
       owner.sysctls = sysctls;
       owner.keeper = keeper;
+      owner.local = local;
       const auto read = Ownership::from_comment("limpid", owner.to_comment());
       ASSERT_TRUE(read) << owner.to_comment();
       EXPECT_EQ(*read, owner);
@@ -59,6 +60,7 @@ TEST(Ownership, fits_nftables_longest_comment) {
   owner.priority = {0xfffffffd};
   owner.listener = {65535};
   owner.sysctls = "46";
+  owner.local = true;
   EXPECT_LE(owner.to_comment().size(), 127U);
   EXPECT_TRUE(Ownership::from_comment("limpid", owner.to_comment()));
 }
@@ -76,6 +78,8 @@ TEST(Ownership, believes_no_comment_that_it_could_not_have_written) {
       "limpid 1 run 0x1/0x3 7676 100 p65536",
       "limpid 1 run 0x1/0x3 7676 100 p-1",
       "limpid 1 run 0x1/0x3 7676 100 p1080 ",
+      "limpid 1 run 0x1/0x3 7676 100 p1080 local f4",
+      "limpid 1 run 0x1/0x3 7676 100 p1080 local local",
       " limpid 1 run 0x1/0x3 7676 100 p1080",
       "limpid 1 run  0x1/0x3 7676 100 p1080",
       "limpid 1 run 1/3 7676 100 p1080",

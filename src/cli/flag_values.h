@@ -1,0 +1,26 @@
+// What several flags have in common: lists, numbers, and errors that say which flag is wrong.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "limpid/error.h"
+
+namespace limpid {
+
+/// A usage error about a flag. What was typed goes back to the terminal, so nothing in it may act there.
+[[nodiscard]] std::unexpected<Error> wrong(std::string_view flag, std::string_view typed, std::string_view cause,
+                                           std::string_view remedy);
+/// The same error, said of a flag.
+[[nodiscard]] std::unexpected<Error> wrong(std::string_view flag, std::string_view typed, const Error& error);
+
+/// Each of a repeatable flag's values, which may be lists: "a,b". An empty item is an error, because it is what a
+/// script's unset variable leaves.
+[[nodiscard]] Result<std::vector<std::string>> items_of(std::string_view flag, const std::vector<std::string>& values);
+
+[[nodiscard]] Result<std::uint32_t> parse_number(std::string_view flag, std::string_view typed, std::uint32_t least,
+                                                 std::uint32_t most, std::string_view meaning);
+
+}  // namespace limpid

@@ -1,0 +1,27 @@
+// What interception of this host's own traffic needs beside that of forwarded traffic: rules that know programs, and the
+// table that sends on its way what is not intercepted after all.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "intercept/plan.h"
+#include "limpid/error.h"
+
+namespace limpid {
+
+/// A path that may go into nft's text: relative to cgroup v2's root, without "..", quotes and control characters. Whether the cgroup
+/// exists is looked at when the plan is installed.
+[[nodiscard]] Status validate_cgroup(std::string_view path);
+
+/// Whether nft will find the cgroups (it looks below /sys/fs/cgroup); the error says which is missing.
+[[nodiscard]] Status require_cgroups(const LocalScope& scope);
+
+/// Statements that are true for the programs: "meta skuid { 0, 1000 }", "socket cgroupv2 level 1 \"user.slice\"".
+[[nodiscard]] std::vector<std::string> program_matches(const Programs& programs);
+
+/// The definition of the table, in family ip or ip6, that sends packets with the mark `local` on to where they were going.
+[[nodiscard]] std::string render_onward_table(const Ownership& ownership, Family family);
+
+}  // namespace limpid

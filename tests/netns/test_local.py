@@ -1,0 +1,385 @@
+"""--local: what the router's own programs send. The server is elsewhere; the programs run on the router, as several users."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import kernel_state
+from lab import SECONDS
+from peers import Pattern, exchange, read_to_end, receive_digest, wait_until
+
+PORT = 80
+DNS = 53
+ALICE, BOB = 2001, 2002  # user and group numbers that no system has
+
+# Connects, sends what its standard input says, prints what comes back and as whom it was seen.
+TALK = """
+import socket, sys
+family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
+s = socket.socket(family); s.settimeout(10)
+s.connect((sys.argv[1], int(sys.argv[2])))
+s.sendall(b'hello'); s.shutdown(socket.SHUT_WR)
+sys.stdout.write(str(s.getsockname()[1]) + ' ' + s.recv(100).decode())
+"""
+
+
+def as_user(number):
+    def change():
+        os.setgroups([])
+        os.setgid(number)
+        os.setuid(number)
+    return change
+
+
+class Teller:
+    """A TCP server on the lab's server that tells each peer its port as seen here, after it has finished sending."""
+
+    def __init__(self, lab, port=PORT):
+        self._listener = lab.server.listen(port)
+        self.received = []
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                connection, peer = self._listener.accept()
+            except TimeoutError:
+                continue
+            except OSError:
+                return
+            threading.Thread(target=self._tell, args=(connection, peer), daemon=True).start()
+
+    def _tell(self, connection, peer):
+        connection.settimeout(SECONDS)
+        try:
+            with connection:
+                self.received.append(read_to_end(connection))
+                connection.sendall(f"{peer[0]} {peer[1]}".encode())
+        except OSError:
+            pass
+
+
+def talk(lab, user=0, port=PORT, wrapper=(), check=True):
+    """Runs TALK on the router. Returns (own port, address seen, port seen)."""
+    with lab.router.inside():
+        done = subprocess.run([*wrapper, sys.executable, "-c", TALK, lab.server.address, str(port)], capture_output=True, text=True,
+                              timeout=2 * SECONDS, preexec_fn=as_user(user) if user else None)
+    if not check:
+        return done
+    assert done.returncode == 0, done.stderr
+    own, address, seen = done.stdout.split()
+    return int(own), address, int(seen)
+
+
+def was_relayed(lab, user=0, **options):
+    own, address, seen = talk(lab, user, **options)
+    assert address == lab.wan
+    return own != seen
+
+
+@pytest.fixture
+def teller(lab):
+    return Teller(lab)
+
+
+def test_a_program_of_this_host_is_relayed_and_its_address_kept(lab, start, teller):
+    limpid = start("--local", "--tcp", PORT)
+    assert was_relayed(lab)
+    flow = limpid.flow()
+    assert flow["client"].startswith(("[" + lab.wan) if ":" in lab.wan else lab.wan)
+    assert int(flow["bytes_up"]) == 5
+    assert teller.received == [b"hello"]
+
+
+def test_without_local_nothing_of_this_host_is_touched(lab, start, teller):
+    start("--tcp", PORT)
+    assert not was_relayed(lab)
+
+
+def test_forwarded_traffic_beside_it_and_alone_and_not_at_all(lab, start):
+    listener = lab.server.listen(PORT)
+    both = start("--local", "--tcp", PORT)
+    lab.dial_relayed(listener)
+    both.stop()
+    start("--local-only", "--tcp", PORT)
+    assert lab.dial(listener).was_forwarded
+
+
+def test_bytes_arrive_whole_in_both_directions(lab, start):
+    start("--local", "--tcp", PORT)
+    listener = lab.server.listen(PORT)
+    client = lab.router.connect(lab.server.address, PORT)
+    server, peer = listener.accept()
+    server.settimeout(SECONDS)
+    assert peer[1] != client.getsockname()[1]
+    up, down = Pattern(1, 40_000_000), Pattern(2, 30_000_000)
+    senders = [threading.Thread(target=up.send, args=(client,)), threading.Thread(target=down.send, args=(server,))]
+    results = {}
+    readers = [threading.Thread(target=lambda: results.update(up=receive_digest(server))),
+               threading.Thread(target=lambda: results.update(down=receive_digest(client)))]
+    for thread in senders + readers:
+        thread.start()
+    for thread in senders + readers:
+        thread.join(SECONDS * 2)
+    assert results == {"up": (up.digest(), up.length), "down": (down.digest(), down.length)}
+
+
+@pytest.mark.parametrize("arguments, relayed", [
+    (("--uid", ALICE), {ALICE}),
+    (("--uid", f"{ALICE}-{BOB}"), {ALICE, BOB}),
+    (("--uid", f"{ALICE},{BOB}"), {ALICE, BOB}),
+    (("--uid", "root"), {0}),
+    (("--gid", BOB), {BOB}),
+    (("--exclude-uid", ALICE), {0, BOB}),
+    (("--exclude-gid", f"{BOB}-{BOB + 5}"), {0, ALICE}),
+    (("--uid", f"{ALICE}-{BOB}", "--exclude-uid", BOB), {ALICE}),
+], ids=lambda value: " ".join(str(each) for each in value) if isinstance(value, tuple) else "")
+def test_users_and_groups_choose(lab, start, teller, arguments, relayed):
+    start("--local", "--tcp", PORT, *arguments)
+    assert {user for user in (0, ALICE, BOB) if was_relayed(lab, user)} == relayed
+
+
+def test_what_a_program_had_sent_before_it_closed_takes_the_same_way(lab, start):
+    """Its socket has no owner any more then, so the user cannot be asked for: the flow must be known otherwise."""
+    start("--local", "--tcp", PORT, "--uid", ALICE)
+    for user in (ALICE, BOB):
+        listener = lab.server.listen(PORT)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        script = ("import socket,sys\n"
+                  "s = socket.create_connection((sys.argv[1], int(sys.argv[2])))\n"
+                  "s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)\n"
+                  "s.setblocking(False)\n"
+                  "sent = 0\n"
+                  "try:\n"
+                  "    while sent < 2_000_000: sent += s.send(bytes(50_000))\n"
+                  "except BlockingIOError: pass\n"
+                  "print(sent)\n"
+                  "s.close()\n")
+        with lab.router.inside():
+            done = subprocess.run([sys.executable, "-c", script, lab.server.address, str(PORT)], capture_output=True, text=True,
+                                  timeout=SECONDS, preexec_fn=as_user(user), check=True)
+        server, _ = listener.accept()
+        server.settimeout(SECONDS)
+        assert len(read_to_end(server)) == int(done.stdout) > 100_000
+        server.close()
+        listener.close()
+
+
+def cgroup_shell(command):
+    """A shell that sees cgroup v2 on /sys/fs/cgroup, wherever this machine has mounted it, and runs `command` there."""
+    return ["unshare", "--mount", "sh", "-c",
+            'mounted=$(findmnt --noheadings --first-only --types cgroup2 --output TARGET); '
+            '[ "$mounted" = /sys/fs/cgroup ] || mount --bind "$mounted" /sys/fs/cgroup; ' + command, "sh"]
+
+
+@pytest.fixture
+def cgroup(lab, need):
+    """The path of a new cgroup, and a wrapper that runs a program in it."""
+    need("findmnt", "util-linux")
+    found = subprocess.run(["findmnt", "--noheadings", "--first-only", "--types", "cgroup2", "--output", "TARGET"],
+                           capture_output=True, text=True, check=False).stdout.strip()
+    if not found:
+        pytest.skip("cgroup v2 is not mounted here")
+    path = f"limpid_test_{os.getpid()}/inner"
+    folder = os.path.join(found, path)
+    os.makedirs(folder)
+    yield path, ("sh", "-c", f'echo $$ > {folder}/cgroup.procs; exec "$@"', "sh")
+    for each in (folder, os.path.dirname(folder)):
+        wait_until(lambda each=each: remove_cgroup(each), "the cgroup is empty")
+
+
+def remove_cgroup(folder):
+    try:
+        os.rmdir(folder)
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("flag, inside, outside", [("--cgroup", True, False), ("--exclude-cgroup", False, True)])
+def test_cgroups_choose(lab, launch, teller, cgroup, flag, inside, outside):
+    path, wrapper = cgroup
+    launch("--local", "--tcp", PORT, flag, "/" + path, wrapper=cgroup_shell('exec "$@"')).ready()
+    assert was_relayed(lab, wrapper=wrapper) == inside
+    assert was_relayed(lab) == outside
+
+
+def test_a_cgroup_that_does_not_exist_is_named(lab, launch):
+    limpid = launch("--local", "--tcp", PORT, "--cgroup", "nosuch.slice/limpid", wrapper=cgroup_shell('exec "$@"'))
+    assert limpid.process.wait(SECONDS) == 1
+    assert "nosuch.slice/limpid" in limpid.messages
+    assert kernel_state.installed(lab.router) == []
+
+
+@pytest.mark.parametrize("mode", ["open", "closed"])
+def test_connections_that_are_older_live_on(lab, start, mode):
+    listener = lab.server.listen(PORT)
+    outgoing = lab.router.connect(lab.server.address, PORT)
+    far, _ = listener.accept()
+    far.settimeout(SECONDS)
+    # Somebody's session on this host: its answers go to a port that --tcp all names.
+    service = lab.router.listen(2222)
+    session = lab.server.connect(lab.wan, 2222)
+    near, _ = service.accept()
+    near.settimeout(SECONDS)
+    exchange(outgoing, far)
+    limpid = start("--local", "--tcp", "all", "--fail", mode)
+    exchange(outgoing, far, count=100_000)
+    exchange(session, near, count=100_000)
+    limpid.stop()
+    exchange(outgoing, far)
+    exchange(session, near)
+
+
+def test_new_sessions_on_this_host_are_not_captured(lab, start):
+    limpid = start("--local", "--tcp", "all", "--fail", "closed")
+    service = lab.router.listen(2222)
+    session = lab.client.connect(lab.router.address, 2222)
+    near, _ = service.accept()
+    near.settimeout(SECONDS)
+    exchange(session, near, count=100_000)
+    assert limpid.counters()["flows_total"] == 0
+
+
+def test_dead_and_open_it_goes_its_way(lab, start, teller):
+    limpid = start("--local", "--tcp", PORT, "--fail", "open")
+    assert was_relayed(lab)
+    limpid.kill()
+    assert not was_relayed(lab)
+    start("--local", "--tcp", PORT)
+    assert was_relayed(lab)
+
+
+def test_dead_and_closed_it_is_refused(lab, start, teller):
+    limpid = start("--local", "--tcp", PORT, "--fail", "closed", "--uid", ALICE)
+    assert was_relayed(lab, ALICE)
+    limpid.kill()
+    assert "ConnectionRefusedError" in talk(lab, ALICE, check=False).stderr
+    assert not was_relayed(lab, BOB)
+    start("--local", "--tcp", PORT).stop()
+    assert not was_relayed(lab, ALICE)
+
+
+def test_excluded_destinations_and_this_host_itself(lab, start, teller):
+    limpid = start("--local", "--tcp", "all", "--exclude", lab.server.address)
+    assert not was_relayed(lab)
+    own = lab.router.listen(8080)
+    for address in (lab.wan, {"ipv4": "127.0.0.1", "ipv6": "::1"}[lab.family]):
+        client = lab.router.connect(address, 8080)
+        served, peer = own.accept()
+        served.settimeout(SECONDS)
+        assert peer[:2] == client.getsockname()[:2]
+        exchange(client, served)
+    assert limpid.counters()["flows_total"] == 0
+
+
+def test_a_destination_that_is_named_is_all_that_is_taken(lab, start, teller):
+    start("--local", "--tcp", PORT, "--to-net", lab.nowhere)
+    assert not was_relayed(lab)
+
+
+def ask(lab, client, server):
+    """A question from the router, and the server's answer. Returns the port that the server saw."""
+    client.sendto(b"question", (lab.server.address, DNS))
+    question, peer = server.recvfrom(2000)
+    assert (question, peer[0]) == (b"question", lab.wan)
+    server.sendto(b"answer", peer)
+    answer, sender = client.recvfrom(2000)
+    assert (answer, sender[:2]) == (b"answer", (lab.server.address, DNS))
+    return peer[1]
+
+
+def test_datagrams(lab, start):
+    server = lab.server.datagrams(DNS)
+    client = lab.router.datagrams()
+    own = client.getsockname()[1]
+    limpid = start("--local", "--udp", DNS, "--fail", "open")
+    assert ask(lab, client, server) != own
+    assert ask(lab, client, server) != own
+    assert limpid.counters()["udp_sessions_total"] == 1
+    limpid.kill()
+    assert ask(lab, client, server) == own
+    start("--local", "--udp", DNS).stop()
+    assert ask(lab, client, server) == own
+
+
+def test_big_datagrams_of_this_host(lab, start):
+    server = lab.server.datagrams(DNS)
+    start("--local", "--udp", DNS)
+    client = lab.router.datagrams()
+    data = os.urandom(60_000)
+    wait_until(lambda: ask(lab, client, server), "the neighbour is known")
+    client.sendto(data, (lab.server.address, DNS))
+    received, peer = server.recvfrom(65536)
+    assert received == data and peer[1] != client.getsockname()[1]
+    server.sendto(data[::-1], peer)
+    assert client.recv(65536) == data[::-1]
+
+
+def test_a_port_that_nobody_serves_is_told_to_the_program(lab, start):
+    start("--local", "--udp", DNS)
+    client = lab.router.datagrams()
+    client.connect((lab.server.address, DNS))
+    client.send(b"question")
+    with pytest.raises(ConnectionRefusedError):
+        client.recv(100)
+
+
+def test_answers_of_a_server_here_come_from_its_own_port(lab, start):
+    """Its datagrams go to ports that --udp all names, but they are answers."""
+    limpid = start("--local", "--udp", "all", "--fail", "closed")
+    service = lab.router.datagrams(5353)
+    client = lab.server.datagrams()
+    for _ in range(2):
+        client.sendto(b"question", (lab.wan, 5353))
+        _, peer = service.recvfrom(100)
+        service.sendto(b"answer", peer)
+        assert client.recvfrom(100)[1][:2] == (lab.wan, 5353)
+    assert limpid.counters()["udp_sessions_total"] == 0
+
+
+def test_users_choose_datagrams_too(lab, start):
+    server = lab.server.datagrams(DNS)
+    start("--local", "--udp", DNS, "--uid", ALICE)
+    script = ("import socket,sys\n"
+              "s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET, socket.SOCK_DGRAM)\n"
+              "s.sendto(b'x', (sys.argv[1], 53)); print(s.getsockname()[1])\n")
+    for user in (ALICE, BOB):
+        with lab.router.inside():
+            done = subprocess.run([sys.executable, "-c", script, lab.server.address], capture_output=True, text=True, check=True,
+                                  timeout=SECONDS, preexec_fn=as_user(user))
+        seen = server.recvfrom(10)[1][1]
+        assert (seen == int(done.stdout)) == (user == BOB)
+
+
+def test_two_instances_do_not_take_each_others_connections(lab, start, launch, teller):
+    start("--local", "--tcp", PORT)
+    second = launch("--local", "--tcp", PORT, "--name", "second")
+    assert second.process.wait(SECONDS) == 1
+    assert "the instance limpid intercepts this host's own traffic already" in second.messages
+    assert was_relayed(lab)
+
+
+@pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+@pytest.mark.parametrize("arguments, said", [
+    (("--uid", "1"), "--local"),
+    (("--local", "--uid", "no-such-user"), "--uid no-such-user"),
+    (("--local", "--uid", "7-3"), "--uid"),
+    (("--local", "--uid", "4294967295"), "--uid 4294967295"),
+    (("--local", "--gid", "x y"), "--gid"),
+    (("--local", "--cgroup", "../etc"), "--cgroup ../etc"),
+    (("--local", "--cgroup", 'a"; flush ruleset; "'), "--cgroup"),
+    (("--local", "--exclude-cgroup", "/"), "--exclude-cgroup"),
+    (("--local", "--source", "prefer-port"), "--source prefer-port"),
+    (("--local-only", "--from", "lan"), "--from lan"),
+])
+def test_bad_input(lab, launch, arguments, said):
+    before = kernel_state.snapshot(lab.router)
+    limpid = launch("--tcp", PORT, *arguments)
+    assert limpid.process.wait(SECONDS) == 2
+    assert said in limpid.messages and len(limpid.messages.splitlines()) == 1
+    assert kernel_state.difference(before, kernel_state.snapshot(lab.router)) == []
