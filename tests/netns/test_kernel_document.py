@@ -79,6 +79,23 @@ def test_a_non_local_socket_listens(lab, document, netcat):
     assert told(client, FOREIGN[lab.family], FOREIGN_PORT) in listener.messages
 
 
+def test_an_unmodified_nc_calls(lab, document, need):
+    """«A trivial patch for netcat is available»: none is needed."""
+    need("nc", "netcat-openbsd")
+    document.divert()
+    listener = lab.server.listen(7000)
+    argv = ["nc", "-N", "-s", FOREIGN[lab.family], "-p", FOREIGN_PORT, lab.server.address, 7000]
+    assert "Cannot assign requested address" in lab.router.run(*argv, input="", check=False).stderr
+    calling = Background(lambda: lab.router.run(*under_exec(*argv), input="unpatched"))
+    connection, peer = listener.accept()
+    connection.settimeout(SECONDS)
+    assert peer[:2] == (FOREIGN[lab.family], FOREIGN_PORT)
+    assert read_to_end(connection) == b"unpatched"
+    connection.sendall(b"good day")
+    connection.close()
+    assert calling.result().stdout == "good day"
+
+
 # The C fragment is IPv4's; tests/unit/net/bind_transparent_test.cc binds IPv6 in the same way.
 only_ipv4 = pytest.mark.parametrize("family", ["ipv4"])
 
