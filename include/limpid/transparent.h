@@ -25,6 +25,11 @@ struct ListenOptions {
 /// `tproxy to`: then nobody can reach it across the network directly.
 [[nodiscard]] Result<UniqueFd> listen_transparent(const SocketAddress& local, const ListenOptions& options = {});
 
+/// Binds a socket of yours, of any type, to an address that this host need not have: sets IP_TRANSPARENT (IPV6_TRANSPARENT),
+/// then bind(2). Port 0: the kernel picks one when the socket connects, listens or sends (IP_BIND_ADDRESS_NO_PORT). Only to
+/// a routed address; what is sent to it arrives where an Interception, or a divert rule of yours, delivers it.
+[[nodiscard]] Status bind_transparent(int fd, const SocketAddress& local);
+
 struct ConnectOptions {
   /// The foreign source address. Port 0: the kernel picks one at connect (IP_BIND_ADDRESS_NO_PORT), so that only the whole
   /// 4-tuple must be unique. Another port is bound as it is. Empty: the host's own address.

@@ -11,6 +11,7 @@
 #include <cstring>
 #include <string>
 
+#include "limpid/datagram.h"
 #include "limpid/transparent.h"
 #include "net/netlink.h"
 
@@ -80,13 +81,8 @@ Status prepare_local(int fd, const SocketAddress& local, Transparency transparen
   return *transparent ? make_transparent(fd, local) : Status();
 }
 
-/// Room for the one control message that is asked for, in either family.
-constexpr std::size_t kControlBytes = CMSG_SPACE(sizeof(sockaddr_in6)) + CMSG_SPACE(sizeof(in6_pktinfo));
-
-bool is_original_destination(const cmsghdr& control) {
-  return (control.cmsg_level == SOL_IP && control.cmsg_type == IP_ORIGDSTADDR) ||
-         (control.cmsg_level == SOL_IPV6 && control.cmsg_type == IPV6_ORIGDSTADDR);
-}
+/// Room for the packet information of either family.
+constexpr std::size_t kControlBytes = CMSG_SPACE(sizeof(in6_pktinfo));
 
 template <class PacketInfo>
 void put_packet_info(msghdr& message, int level, int type, const PacketInfo& info) {
@@ -196,51 +192,20 @@ int take_error(int fd) noexcept {
   return getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &length) == 0 ? code : errno;
 }
 
-Result<std::optional<DatagramArrival>> receive_datagram(int listener, std::span<std::byte> buffer) {
-  sockaddr_storage peer{};
-  alignas(cmsghdr) std::array<std::byte, kControlBytes> control{};
-  iovec piece{.iov_base = buffer.data(), .iov_len = buffer.size()};
-  msghdr message{};
-  message.msg_name = &peer;
-  message.msg_namelen = sizeof peer;
-  message.msg_iov = &piece;
-  message.msg_iovlen = 1;
-  message.msg_control = control.data();
-  message.msg_controllen = control.size();
-  const ssize_t count = recvmsg(listener, &message, 0);
-  if (count < 0) {
-    if (errno == EAGAIN || errno == EINTR) return std::nullopt;
-    return system_error(errno, "receive a datagram", "");
-  }
-  DatagramArrival arrival{.payload_bytes = static_cast<std::size_t>(count), .peer = {}, .original_destination = {}};
-  const auto from = SocketAddress::from_native(peer);
-  if (!from) return std::unexpected(from.error());
-  arrival.peer = *from;
-  for (cmsghdr* item = CMSG_FIRSTHDR(&message); item != nullptr; item = CMSG_NXTHDR(&message, item)) {
-    if (!is_original_destination(*item)) continue;
-    sockaddr_storage native{};
-    std::memcpy(&native, CMSG_DATA(item), std::min(item->cmsg_len - CMSG_LEN(0), sizeof native));
-    const auto dialled = SocketAddress::from_native(native);
-    if (!dialled) return std::unexpected(dialled.error());
-    arrival.original_destination = *dialled;
-    return arrival;
-  }
-  return failure("receive a datagram", arrival.peer.to_string(), "the kernel did not tell its original destination");
-}
-
 Status answer_datagram(int listener, const SocketAddress& from, const SocketAddress& to,
                        std::span<const std::byte> payload) {
   const auto own = original_destination(listener);
   if (!own) return std::unexpected(own.error());
-  ssize_t sent = 0;
+  bool sent = false;
   if (own->port == from.port) {
-    sent = send_with_source(listener, from, to, payload);
+    sent = send_with_source(listener, from, to, payload) >= 0;
   } else {
-    const auto caller = open_caller(Transport::udp, from, to, Transparency::when_foreign);
-    if (!caller) return std::unexpected(caller.error());
-    sent = send(caller->get(), payload.data(), payload.size(), MSG_NOSIGNAL);
+    auto sender = RawSender::open(from.family());
+    if (!sender) return std::unexpected(sender.error());
+    const SpoofedDatagram answer{.from = from, .to = to, .payload = payload};
+    sent = sender->send(std::span(&answer, 1)) == 1;
   }
-  return sent >= 0 ? Status() : system_error(errno, "answer", to.to_string());
+  return sent ? Status() : system_error(errno, "answer", to.to_string());
 }
 
 }  // namespace limpid

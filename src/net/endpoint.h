@@ -28,7 +28,7 @@ enum class Transparency : std::uint8_t {
 /// multicast.
 [[nodiscard]] Result<bool> is_foreign(const IpAddress& address);
 
-/// A listening TCP socket, or a UDP socket of which receive_datagram() tells the original destinations. IPv6 sockets
+/// A listening TCP socket, or a UDP socket that tells DatagramBatch the original destinations. IPv6 sockets
 /// are IPv6 only. A foreign address without CAP_NET_ADMIN is an error of kind `unsupported`.
 [[nodiscard]] Result<UniqueFd> open_listener(Transport transport, const SocketAddress& local,
                                              Transparency transparency);
@@ -45,17 +45,8 @@ enum class Transparency : std::uint8_t {
 /// The socket's pending error, which this consumes; 0: none.
 [[nodiscard]] int take_error(int fd) noexcept;
 
-struct DatagramArrival {
-  std::size_t payload_bytes = 0;
-  SocketAddress peer;
-  SocketAddress original_destination;
-};
-
-/// The next datagram at a listener of open_listener(); empty when none waits.
-[[nodiscard]] Result<std::optional<DatagramArrival>> receive_datagram(int listener, std::span<std::byte> buffer);
-
-/// Sends one datagram from `from`, which was dialled, to `to`. From the listener's own port it leaves by the listener;
-/// otherwise by a socket that lives as long as the call, so that it can take no datagram away from the listener.
+/// Sends one datagram from `from`, which was dialled, to `to`. From the listener's own port it leaves by the listener, which
+/// takes no privileges; otherwise by a raw socket: no socket bound to `from` could take datagrams away from the listener.
 [[nodiscard]] Status answer_datagram(int listener, const SocketAddress& from, const SocketAddress& to,
                                      std::span<const std::byte> payload);
 

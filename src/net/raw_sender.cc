@@ -20,9 +20,22 @@ constexpr std::size_t kFragmentMtu = 1280;
 #define IPV6_HDRINCL 36  // include/uapi/linux/in6.h; missing in glibc 2.36
 #endif
 
-std::uint32_t destination_of(const IpAddress& to, sockaddr_storage& native) {
+std::uint32_t destination_of(const SocketAddress& to, sockaddr_storage& native) {
   // The port means nothing here; for IPv6 it must be zero (net/ipv6/raw.c).
-  return SocketAddress{.address = to, .port = {}}.to_native(native);
+  return SocketAddress{.address = to.address, .port = {}, .scope_id = to.scope_id}.to_native(native);
+}
+
+bool send_whole(int fd, std::span<const std::byte> packet, const SocketAddress& to) noexcept {
+  sockaddr_storage native{};
+  const auto length = destination_of(to, native);
+  return sendto(fd, packet.data(), packet.size(), 0, reinterpret_cast<const sockaddr*>(&native), length) >= 0;
+}
+
+/// 0, or the errno of a datagram that no header can describe.
+int defect_of(const SpoofedDatagram& datagram, Family family) noexcept {
+  if (datagram.from.family() != family || datagram.to.family() != family) return EAFNOSUPPORT;
+  return datagram.payload.size() > (family == Family::ipv4 ? kMostUdpPayloadBytes : kMostUdpPayloadBytesIpv6) ? EMSGSIZE
+                                                                                                              : 0;
 }
 
 }  // namespace
@@ -49,20 +62,24 @@ Result<RawSender> RawSender::open(Family family, std::uint32_t mark) {
 }
 
 std::size_t RawSender::send(std::span<const SpoofedDatagram> datagrams) noexcept {
-  const std::size_t count = std::min(datagrams.size(), kBatch);
+  datagrams = datagrams.first(std::min(datagrams.size(), kBatch));
   std::array<std::array<std::byte, kMostUdpHeaderBytes>, kBatch> headers;
   std::array<std::array<iovec, 2>, kBatch> pieces;
   std::array<sockaddr_storage, kBatch> destinations;
   std::array<mmsghdr, kBatch> messages{};
-  for (std::size_t i = 0; i < count; ++i) {
-    const auto& datagram = datagrams[i];
+  std::size_t count = 0;
+  int defect = 0;
+  for (const auto& datagram : datagrams) {
+    defect = defect_of(datagram, family_);
+    if (defect != 0) break;
+    const std::size_t i = count++;
     const auto header = write_udp_headers(headers[i], datagram.from, datagram.to, datagram.payload, datagram.fields);
     pieces[i][0] = {.iov_base = header.data(), .iov_len = header.size()};
     // NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast): sendmmsg(2) only reads, but iovec serves both directions
     pieces[i][1] = {.iov_base = const_cast<std::byte*>(datagram.payload.data()), .iov_len = datagram.payload.size()};
     auto& message = messages[i].msg_hdr;
     message.msg_name = &destinations[i];
-    message.msg_namelen = destination_of(datagram.to.address, destinations[i]);
+    message.msg_namelen = destination_of(datagram.to, destinations[i]);
     message.msg_iov = pieces[i].data();
     message.msg_iovlen = pieces[i].size();
   }
@@ -78,13 +95,12 @@ std::size_t RawSender::send(std::span<const SpoofedDatagram> datagrams) noexcept
       return sent;
     }
   }
+  if (defect != 0) errno = defect;
   return sent;
 }
 
 bool RawSender::send_packet(std::span<const std::byte> packet, const IpAddress& to) noexcept {
-  sockaddr_storage native{};
-  const auto length = destination_of(to, native);
-  return sendto(fd_.get(), packet.data(), packet.size(), 0, reinterpret_cast<const sockaddr*>(&native), length) >= 0;
+  return send_whole(fd_.get(), packet, {.address = to, .port = {}});
 }
 
 bool RawSender::send_in_fragments(const SpoofedDatagram& datagram) noexcept {
@@ -95,7 +111,7 @@ bool RawSender::send_in_fragments(const SpoofedDatagram& datagram) noexcept {
     std::ranges::copy(datagram.payload, packet.begin() + static_cast<std::ptrdiff_t>(header.size()));
     packet.resize(header.size() + datagram.payload.size());
     for (const auto& fragment : fragment_packet(packet, kFragmentMtu, identification_++)) {
-      if (!send_packet(fragment, datagram.to.address)) return false;
+      if (!send_whole(fd_.get(), fragment, datagram.to)) return false;
     }
     return true;
   } catch (const std::bad_alloc&) {

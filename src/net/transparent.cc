@@ -57,23 +57,28 @@ Result<SocketAddress> read_address(int fd, decltype(getsockname)* call, std::str
 }
 
 Status bind_source(int fd, const SocketAddress& source) {
-  if (auto set = set_transparent(fd, source.family(), source); !set) return set;
-  // Without a port: chosen at connect, so that only the 4-tuple must be unique and not the pair (kernel:
-  // inet_csk_get_port against __inet_hash_connect). With one: earlier flows of that client in TIME_WAIT must not be in
-  // the way.
-  const auto set = source.port.value == 0
-                       ? set_option(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1, "IP_BIND_ADDRESS_NO_PORT", source)
-                       : set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR", source);
-  if (!set) return set;
-  sockaddr_storage native{};
-  const auto length = source.to_native(native);
-  if (bind(fd, reinterpret_cast<const sockaddr*>(&native), length) != 0) {
-    return system_error(errno, "bind", source.to_string());
+  // With a port of its own, earlier flows of that client in TIME_WAIT must not be in the way.
+  if (source.port.value != 0) {
+    if (auto set = set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR", source); !set) return set;
   }
-  return {};
+  return bind_transparent(fd, source);
 }
 
 }  // namespace
+
+Status bind_transparent(int fd, const SocketAddress& local) {
+  if (auto set = set_transparent(fd, local.family(), local); !set) return set;
+  if (local.port.value == 0) {
+    // Chosen at connect, so that only the 4-tuple must be unique and not the pair (kernel: inet_csk_get_port against
+    // __inet_hash_connect).
+    auto set = set_option(fd, SOL_IP, IP_BIND_ADDRESS_NO_PORT, 1, "IP_BIND_ADDRESS_NO_PORT", local);
+    if (!set) return set;
+  }
+  sockaddr_storage native{};
+  const auto length = local.to_native(native);
+  if (bind(fd, reinterpret_cast<const sockaddr*>(&native), length) == 0) return {};
+  return system_error(errno, "bind", local.to_string());
+}
 
 Result<UniqueFd> listen_transparent(const SocketAddress& local, const ListenOptions& options) {
   auto fd = open_tcp(local.family(), local);

@@ -10,13 +10,13 @@
 #include <cerrno>
 #include <span>
 
+#include "limpid/datagram.h"
 #include "netcat/session.h"
 
 namespace limpid {
 namespace {
 
 using Clock = Session::Clock;
-constexpr std::size_t kLargestDatagramBytes = 65535;
 constexpr std::size_t kLargestAnswerBytes = 65507;
 
 struct LastClient {
@@ -37,7 +37,7 @@ Status write_whole(std::span<const std::byte> bytes) {
 class Hub {
  public:
   Hub(const NetcatOptions& options, NetcatListeners listeners)
-      : options_(options), listeners_(std::move(listeners.sockets)), buffer_(kLargestDatagramBytes) {}
+      : options_(options), listeners_(std::move(listeners.sockets)), buffer_(kLargestAnswerBytes) {}
 
   Result<Ending> run() {
     while (true) {
@@ -63,21 +63,21 @@ class Hub {
 
  private:
   Status receive(int listener) {
-    auto arrival = receive_datagram(listener, buffer_);
-    if (!arrival) return std::unexpected(arrival.error());
-    if (!arrival->has_value()) return {};
-    const DatagramArrival& datagram = **arrival;
-    if (!last_ || last_->client != datagram.peer || last_->dialled != datagram.original_destination) {
-      options_.narrate(
-          fmt::format("datagram from {} to {}", datagram.peer.to_string(), datagram.original_destination.to_string()));
-      last_ = LastClient{.listener = listener, .client = datagram.peer, .dialled = datagram.original_destination};
+    for (const ReceivedDatagram& datagram : batch_.receive(listener)) {
+      if (!datagram.original_destination) continue;
+      const SocketAddress& dialled = *datagram.original_destination;
+      if (!last_ || last_->client != datagram.peer || last_->dialled != dialled) {
+        options_.narrate(fmt::format("datagram from {} to {}", datagram.peer.to_string(), dialled.to_string()));
+        last_ = LastClient{.listener = listener, .client = datagram.peer, .dialled = dialled};
+      }
+      last_activity_ = Clock::now();
+      if (auto written = write_whole(datagram.payload); !written) return written;
     }
-    last_activity_ = Clock::now();
-    return write_whole(std::span(buffer_).first(datagram.payload_bytes));
+    return {};
   }
 
   Status answer() {
-    const ssize_t count = read(STDIN_FILENO, buffer_.data(), kLargestAnswerBytes);
+    const ssize_t count = read(STDIN_FILENO, buffer_.data(), buffer_.size());
     if (count < 0) {
       if (errno == EINTR || errno == EAGAIN) return {};
       return system_error(errno, "read", "standard input");
@@ -111,7 +111,8 @@ class Hub {
 
   const NetcatOptions& options_;
   std::vector<UniqueFd> listeners_;
-  std::vector<std::byte> buffer_;
+  DatagramBatch batch_;
+  std::vector<std::byte> buffer_;  ///< what is read of standard input
   std::optional<LastClient> last_;
   std::optional<Clock::time_point> input_end_;
   Clock::time_point last_activity_ = Clock::now();

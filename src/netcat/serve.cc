@@ -17,6 +17,7 @@
 #include <cerrno>
 #include <memory>
 
+#include "limpid/datagram.h"
 #include "limpid/transparent.h"
 #include "net/port_owner.h"
 #include "netcat/datagram_hub.h"
@@ -28,7 +29,6 @@ namespace {
 
 /// At one time; each has a program, two pipes and a socket.
 constexpr std::size_t kMostConversations = 256;
-constexpr std::size_t kLargestDatagramBytes = 65535;
 
 struct Conversation {
   SocketAddress client;
@@ -40,7 +40,7 @@ struct Conversation {
 class Server {
  public:
   Server(const NetcatOptions& options, NetcatListeners listeners)
-      : options_(options), listeners_(std::move(listeners.sockets)), buffer_(kLargestDatagramBytes) {}
+      : options_(options), listeners_(std::move(listeners.sockets)) {}
 
   Result<Ending> run() {
     while (!listeners_.empty() || !conversations_.empty()) {
@@ -86,44 +86,38 @@ class Server {
   }
 
   Status take_datagram(int listener) {
-    auto arrival = receive_datagram(listener, buffer_);
-    if (!arrival) return std::unexpected(arrival.error());
-    if (!arrival->has_value()) return {};
-    const DatagramArrival& first = **arrival;
-    const auto payload = std::span(buffer_).first(first.payload_bytes);
+    // One at a time: what there is no room for waits in the kernel.
+    const auto arrived = batch_.receive(listener, 1);
+    if (arrived.empty() || !arrived.front().original_destination) return {};
+    const ReceivedDatagram& first = arrived.front();
     if (Conversation* known = find(first)) {
-      known->session->put(payload);
+      known->session->put(first.payload);
       return {};
     }
-    options_.narrate(
-        fmt::format("datagram from {} to {}", first.peer.to_string(), first.original_destination.to_string()));
-    auto network = open_caller(Transport::udp, first.original_destination, first.peer, Transparency::when_foreign);
+    const SocketAddress& dialled = *first.original_destination;
+    options_.narrate(fmt::format("datagram from {} to {}", first.peer.to_string(), dialled.to_string()));
+    auto network = open_caller(Transport::udp, dialled, first.peer, Transparency::when_foreign);
     if (!network) return std::unexpected(network.error());
-    const std::vector<std::byte> kept(payload.begin(), payload.end());
-    auto begun = begin({.client = first.peer, .dialled = first.original_destination, .program = {}, .session = {}},
-                       std::move(*network));
+    auto begun = begin({.client = first.peer, .dialled = dialled, .program = {}, .session = {}}, std::move(*network));
     if (!begun) return begun;
-    conversations_.back().session->put(kept);
-    return options_.keep_listening ? Status() : close_after(listener);
-  }
-
-  /// What else the only client has sent before it had its own socket; others are too late.
-  Status close_after(int listener) {
-    while (true) {
-      auto arrival = receive_datagram(listener, buffer_);
-      if (!arrival) return std::unexpected(arrival.error());
-      if (!arrival->has_value()) break;
-      if (Conversation* known = find(**arrival)) {
-        known->session->put(std::span(buffer_).first((*arrival)->payload_bytes));
-      }
-    }
-    listeners_.clear();
+    conversations_.back().session->put(first.payload);
+    if (!options_.keep_listening) close_after(listener);
     return {};
   }
 
-  Conversation* find(const DatagramArrival& arrival) {
+  /// What else the only client has sent before it had its own socket; others are too late.
+  void close_after(int listener) {
+    for (auto rest = batch_.receive(listener); !rest.empty(); rest = batch_.receive(listener)) {
+      for (const ReceivedDatagram& datagram : rest) {
+        if (Conversation* known = find(datagram)) known->session->put(datagram.payload);
+      }
+    }
+    listeners_.clear();
+  }
+
+  Conversation* find(const ReceivedDatagram& datagram) {
     const auto found = std::ranges::find_if(conversations_, [&](const Conversation& c) {
-      return c.client == arrival.peer && c.dialled == arrival.original_destination;
+      return c.client == datagram.peer && c.dialled == datagram.original_destination;
     });
     return found == conversations_.end() ? nullptr : &*found;
   }
@@ -184,7 +178,7 @@ class Server {
   std::vector<UniqueFd> listeners_;
   std::vector<Conversation> conversations_;
   std::vector<Program> leaving_;  ///< their conversations are over; still to be waited for
-  std::vector<std::byte> buffer_;
+  DatagramBatch batch_;
 };
 
 Result<UniqueFd> open_one(const NetcatOptions& options, SocketAddress local) {

@@ -9,6 +9,7 @@ BUILD = pathlib.Path(os.environ.get("LIMPID_BUILD", "build/dev"))
 
 PROGRAM = """
 #include <cstdio>
+#include <limpid/datagram.h>
 #include <limpid/interception.h>
 #include <limpid/transparent.h>
 
@@ -19,8 +20,16 @@ int main() {
   options.name = "no name like this";
   const auto refused = limpid::Interception::install(options);
   const auto listener = limpid::listen_transparent({limpid::IpAddress::loopback(limpid::Family::ipv4), limpid::Port{0}});
-  std::printf("%s %s %s\\n", ports->to_string().c_str(), refused ? "installed" : "refused",
-              listener ? "listens" : listener.error().message().c_str());
+  // An address of nobody's is no error with privileges and a remedy without: never a missing symbol.
+  const auto nobody = limpid::SocketAddress::parse("222.173.190.239:51966");
+  const auto datagrams = limpid::listen_datagrams(*nobody);
+  const auto socket = limpid::open_datagram_socket({.source = *nobody});
+  auto sender = limpid::RawSender::open(limpid::Family::ipv4);
+  const bool all = datagrams && socket && sender;
+  limpid::DatagramBatch batch;
+  if (all && (!batch.receive(datagrams->get()).empty() || sender->send({}) != 0)) return 1;
+  std::printf("%s %s %s %s\\n", ports->to_string().c_str(), refused ? "installed" : "refused",
+              listener ? "listens" : listener.error().message().c_str(), all ? "speaks" : "may not");
 }
 """
 
@@ -56,7 +65,8 @@ def consumer(tmp_path):
 def test_the_program_and_its_company_are_installed(prefix):
     assert os.access(prefix / "sbin/limpid", os.X_OK)
     run(prefix / "sbin/limpid", "--help")
-    assert (prefix / "include/limpid/interception.h").is_file()
+    for header in (pathlib.Path(os.environ["LIMPID_SOURCE"]) / "include/limpid").iterdir():
+        assert (prefix / "include/limpid" / header.name).read_bytes() == header.read_bytes()
     for name in ("bash-completion/completions/limpid", "zsh/vendor-completions/_limpid", "fish/vendor_completions.d/limpid.fish"):
         completion = prefix / "share" / name
         assert "limpid" in completion.read_text(), f"{completion} completes nothing"

@@ -97,6 +97,8 @@ def test_diverted_datagrams_of_many_clients_to_many_addresses(lab, netcat):
 
 
 def test_diverted_datagrams_answered_by_one_standard_input(lab, netcat):
+    """Although a resolver of the router's own has the port that was dialled, on any address."""
+    lab.router.datagrams(53)
     divert_datagrams(lab, 53, 50053)
     listener = netcat(lab.router, "-l", "-k", "-u", "-v", "--transparent", 50053, stdin=subprocess.PIPE).listening()
     clients = [udp_socket(lab.client, lab) for _ in range(2)]

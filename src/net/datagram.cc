@@ -1,5 +1,5 @@
 // recvmmsg(2), sendmsg(2) and the control messages of ip(7), ipv6(7) and udp(7).
-#include "net/datagram_socket.h"
+#include "limpid/datagram.h"
 
 #include <linux/errqueue.h>
 #include <linux/ipv6.h>
@@ -12,6 +12,9 @@
 #include <cstring>
 #include <string>
 #include <vector>
+
+#include "limpid/transparent.h"
+#include "net/packet.h"
 
 namespace limpid {
 namespace {
@@ -65,7 +68,7 @@ Option transparent_option(Family family) {
   return {SOL_IPV6, IPV6_TRANSPARENT, 1, "IPV6_TRANSPARENT"};
 }
 
-std::vector<Option> leg_options(Family family) {
+std::vector<Option> speaker_options(Family family) {
   auto options = common_options(family);
   // Fragmenting is what a relay must do with a datagram that fitted the other side: it cannot tell the client to send
   // less.
@@ -151,17 +154,17 @@ std::size_t segments_together(std::span<const std::span<const std::byte>> payloa
 
 }  // namespace
 
-Result<UniqueFd> open_datagram_listener(const SocketAddress& local, std::uint32_t mark, bool reuse_port) {
+Result<UniqueFd> listen_datagrams(const SocketAddress& local, const DatagramListenOptions& options) {
   const auto object = local.to_string();
   auto fd = open_udp(local.family(), object);
   if (!fd) return fd;
-  auto options = common_options(local.family());
-  options.push_back(transparent_option(local.family()));
-  options.push_back(local.family() == Family::ipv4 ? Option{SOL_IP, IP_RECVORIGDSTADDR, 1, "IP_RECVORIGDSTADDR"}
-                                                   : Option{SOL_IPV6, IPV6_RECVORIGDSTADDR, 1, "IPV6_RECVORIGDSTADDR"});
-  if (reuse_port) options.push_back({SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT"});
-  if (mark != 0) options.push_back({SOL_SOCKET, SO_MARK, static_cast<int>(mark), "SO_MARK"});
-  if (auto applied = apply(fd->get(), options, object); !applied) return std::unexpected(applied.error());
+  auto wanted = common_options(local.family());
+  wanted.push_back(transparent_option(local.family()));
+  wanted.push_back(local.family() == Family::ipv4 ? Option{SOL_IP, IP_RECVORIGDSTADDR, 1, "IP_RECVORIGDSTADDR"}
+                                                  : Option{SOL_IPV6, IPV6_RECVORIGDSTADDR, 1, "IPV6_RECVORIGDSTADDR"});
+  if (options.reuse_port) wanted.push_back({SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT"});
+  if (options.mark != 0) wanted.push_back({SOL_SOCKET, SO_MARK, static_cast<int>(options.mark), "SO_MARK"});
+  if (auto applied = apply(fd->get(), wanted, object); !applied) return std::unexpected(applied.error());
   sockaddr_storage native{};
   const auto length = local.to_native(native);
   if (bind(fd->get(), reinterpret_cast<const sockaddr*>(&native), length) != 0) {
@@ -170,16 +173,21 @@ Result<UniqueFd> open_datagram_listener(const SocketAddress& local, std::uint32_
   return fd;
 }
 
-Result<UniqueFd> open_datagram_leg(const DatagramLegOptions& options) {
+Result<UniqueFd> open_datagram_socket(const DatagramSocketOptions& options) {
   const std::string object = options.source ? options.source->to_string() : "a UDP target";
-  auto fd = open_udp(options.family, object);
+  const Family family = options.source ? options.source->family()
+                        : options.peer ? options.peer->family()
+                                       : options.family;
+  auto fd = open_udp(family, object);
   if (!fd) return fd;
-  auto wanted = leg_options(options.family);
+  auto wanted = speaker_options(family);
   if (options.mark != 0) wanted.push_back({SOL_SOCKET, SO_MARK, static_cast<int>(options.mark), "SO_MARK"});
   if (options.source) {
-    wanted.push_back(transparent_option(options.family));
-    // A local server on the wildcard address with the same port is no obstacle to speaking as somebody else.
-    wanted.push_back({SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR"});
+    wanted.push_back(transparent_option(family));
+    // A local server on the wildcard address with the same port is no obstacle to speaking as somebody else, if it permits
+    // sharing too. Never where the kernel chooses the port: to sockets that permit sharing it gives one port twice
+    // (udp_lib_lport_inuse, net/ipv4/udp.c), and one of them hears nothing.
+    if (options.source->port.value != 0) wanted.push_back({SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR"});
   }
   if (auto applied = apply(fd->get(), wanted, object); !applied) return std::unexpected(applied.error());
   sockaddr_storage native{};
@@ -222,13 +230,14 @@ struct DatagramBatch::Memory {
 DatagramBatch::DatagramBatch() : memory_(std::make_unique_for_overwrite<Memory>()) {}
 DatagramBatch::~DatagramBatch() = default;
 
-std::span<const ReceivedDatagram> DatagramBatch::receive(int fd) noexcept {
-  for (std::size_t i = 0; i < kMost; ++i) memory_->prepare(i);
+std::span<const ReceivedDatagram> DatagramBatch::receive(int fd, std::size_t most) noexcept {
+  most = std::min(most, kMost);
+  for (std::size_t i = 0; i < most; ++i) memory_->prepare(i);
   int count = -1;
   // A pending ICMP error is reported, and consumed, by the next call of any kind; the datagrams behind it are still
   // there.
   for (int attempt = 0; attempt < 3 && count < 0; ++attempt) {
-    count = recvmmsg(fd, memory_->messages.data(), kMost, MSG_DONTWAIT, nullptr);
+    count = recvmmsg(fd, memory_->messages.data(), static_cast<unsigned>(most), MSG_DONTWAIT, nullptr);
     if (count < 0 && errno == EAGAIN) break;
   }
   std::size_t used = 0;
