@@ -1,15 +1,21 @@
-// Finds the process behind a busy port: the listening socket's inode in /proc/net/tcp{,6}, then the process that has
-// that inode open. Without privileges it sees the user's own processes only, and then finds nothing.
+// Finds the process behind a busy port: the socket's inode in /proc/net/{tcp,udp}{,6}, then the process that has that
+// inode open. Without privileges it sees the user's own processes only, and then finds nothing.
 #include "net/port_owner.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <set>
 #include <sstream>
 #include <string>
+#include <string_view>
 #include <system_error>
+#include <utility>
 #include <vector>
 
 namespace limpid {
@@ -17,29 +23,33 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A line of /proc/net/tcp: "sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode …" (proc_net_tcp
-// in the kernel's documentation). The local port is in hexadecimal behind the colon; state 0A is LISTEN.
-void collect_inodes(const char* path, Port port, std::vector<std::string>& inodes) {
-  std::ifstream file(path);
-  std::string line;
-  std::getline(file, line);
-  const std::string suffix = fmt::format(":{:04X}", port.value);
-  while (std::getline(file, line)) {
-    std::istringstream words(line);
-    std::string slot, local, remote, state, queues, timer, retransmits, uid, timeout, inode;
-    words >> slot >> local >> remote >> state >> queues >> timer >> retransmits >> uid >> timeout >> inode;
-    if (state == "0A" && local.ends_with(suffix)) inodes.push_back("socket:[" + inode + "]");
-  }
-}
+/// A line of /proc/net/{tcp,udp}{,6}: "sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode …"
+/// (proc_net_tcp in the kernel's documentation). Ports are in hexadecimal behind the colon.
+struct SocketLine {
+  std::string address;  ///< local, in hexadecimal
+  Port port;            ///< local
+  std::string state;    ///< 0A is LISTEN; a UDP socket is in 01 when connected, in 07 when not
+  std::string link;     ///< what its descriptors in /proc/PID/fd point to
+};
 
-bool holds_any(const fs::path& process, const std::vector<std::string>& inodes) {
-  std::error_code error;
-  for (fs::directory_iterator entry(process / "fd", error), end; !error && entry != end; entry.increment(error)) {
-    std::error_code unreadable;
-    const std::string target = fs::read_symlink(entry->path(), unreadable).string();
-    if (!unreadable && std::ranges::find(inodes, target) != inodes.end()) return true;
+std::vector<SocketLine> read_sockets(std::string_view protocol) {
+  std::vector<SocketLine> lines;
+  for (const std::string_view family : {"", "6"}) {
+    std::ifstream file(fmt::format("/proc/thread-self/net/{}{}", protocol, family));
+    std::string line;
+    std::getline(file, line);
+    while (std::getline(file, line)) {
+      std::istringstream words(line);
+      std::string slot, local, remote, state, queues, timer, retransmits, uid, timeout, inode;
+      words >> slot >> local >> remote >> state >> queues >> timer >> retransmits >> uid >> timeout >> inode;
+      const auto colon = local.find(':');
+      std::uint16_t port = 0;
+      if (colon == std::string::npos) continue;
+      std::from_chars(local.data() + colon + 1, local.data() + local.size(), port, 16);
+      lines.push_back({local.substr(0, colon), {port}, state, "socket:[" + inode + "]"});
+    }
   }
-  return false;
+  return lines;
 }
 
 // A program chooses its own comm: nothing in it may act on the terminal.
@@ -51,20 +61,69 @@ std::string name_of(const fs::path& process) {
   return name;
 }
 
+/// "NAME (pid N)" of one process for each of the sockets, by its link.
+std::map<std::string, std::string> find_processes(const std::vector<SocketLine>& sockets) {
+  std::set<std::string> wanted;
+  for (const auto& socket : sockets) wanted.insert(socket.link);
+  std::map<std::string, std::string> found;
+  std::error_code error;
+  for (fs::directory_iterator entry("/proc", error), end; !error && entry != end && found.size() < wanted.size();
+       entry.increment(error)) {
+    const std::string pid = entry->path().filename().string();
+    if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
+    std::error_code unreadable;
+    for (fs::directory_iterator fd(entry->path() / "fd", unreadable); !unreadable && fd != end;
+         fd.increment(unreadable)) {
+      std::error_code gone;
+      const std::string target = fs::read_symlink(fd->path(), gone).string();
+      if (gone || !wanted.contains(target) || found.contains(target)) continue;
+      found.emplace(target, fmt::format("{} (pid {})", name_of(entry->path()), pid));
+    }
+  }
+  return found;
+}
+
+std::string any_owner(std::string_view protocol, Port port) {
+  auto sockets = read_sockets(protocol);
+  std::erase_if(sockets, [&](const SocketLine& socket) {
+    return socket.port != port || (protocol == "tcp" && socket.state != "0A");
+  });
+  if (sockets.empty()) return {};
+  const auto processes = find_processes(sockets);
+  return processes.empty() ? "" : processes.begin()->second;
+}
+
+bool is_wildcard(const SocketLine& socket) {
+  return socket.address.find_first_not_of('0') == std::string::npos;
+}
+
 }  // namespace
 
 std::string find_port_owner(Port port) {
-  std::vector<std::string> inodes;
-  collect_inodes("/proc/thread-self/net/tcp", port, inodes);
-  collect_inodes("/proc/thread-self/net/tcp6", port, inodes);
-  if (inodes.empty()) return {};
-  std::error_code error;
-  for (fs::directory_iterator entry("/proc", error), end; !error && entry != end; entry.increment(error)) {
-    const std::string pid = entry->path().filename().string();
-    if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
-    if (holds_any(entry->path(), inodes)) return fmt::format("{} (pid {})", name_of(entry->path()), pid);
+  return any_owner("tcp", port);
+}
+
+std::string find_udp_port_owner(Port port) {
+  return any_owner("udp", port);
+}
+
+std::vector<UdpServer> find_wildcard_udp_servers(const PortSet& ports, std::size_t most) {
+  auto sockets = read_sockets("udp");
+  std::erase_if(sockets, [&](const SocketLine& socket) {
+    return !is_wildcard(socket) || socket.state != "07" || !ports.contains(socket.port);
+  });
+  if (sockets.empty()) return {};
+  const auto processes = find_processes(sockets);
+  std::set<std::pair<Port, std::string>> servers;
+  for (const auto& socket : sockets) {
+    const auto found = processes.find(socket.link);
+    servers.emplace(socket.port, found == processes.end() ? "" : found->second);
   }
-  return {};
+  std::vector<UdpServer> first;
+  for (const auto& [port, process] : servers) {
+    if (first.size() < most) first.push_back({port, process});
+  }
+  return first;
 }
 
 }  // namespace limpid

@@ -1,14 +1,28 @@
-// Who holds a TCP port: for the error message that a busy port gives.
+// Who holds a port: for the error message that a busy port gives, and to explain what else is there.
 #pragma once
 
+#include <cstddef>
 #include <string>
+#include <vector>
 
 #include "limpid/address.h"
+#include "limpid/port_set.h"
 
 namespace limpid {
 
-/// "nginx (pid 812)" for a listening TCP socket on `port` of this network namespace, found through /proc; empty where it cannot be
-/// found. Slow (walks /proc): for error messages only.
+/// "nginx (pid 812)" for a listening TCP socket on `port` of this network namespace, found through /proc; empty where it
+/// cannot be found. Slow (walks /proc): for messages only.
 [[nodiscard]] std::string find_port_owner(Port port);
+/// The same for a UDP socket that is bound to `port`.
+[[nodiscard]] std::string find_udp_port_owner(Port port);
+
+struct UdpServer {
+  Port port;
+  std::string process;  ///< "dnsmasq (pid 812)"; empty where it cannot be found
+};
+
+/// Who receives datagrams to one of `ports` on any address of this host: a port and process once each, ordered by port,
+/// `most` of them at most. As slow.
+[[nodiscard]] std::vector<UdpServer> find_wildcard_udp_servers(const PortSet& ports, std::size_t most);
 
 }  // namespace limpid

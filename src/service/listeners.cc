@@ -51,7 +51,8 @@ Status open_for_worker(const Listeners& listeners, const ListenOptions& options,
   return {};
 }
 
-Result<Listeners> open_on(const ListenerRequest& request, Port port) {
+/// `tried` says, after a failure, which kind of socket it was.
+Result<Listeners> open_on(const ListenerRequest& request, Port port, Protocol& tried) {
   Listeners listeners{.port = port, .addresses = {}, .per_worker = {}};
   auto options = request.socket;
   options.reuse_port = request.workers > 1;
@@ -61,6 +62,7 @@ Result<Listeners> open_on(const ListenerRequest& request, Port port) {
   for (const Family family : families(request)) {
     SocketAddress address{.address = IpAddress::loopback(family), .port = listeners.port};
     for (const Protocol protocol : protocols) {
+      tried = protocol;
       if (auto probed = probe(address, options, protocol); !probed) return std::unexpected(probed.error());
     }
     listeners.port = address.port;
@@ -69,6 +71,7 @@ Result<Listeners> open_on(const ListenerRequest& request, Port port) {
   listeners.per_worker.resize(request.workers);
   for (auto& own : listeners.per_worker) {
     for (const Protocol protocol : protocols) {
+      tried = protocol;
       auto opened = open_for_worker(listeners, options, protocol, protocol == Protocol::tcp ? own.tcp : own.udp);
       if (!opened) return std::unexpected(opened.error());
     }
@@ -80,11 +83,13 @@ Result<Listeners> open_on(const ListenerRequest& request, Port port) {
 
 Result<Listeners> open_listeners(const ListenerRequest& request) {
   for (int attempt = 1;; ++attempt) {
-    auto listeners = open_on(request, request.port);
+    Protocol tried{};
+    auto listeners = open_on(request, request.port, tried);
     if (listeners || listeners.error().code != EADDRINUSE) return listeners;
     if (request.port.value == 0 && attempt < kAttempts) continue;
-    const auto owner = find_port_owner(request.port);
-    return failure("listen on port", fmt::to_string(request.port.value),
+    const bool tcp = tried == Protocol::tcp;
+    const auto owner = tcp ? find_port_owner(request.port) : find_udp_port_owner(request.port);
+    return failure(tcp ? "listen on port" : "listen on UDP port", fmt::to_string(request.port.value),
                    owner.empty() ? "it is in use" : "it is in use by " + owner,
                    "give another --listen-port, or none to have one chosen");
   }

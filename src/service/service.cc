@@ -18,6 +18,7 @@
 
 #include "intercept/install.h"
 #include "intercept/survey.h"
+#include "net/port_owner.h"
 #include "relay/relay.h"
 #include "service/access_log.h"
 #include "service/confirm.h"
@@ -28,6 +29,8 @@ namespace {
 
 constexpr std::chrono::milliseconds kDrainPoll{20};
 constexpr std::chrono::milliseconds kHandshakePatience{100};
+/// Programs with UDP ports in scope that are named at the start: enough to explain, where a wide range is in scope.
+constexpr std::size_t kMostExplained = 5;
 
 unsigned usable_cpus() {
   cpu_set_t cpus;
@@ -126,6 +129,17 @@ void log_warnings(const Logger& log, const Groundwork& groundwork, bool enable_f
   for (const auto& warning : precedence_warnings(groundwork.survey, groundwork.numbers)) log.warning(warning);
   for (const auto& warning : scope_warnings(groundwork.survey, groundwork.interception.scope, enable_forwarding)) {
     log.warning(warning);
+  }
+}
+
+/// A resolver on 0.0.0.0:53 looks as if it were in the way of --udp 53. It is not: the operator should not have to wonder.
+void explain_udp_servers(const Logger& log, const PortSet& ports) {
+  if (ports.empty()) return;
+  for (const auto& server : find_wildcard_udp_servers(ports, kMostExplained)) {
+    log.info(
+        "a program of this host has a UDP port in scope: what is addressed to this host stays its own, the rest is "
+        "relayed",
+        {field("port", server.port.value), field("process", server.process.empty() ? "-" : server.process)});
   }
 }
 
@@ -265,6 +279,7 @@ Status run_service(const ServiceOptions& wanted) {
   auto groundwork = lay_groundwork(options);
   if (!groundwork) return std::unexpected(groundwork.error());
   log_warnings(log, *groundwork, options.enable_forwarding);
+  explain_udp_servers(log, groundwork->interception.scope.udp);
 
   auto& interception = groundwork->interception;
   const auto bypass = groundwork->numbers.mark.bypass;

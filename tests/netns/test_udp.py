@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from limpid_process import Limpid, is_sanitized
+from limpid_process import FAILURE, Limpid, is_sanitized
 from peers import Background, wait_until
 
 PORT = 7000
@@ -236,6 +236,19 @@ def test_a_wildcard_resolver_on_the_router_is_in_nobodys_way(lab, start):
     client = lab.client.datagrams()
     for _ in range(3):
         assert ask(client, server, lab, port=53)[0] == lab.client.address
+
+
+@pytest.mark.parametrize("wildcard", [True, False], ids=["wildcard", "loopback"])
+def test_whoever_has_the_listeners_udp_port_is_named(lab, launch, wildcard):
+    loopback = "127.0.0.1" if lab.family == "ipv4" else "::1"
+    held = lab.router.datagrams(5353, None if wildcard else loopback)
+    for flags in (("--udp", "53"), ("--tcp", "80", "--udp", "53")):
+        limpid = launch(*flags, "--listen-port", 5353)
+        assert limpid.process.wait(10) == FAILURE
+        assert limpid.messages.count("\n") == 1
+        assert "UDP port 5353" in limpid.messages and f"(pid {os.getpid()})" in limpid.messages
+    launch("--tcp", 80, "--listen-port", 5353).ready()  # TCP's port of that number is another one
+    held.close()
 
 
 def test_with_masquerading_on_the_way_out(lab, start, server):

@@ -106,5 +106,53 @@ TEST_F(PortOwner, names_the_process_that_listens) {
   EXPECT_EQ(find_port_owner({1}), "");
 }
 
+/// A UDP socket on `address`, whose port is filled in.
+UniqueFd bound_udp(SocketAddress& address) {
+  UniqueFd fd(::socket(address.family() == Family::ipv4 ? AF_INET : AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  sockaddr_storage native{};
+  socklen_t length = address.to_native(native);
+  EXPECT_EQ(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&native), length), 0);
+  EXPECT_EQ(::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&native), &length), 0);
+  address = SocketAddress::from_native(native).value();
+  return fd;
+}
+
+TEST_F(PortOwner, names_the_process_with_a_udp_socket_which_is_not_one_of_tcp) {
+  for (const Family family : {Family::ipv4, Family::ipv6}) {
+    SocketAddress address{.address = IpAddress::loopback(family), .port = {}};
+    const auto socket = bound_udp(address);
+    EXPECT_NE(find_udp_port_owner(address.port).find("(pid " + std::to_string(::getpid()) + ")"), std::string::npos);
+    EXPECT_EQ(find_port_owner(address.port), "");
+  }
+  EXPECT_EQ(find_udp_port_owner({1}), "");
+}
+
+TEST_F(PortOwner, lists_wildcard_udp_servers_of_the_given_ports_only) {
+  std::vector<UniqueFd> sockets;
+  PortSet ports;
+  for (const Family family : {Family::ipv4, Family::ipv6}) {
+    SocketAddress one{.address = IpAddress::any(family), .port = {}};
+    SocketAddress of_loopback{.address = IpAddress::loopback(family), .port = {}};
+    SocketAddress connected = one;
+    sockets.push_back(bound_udp(one));
+    sockets.push_back(bound_udp(of_loopback));
+    sockets.push_back(bound_udp(connected));
+    sockaddr_storage native{};
+    const auto length = of_loopback.to_native(native);
+    ASSERT_EQ(::connect(sockets.back().get(), reinterpret_cast<const sockaddr*>(&native), length), 0);
+    ports = {};
+    for (const auto& address : {one, of_loopback, connected}) ports.insert({address.port, address.port});
+    const auto found = find_wildcard_udp_servers(ports, 5);
+    ASSERT_EQ(found.size(), 1U);
+    EXPECT_EQ(found[0].port, one.port);
+    EXPECT_NE(found[0].process.find("(pid " + std::to_string(::getpid()) + ")"), std::string::npos);
+  }
+  PortSet all;
+  all.insert({{1}, {65535}});
+  EXPECT_EQ(find_wildcard_udp_servers(all, 5).size(), 2U);
+  EXPECT_EQ(find_wildcard_udp_servers(all, 1).size(), 1U);
+  EXPECT_EQ(find_wildcard_udp_servers({}, 5).size(), 0U);
+}
+
 }  // namespace
 }  // namespace limpid
