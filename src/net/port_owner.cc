@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
+#include <optional>
 #include <set>
 #include <sstream>
 #include <string>
@@ -61,33 +62,63 @@ std::string name_of(const fs::path& process) {
   return name;
 }
 
-/// "NAME (pid N)" of one process for each of the sockets, by its link.
-std::map<std::string, std::string> find_processes(const std::vector<SocketLine>& sockets) {
+/// The user that a process runs as, by its file system user ID: what nftables' `meta skuid` sees of the sockets that it opens.
+/// "Uid: real effective saved file-system", proc_pid_status(5).
+std::optional<std::uint32_t> user_of(const fs::path& process) {
+  std::ifstream file(process / "status");
+  for (std::string line; std::getline(file, line);) {
+    if (!line.starts_with("Uid:")) continue;
+    std::istringstream words(line.substr(4));
+    std::uint32_t real = 0;
+    std::uint32_t effective = 0;
+    std::uint32_t saved = 0;
+    std::uint32_t file_system = 0;
+    if (words >> real >> effective >> saved >> file_system) return file_system;
+  }
+  return std::nullopt;
+}
+
+/// Calls `visit(process, link)` for every descriptor of every process that is one of the sockets, until it returns false.
+template <class Visit>
+void visit_holders(const std::vector<SocketLine>& sockets, Visit visit) {
   std::set<std::string> wanted;
   for (const auto& socket : sockets) wanted.insert(socket.link);
-  std::map<std::string, std::string> found;
   std::error_code error;
-  for (fs::directory_iterator entry("/proc", error), end; !error && entry != end && found.size() < wanted.size();
-       entry.increment(error)) {
-    const std::string pid = entry->path().filename().string();
-    if (pid.find_first_not_of("0123456789") != std::string::npos) continue;
+  for (fs::directory_iterator entry("/proc", error), end; !error && entry != end; entry.increment(error)) {
+    if (entry->path().filename().string().find_first_not_of("0123456789") != std::string::npos) continue;
     std::error_code unreadable;
     for (fs::directory_iterator fd(entry->path() / "fd", unreadable); !unreadable && fd != end;
          fd.increment(unreadable)) {
       std::error_code gone;
-      const std::string target = fs::read_symlink(fd->path(), gone).string();
-      if (gone || !wanted.contains(target) || found.contains(target)) continue;
-      found.emplace(target, fmt::format("{} (pid {})", name_of(entry->path()), pid));
+      const std::string link = fs::read_symlink(fd->path(), gone).string();
+      if (!gone && wanted.contains(link) && !visit(entry->path(), link)) return;
     }
   }
+}
+
+/// "NAME (pid N)" of one process for each of the sockets, by its link.
+std::map<std::string, std::string> find_processes(const std::vector<SocketLine>& sockets) {
+  std::map<std::string, std::string> found;
+  visit_holders(sockets, [&](const fs::path& process, const std::string& link) {
+    if (!found.contains(link)) {
+      found.emplace(link, fmt::format("{} (pid {})", name_of(process), process.filename().string()));
+    }
+    return found.size() < sockets.size();
+  });
   return found;
 }
 
-std::string any_owner(std::string_view protocol, Port port) {
+/// Those that receive what is sent to `port`.
+std::vector<SocketLine> servers_on(std::string_view protocol, Port port) {
   auto sockets = read_sockets(protocol);
   std::erase_if(sockets, [&](const SocketLine& socket) {
     return socket.port != port || (protocol == "tcp" && socket.state != "0A");
   });
+  return sockets;
+}
+
+std::string any_owner(std::string_view protocol, Port port) {
+  const auto sockets = servers_on(protocol, port);
   if (sockets.empty()) return {};
   const auto processes = find_processes(sockets);
   return processes.empty() ? "" : processes.begin()->second;
@@ -124,6 +155,18 @@ std::vector<UdpServer> find_wildcard_udp_servers(const PortSet& ports, std::size
     if (first.size() < most) first.push_back({port, process});
   }
   return first;
+}
+
+std::vector<std::uint32_t> find_port_users(Port port) {
+  auto sockets = servers_on("tcp", port);
+  std::ranges::move(servers_on("udp", port), std::back_inserter(sockets));
+  std::set<std::uint32_t> users;
+  if (sockets.empty()) return {};
+  visit_holders(sockets, [&](const fs::path& process, const std::string&) {
+    if (const auto user = user_of(process)) users.insert(*user);
+    return true;
+  });
+  return {users.begin(), users.end()};
 }
 
 }  // namespace limpid

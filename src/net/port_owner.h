@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -24,5 +25,9 @@ struct UdpServer {
 /// Who receives datagrams to one of `ports` on any address of this host: a port and process once each, ordered by port,
 /// `most` of them at most. As slow.
 [[nodiscard]] std::vector<UdpServer> find_wildcard_udp_servers(const PortSet& ports, std::size_t most);
+
+/// As which users the processes run that hold a TCP listener or a UDP socket on `port` in this network namespace: each user once, in
+/// order. As slow.
+[[nodiscard]] std::vector<std::uint32_t> find_port_users(Port port);
 
 }  // namespace limpid

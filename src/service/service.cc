@@ -23,6 +23,7 @@
 #include "service/access_log.h"
 #include "service/confirm.h"
 #include "service/listeners.h"
+#include "service/local_target.h"
 
 namespace limpid {
 namespace {
@@ -233,23 +234,22 @@ Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, cons
   return outcome ? removed : outcome;
 }
 
-/// A server on this host answers a foreign source directly, past our leg: towards it, only the host's own address works.
-Result<SourceMode> usable_source(const ServiceOptions& options, const Logger& log) {
-  if (!options.fixed_target || options.source == SourceMode::none) return options.source;
-  const auto& target = options.fixed_target->address;
-  auto socket = RouteSocket::open();
-  if (!socket) return std::unexpected(socket.error());
-  const auto addresses = socket->addresses();
-  if (!addresses) return std::unexpected(addresses.error());
-  const bool local =
-      target.is_loopback() || std::ranges::find(*addresses, target, &AddressInfo::address) != addresses->end();
-  if (!local) return options.source;
+/// What a target on this host changes. It answers a foreign source directly, past our leg: towards it, only the host's own
+/// address works. And what it sends itself must not come back to it.
+Status adapt_to_target(ServiceOptions& options, const Logger& log) {
+  if (!options.fixed_target) return {};
+  const auto local = is_of_this_host(options.fixed_target->address);
+  if (!local) return std::unexpected(local.error());
+  if (!*local) return {};
   if (options.source == SourceMode::address_and_port) {
     return usage_error("--source", "address+port", "the target is on this host, which would answer the client past us",
                        "give --source none");
   }
-  log.warning("the target is on this host: it sees the host's own address, not the client's (--source none)");
-  return SourceMode::none;
+  if (options.source != SourceMode::none) {
+    log.warning("the target is on this host: it sees the host's own address, not the client's (--source none)");
+    options.source = SourceMode::none;
+  }
+  return exclude_target(options.interception.scope, options.fixed_target->port, log);
 }
 
 }  // namespace
@@ -257,11 +257,7 @@ Result<SourceMode> usable_source(const ServiceOptions& options, const Logger& lo
 Status run_service(const ServiceOptions& wanted) {
   const Logger log(wanted.log);
   auto options = wanted;
-  if (const auto source = usable_source(wanted, log)) {
-    options.source = *source;
-  } else {
-    return std::unexpected(source.error());
-  }
+  if (auto adapted = adapt_to_target(options, log); !adapted) return adapted;
   auto signals = take_signals();
   if (!signals) return std::unexpected(signals.error());
   UniqueFd terminal;
@@ -326,7 +322,10 @@ Status run_service(const ServiceOptions& wanted) {
   return outcome;
 }
 
-Result<std::string> describe_service(const ServiceOptions& options) {
+Result<std::string> describe_service(const ServiceOptions& wanted) {
+  const Logger log(wanted.log);
+  auto options = wanted;
+  if (auto adapted = adapt_to_target(options, log); !adapted) return std::unexpected(adapted.error());
   auto groundwork = lay_groundwork(options);
   if (!groundwork) return std::unexpected(groundwork.error());
   if (groundwork->interception.listener.value == 0) {
@@ -337,7 +336,6 @@ Result<std::string> describe_service(const ServiceOptions& options) {
   const auto inputs =
       prepare_inputs(groundwork->survey, groundwork->interception, Keeper::process, options.enable_forwarding);
   if (!inputs) return std::unexpected(inputs.error());
-  const Logger log(options.log);
   log_warnings(log, *groundwork, options.enable_forwarding);
   return render_commands(make_plan(*inputs));
 }

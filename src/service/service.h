@@ -35,6 +35,6 @@ struct ServiceOptions {
 [[nodiscard]] Status run_service(const ServiceOptions& wanted);
 
 /// What run_service() would install, as commands (`--dry-run`). Changes nothing and needs no privileges.
-[[nodiscard]] Result<std::string> describe_service(const ServiceOptions& options);
+[[nodiscard]] Result<std::string> describe_service(const ServiceOptions& wanted);
 
 }  // namespace limpid

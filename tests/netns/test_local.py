@@ -364,6 +364,57 @@ def test_two_instances_do_not_take_each_others_connections(lab, start, launch, t
     assert was_relayed(lab)
 
 
+RESOLVER = """
+import os, socket, sys
+family = socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET
+s = socket.socket(family, socket.SOCK_DGRAM)
+s.bind(('::1' if family == socket.AF_INET6 else '127.0.0.1', 5353))
+os.setgid(int(sys.argv[2])); os.setuid(int(sys.argv[2]))
+print('ready', flush=True)
+while True:
+    question, client = s.recvfrom(2000)
+    upstream = socket.socket(family, socket.SOCK_DGRAM)
+    upstream.settimeout(5)
+    upstream.sendto(b'via resolver: ' + question, (sys.argv[1], 53))
+    s.sendto(upstream.recv(2000), client)
+"""
+
+
+def resolver(lab, user):
+    """A resolver on the router's loopback that asks the server. Its socket is root's, itself it is not: as most daemons do it."""
+    process = lab.router.start([sys.executable, "-c", RESOLVER, lab.server.address, user], stdout=subprocess.PIPE)
+    assert process.stdout.readline() == b"ready\n"
+    return {"ipv4": "127.0.0.1:5353", "ipv6": "[::1]:5353"}[lab.family]
+
+
+def test_the_resolver_of_this_host_as_target_makes_no_circle(lab, start):
+    server = lab.server.datagrams(DNS)
+    target = resolver(lab, BOB)
+    limpid = start("--local", "--udp", DNS, "--target", target)
+    assert f"left alone\" uid={BOB}" in limpid.messages
+    # To somebody who does not even exist: the resolver answers in their name.
+    lab.router.run("ip", {"ipv4": "-4", "ipv6": "-6"}[lab.family], "route", "add", "default", "dev", "wan")
+    client = lab.router.datagrams()
+    client.sendto(b"question", (lab.nowhere, DNS))
+    question, asking = server.recvfrom(2000)
+    assert question == b"via resolver: question" and asking[0] == lab.wan
+    server.sendto(b"answer", asking)
+    answer, sender = client.recvfrom(2000)
+    assert (answer, sender[:2]) == (b"answer", (lab.nowhere, DNS))
+    assert limpid.counters()["udp_sessions_total"] == 1
+
+
+def test_a_resolver_that_cannot_be_told_apart_is_named(lab, launch, start):
+    target = resolver(lab, 0)
+    limpid = launch("--local", "--udp", DNS, "--target", target)
+    assert limpid.process.wait(SECONDS) == 1
+    assert "python" in limpid.messages and "(pid " in limpid.messages and "--exclude-cgroup" in limpid.messages
+    missing = launch("--local", "--udp", DNS, "--target", target.replace("5353", "5354"))
+    assert missing.process.wait(SECONDS) == 1
+    assert "nothing listens there yet" in missing.messages
+    start("--local", "--udp", DNS, "--target", target, "--uid", ALICE)
+
+
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)
 @pytest.mark.parametrize("arguments, said", [
     (("--uid", "1"), "--local"),
