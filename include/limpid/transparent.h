@@ -18,6 +18,7 @@ struct ListenOptions {
   bool reuse_port = false;                 ///< SO_REUSEPORT: several listeners share one port, one for each worker
   std::uint32_t mark = 0;                  ///< SO_MARK, inherited by accepted sockets; 0: none
   std::chrono::seconds keepalive_idle{0};  ///< SO_KEEPALIVE after this much silence, inherited; 0: off
+  bool fast_open = false;                  ///< TCP_FASTOPEN; works where bit 2 of net.ipv4.tcp_fastopen is set
 };
 
 /// A listening TCP socket with IP_TRANSPARENT (IPv6: IPV6_TRANSPARENT and IPV6_V6ONLY) and TCP_NODELAY, which accepted
@@ -36,6 +37,9 @@ struct ConnectOptions {
   std::optional<SocketAddress> source;
   std::uint32_t mark = 0;                  ///< SO_MARK, 0: none
   std::chrono::seconds keepalive_idle{0};  ///< as in ListenOptions
+  /// TCP_FASTOPEN_CONNECT, where bit 1 of net.ipv4.tcp_fastopen is set: where the kernel has a cookie of this target, it sends
+  /// its SYN only with the first send(2), even of no bytes, and what fits of them in it.
+  bool fast_open = false;
 };
 
 /// Starts a TCP connection to `target` and returns at once: writability tells when it is decided, SO_ERROR how. The error code

@@ -60,14 +60,6 @@ Status parse_from(const std::vector<std::string>& values, Scope& scope) {
   return {};
 }
 
-Result<SourceMode> parse_source(std::string_view typed) {
-  constexpr std::array kModes = {SourceMode::none, SourceMode::address, SourceMode::address_and_port,
-                                 SourceMode::prefer_port};
-  const auto found = std::ranges::find_if(kModes, [&](SourceMode mode) { return to_string(mode) == typed; });
-  if (found != kModes.end()) return *found;
-  return wrong("--source", typed, "not a source mode", "none, address, address+port or prefer-port");
-}
-
 Result<FailMode> parse_fail(std::string_view typed) {
   if (typed == "open") return FailMode::open;
   if (typed == "closed") return FailMode::closed;
@@ -163,6 +155,14 @@ Status parse_numbers(const InterceptionFlags& flags, InterceptionOptions& option
 }
 
 }  // namespace
+
+Result<SourceMode> parse_source(std::string_view typed) {
+  constexpr std::array kModes = {SourceMode::none, SourceMode::address, SourceMode::address_and_port,
+                                 SourceMode::prefer_port};
+  const auto found = std::ranges::find_if(kModes, [&](SourceMode mode) { return to_string(mode) == typed; });
+  if (found != kModes.end()) return *found;
+  return wrong("--source", typed, "not a source mode", "none, address, address+port or prefer-port");
+}
 
 void add_interception_flags(CLI::App& verb, InterceptionFlags& flags) {
   constexpr auto kScope = "What to intercept";

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "cli/program_flags.h"
@@ -41,6 +42,9 @@ struct InterceptionRequest {
   SourceMode source = SourceMode::address;
   bool enable_forwarding = false;
 };
+
+/// What --source says.
+[[nodiscard]] Result<SourceMode> parse_source(std::string_view typed);
 
 void add_interception_flags(CLI::App& verb, InterceptionFlags& flags);
 /// Checks every flag; the error names the flag, what was wrong in it, and what would be right.

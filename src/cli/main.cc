@@ -76,6 +76,7 @@ int run(int argc, char** argv) {
   limpid::add_lab_verb(app, action);
   limpid::add_exec_verb(app, action);
   limpid::add_nc_verb(app, action);
+  limpid::add_relay_verb(app, action);
   limpid::add_completion_verb(app, action);
   if (argc < 2) {
     std::fputs(kFirstSteps, stderr);

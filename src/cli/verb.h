@@ -31,6 +31,7 @@ void add_rules_verb(CLI::App& app, Action& action);
 void add_lab_verb(CLI::App& app, Action& action);
 void add_exec_verb(CLI::App& app, Action& action);
 void add_nc_verb(CLI::App& app, Action& action);
+void add_relay_verb(CLI::App& app, Action& action);
 void add_completion_verb(CLI::App& app, Action& action);
 
 }  // namespace limpid

@@ -9,10 +9,14 @@
 #include <cerrno>
 #include <string>
 
+#include "net/tcp_socket.h"
+
 namespace limpid {
 namespace {
 
 constexpr std::string_view kNeedsNetAdmin = "needs CAP_NET_ADMIN: run it as root";
+/// Handshakes that have begun with data and are not complete yet (tcp(7), TCP_FASTOPEN).
+constexpr int kFastOpenQueue = 1024;
 
 Status set_option(int fd, int level, int option, int value, std::string_view name, const SocketAddress& object) {
   if (setsockopt(fd, level, option, &value, sizeof value) == 0) return {};
@@ -64,6 +68,32 @@ Status bind_source(int fd, const SocketAddress& source) {
   return bind_transparent(fd, source);
 }
 
+/// Options, bind and listen of a new socket.
+Result<UniqueFd> listen_on(UniqueFd fd, const SocketAddress& local, const ListenOptions& options) {
+  const int raw = fd.get();
+  if (local.family() == Family::ipv6) {
+    auto set = set_option(raw, SOL_IPV6, IPV6_V6ONLY, 1, "IPV6_V6ONLY", local);
+    if (!set) return std::unexpected(set.error());
+  }
+  auto reuse = set_option(raw, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR", local);
+  if (reuse && options.reuse_port) reuse = set_option(raw, SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT", local);
+  if (reuse && options.fast_open)
+    reuse = set_option(raw, IPPROTO_TCP, TCP_FASTOPEN, kFastOpenQueue, "TCP_FASTOPEN", local);
+  if (!reuse) return std::unexpected(reuse.error());
+  if (auto set = set_common(raw, options.mark, options.keepalive_idle, local); !set)
+    return std::unexpected(set.error());
+
+  sockaddr_storage native{};
+  const auto length = local.to_native(native);
+  if (bind(raw, reinterpret_cast<const sockaddr*>(&native), length) != 0) {
+    const int code = errno;
+    return system_error(code, "bind", local.to_string(),
+                        code == EACCES ? "ports below 1024 need CAP_NET_BIND_SERVICE: run it as root" : "");
+  }
+  if (listen(raw, options.backlog) != 0) return system_error(errno, "listen on", local.to_string());
+  return fd;
+}
+
 }  // namespace
 
 Status bind_transparent(int fd, const SocketAddress& local) {
@@ -83,25 +113,14 @@ Status bind_transparent(int fd, const SocketAddress& local) {
 Result<UniqueFd> listen_transparent(const SocketAddress& local, const ListenOptions& options) {
   auto fd = open_tcp(local.family(), local);
   if (!fd) return fd;
-  const int raw = fd->get();
-  if (auto set = set_transparent(raw, local.family(), local); !set) return std::unexpected(set.error());
-  if (local.family() == Family::ipv6) {
-    auto set = set_option(raw, SOL_IPV6, IPV6_V6ONLY, 1, "IPV6_V6ONLY", local);
-    if (!set) return std::unexpected(set.error());
-  }
-  auto reuse = set_option(raw, SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR", local);
-  if (reuse && options.reuse_port) reuse = set_option(raw, SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT", local);
-  if (!reuse) return std::unexpected(reuse.error());
-  if (auto set = set_common(raw, options.mark, options.keepalive_idle, local); !set)
-    return std::unexpected(set.error());
+  if (auto set = set_transparent(fd->get(), local.family(), local); !set) return std::unexpected(set.error());
+  return listen_on(std::move(*fd), local, options);
+}
 
-  sockaddr_storage native{};
-  const auto length = local.to_native(native);
-  if (bind(raw, reinterpret_cast<const sockaddr*>(&native), length) != 0) {
-    return system_error(errno, "bind", local.to_string());
-  }
-  if (listen(raw, options.backlog) != 0) return system_error(errno, "listen on", local.to_string());
-  return fd;
+Result<UniqueFd> listen_ordinary(const SocketAddress& local, const ListenOptions& options) {
+  auto fd = open_tcp(local.family(), local);
+  if (!fd) return fd;
+  return listen_on(std::move(*fd), local, options);
 }
 
 Result<UniqueFd> connect_transparent(const SocketAddress& target, const ConnectOptions& options) {
@@ -113,12 +132,25 @@ Result<UniqueFd> connect_transparent(const SocketAddress& target, const ConnectO
   if (options.source) {
     if (auto bound = bind_source(fd->get(), *options.source); !bound) return std::unexpected(bound.error());
   }
+  if (options.fast_open) {
+    auto set = set_option(fd->get(), IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1, "TCP_FASTOPEN_CONNECT", target);
+    // EOPNOTSUPP: the administrator has switched it off for clients, so this is an ordinary handshake.
+    if (!set && set.error().code != EOPNOTSUPP) return std::unexpected(set.error());
+  }
   sockaddr_storage native{};
   const auto length = target.to_native(native);
   if (connect(fd->get(), reinterpret_cast<const sockaddr*>(&native), length) != 0 && errno != EINPROGRESS) {
     return system_error(errno, "connect to", target.to_string());
   }
   return fd;
+}
+
+Result<std::size_t> send_with_syn(int connecting, std::span<const std::byte> bytes) {
+  const ssize_t sent = send(connecting, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+  if (sent >= 0) return static_cast<std::size_t>(sent);
+  // EINPROGRESS: the SYN left without bytes. EAGAIN: it had left before.
+  if (errno == EINPROGRESS || errno == EAGAIN || errno == EINTR) return std::size_t{0};
+  return system_error(errno, "connect", "");
 }
 
 Result<SocketAddress> original_destination(int accepted) {

@@ -26,15 +26,19 @@ std::string_view to_string(Refusal reason) noexcept {
 
 bool Policy::is_own_listener(const SocketAddress& address) const noexcept {
   return std::ranges::any_of(options_.listeners, [&](const SocketAddress& listener) {
+    if (listener.port != address.port || listener.family() != address.family()) return false;
     // 0.0.0.0 and :: as a target mean this host (kernel: ip_route_output_key, tcp_v6_connect), so they reach the
-    // listener too.
-    return listener.port == address.port && listener.family() == address.family() &&
-           (listener.address == address.address || address.address.is_unspecified());
+    // listener too; and a listener on them is reached at every loopback address.
+    return listener.address == address.address || address.address.is_unspecified() ||
+           (listener.address.is_unspecified() && address.address.is_loopback());
   });
 }
 
 Decision Policy::decide(const FlowKey& key) const noexcept {
-  if (is_own_listener(key.original_destination)) return {.refusal = Refusal::direct, .dial = {}};
+  if (options_.arrival == Arrival::intercepted && is_own_listener(key.original_destination)) {
+    return {.refusal = Refusal::direct, .dial = {}};
+  }
+  if (options_.targets) return decide_by_list(key);
   const auto target = options_.fixed_target.value_or(key.original_destination);
   if (is_own_listener(target)) return {.refusal = Refusal::self, .dial = {}};
   if (!options_.fixed_target) {
@@ -45,12 +49,33 @@ Decision Policy::decide(const FlowKey& key) const noexcept {
       return {.refusal = Refusal::forbidden_target, .dial = {}};
     }
   }
-  Dial dial{.target = target, .source = options_.source};
-  if (dial.source != SourceMode::none && target.family() != key.client.family()) {
+  return {.refusal = std::nullopt, .dial = dial_to({.address = target}, key.client)};
+}
+
+Decision Policy::decide_by_list(const FlowKey& key) const noexcept {
+  const Target target = options_.targets->first();
+  if (is_own_listener(target.address)) return {.refusal = Refusal::self, .dial = {}};
+  // A wildcard listener is reached at any address of this host, but whichever it was: our own leg arrives where it was dialled to.
+  const bool in_circle = options_.arrival == Arrival::direct && options_.targets->contains(key.original_destination);
+  if (in_circle) return {.refusal = Refusal::self, .dial = {}};
+  return {.refusal = std::nullopt, .dial = dial_to(target, key.client)};
+}
+
+Dial Policy::dial_to(const Target& target, const SocketAddress& client) const noexcept {
+  Dial dial{.target = target.address, .source = target.on_this_host ? SourceMode::none : options_.source};
+  if (dial.source != SourceMode::none && target.address.family() != client.family()) {
     dial.source_family_differs = true;
     dial.source = SourceMode::none;
   }
-  return {.refusal = std::nullopt, .dial = dial};
+  return dial;
+}
+
+std::optional<Dial> Policy::next_dial(const SocketAddress& client, const SocketAddress& failed,
+                                      unsigned attempts) const noexcept {
+  if (!options_.targets) return std::nullopt;
+  const auto target = options_.targets->after(failed, attempts);
+  if (!target || is_own_listener(target->address)) return std::nullopt;
+  return dial_to(*target, client);
 }
 
 }  // namespace limpid

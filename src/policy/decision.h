@@ -1,13 +1,15 @@
-// What to do with a new flow, decided from values alone. Pure: no sockets, no clock.
+// What to do with a new flow, decided from values alone: no sockets, no clock. Pure but for whose turn it is in a TargetList.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
 
 #include "limpid/address.h"
+#include "policy/target_list.h"
 
 namespace limpid {
 
@@ -46,8 +48,18 @@ struct Decision {
   Dial dial;                       ///< meant only without refusal
 };
 
+/// How connections come to our listeners.
+enum class Arrival : std::uint8_t {
+  intercepted,  ///< dialled elsewhere: one that was dialled to a listener itself has no destination and is refused
+  direct,       ///< dialled to us: one that was dialled to a target of ours is our own, and went in a circle
+  either,       ///< others' rules may hand us connections, to our own targets as well
+};
+
 struct PolicyOptions {
   std::optional<SocketAddress> fixed_target;  ///< empty: the original destination
+  /// Several fixed targets, which may change; before `fixed_target`. nullptr: none.
+  std::shared_ptr<TargetList> targets{};
+  Arrival arrival = Arrival::intercepted;
   SourceMode source = SourceMode::address;
   std::vector<SocketAddress> listeners;  ///< our own, as bound
 };
@@ -58,9 +70,14 @@ class Policy {
   explicit Policy(PolicyOptions options) : options_(std::move(options)) {}
   [[nodiscard]] Decision decide(const FlowKey& key) const noexcept;
   /// True when every flow goes to one configured place instead of its original destination.
-  [[nodiscard]] bool has_fixed_target() const noexcept { return options_.fixed_target.has_value(); }
+  [[nodiscard]] bool has_fixed_target() const noexcept { return options_.targets || options_.fixed_target; }
+  /// Where to go on when `failed`, the latest of `attempts` attempts of this client's, was in vain. Empty: nowhere.
+  [[nodiscard]] std::optional<Dial> next_dial(const SocketAddress& client, const SocketAddress& failed,
+                                              unsigned attempts) const noexcept;
 
  private:
+  [[nodiscard]] Decision decide_by_list(const FlowKey& key) const noexcept;
+  [[nodiscard]] Dial dial_to(const Target& target, const SocketAddress& client) const noexcept;
   [[nodiscard]] bool is_own_listener(const SocketAddress& address) const noexcept;
   PolicyOptions options_;
 };

@@ -2,8 +2,8 @@
 // for that time. Called by its worker only.
 #include "relay/acceptor.h"
 
-#include <fcntl.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 
 #include <cerrno>
@@ -11,8 +11,9 @@
 namespace limpid {
 namespace {
 
+/// An eventfd, because it needs no file system: after chroot(2) there may be nothing to open.
 UniqueFd open_reserve() noexcept {
-  return UniqueFd(open("/dev/null", O_RDONLY | O_CLOEXEC));
+  return UniqueFd(eventfd(0, EFD_CLOEXEC));
 }
 
 }  // namespace
@@ -30,7 +31,7 @@ Result<Acceptor> Acceptor::create(int epoll_fd, std::vector<UniqueFd> listeners)
     }
   }
   auto reserve = open_reserve();
-  if (!reserve.valid()) return system_error(errno, "open", "/dev/null");
+  if (!reserve.valid()) return system_error(errno, "create eventfd", "");
   return Acceptor(epoll_fd, std::move(listeners), std::move(reserve));
 }
 

@@ -22,6 +22,7 @@ enum class Counter : std::uint8_t {
   connect_timeout,
   connect_unreachable,   ///< ICMP error or no route
   connect_failed,        ///< any other reason
+  target_failovers,      ///< a target failed, and the next one was dialled
   source_unavailable,    ///< the demanded source address and port could not be had
   source_port_kept,      ///< address+port, prefer-port: the target saw the client's port
   source_port_fallback,  ///< prefer-port: it was taken, another one was used

@@ -1,7 +1,8 @@
 // Flow: one relayed TCP connection. Its client leg's local address is the original destination: that is what TPROXY means.
 //
 // States, and what may happen in each:
-//   connecting  the target leg's handshake runs. Client bytes wait in its socket. → relaying, or the end: the client is reset.
+//   connecting  the target leg's handshake runs. Client bytes wait in its socket, also those that a SYN has taken along. A failure →
+//               connecting with the policy's next target, if it has one. → relaying, or the end: the client is reset.
 //   relaying    two pumps. One direction may be done while the other lives on (half-close). → lingering, or the end.
 //   lingering   all is said, but the kernel still has bytes that a peer has not acknowledged: after a reset of one leg the other
 //               must be reset only then, and after a graceful end the rules must stay until then. → the end.
@@ -42,7 +43,10 @@ struct Flow {
   FlowState state = FlowState::connecting;
   FlowEnd end = FlowEnd::closed;
   SourceMode source = SourceMode::none;
-  bool queued = false;  ///< waits for its next turn in the worker's ready list
+  bool queued = false;        ///< waits for its next turn in the worker's ready list
+  std::uint8_t attempts = 0;  ///< how many targets were dialled
+  std::uint16_t sent_with_syn =
+      0;  ///< connecting: bytes that the target leg has taken and that still wait in the client's socket
 };
 static_assert(sizeof(Flow) <= 320,
               "an idle flow is this and two timer and table entries: every byte counts ten thousandfold");

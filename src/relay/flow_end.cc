@@ -1,4 +1,4 @@
-// The three translations, each a switch without default so that a new end cannot be forgotten.
+// The translations, each a switch without default so that a new end cannot be forgotten.
 #include "relay/flow_end.h"
 
 #include <cerrno>
@@ -52,6 +52,12 @@ FlowEnd refusal_end(Refusal refusal) noexcept {
     case Refusal::forbidden_target: return FlowEnd::refused_forbidden_target;
   }
   return FlowEnd::error;
+}
+
+void note_reset_after_finish(Flow& flow, bool is_target) noexcept {
+  const Direction& from = is_target ? flow.down : flow.up;
+  const Direction& to = is_target ? flow.up : flow.down;
+  if (from.done && !to.done) (is_target ? flow.target : flow.client).reset = true;
 }
 
 }  // namespace limpid

@@ -3,6 +3,7 @@
 
 #include "policy/decision.h"
 #include "relay/counters.h"
+#include "relay/flow.h"
 #include "relay/flow_record.h"
 
 namespace limpid {
@@ -12,5 +13,8 @@ namespace limpid {
 [[nodiscard]] FlowEnd refusal_end(Refusal refusal) noexcept;
 /// Counts an end, where it has a counter.
 void count_end(Counters& counters, FlowEnd end) noexcept;
+/// A leg that had finished sending is not read any more, so a later RST of its peer shows only here. A hang-up of a leg
+/// to which we have not sent our own FIN yet can mean nothing else.
+void note_reset_after_finish(Flow& flow, bool is_target) noexcept;
 
 }  // namespace limpid

@@ -2,6 +2,7 @@
 #include "relay/relay.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -23,9 +24,21 @@ constexpr std::size_t kUdpSessionsPerSource = 1024;
 /// The engine's epoll and two raw senders.
 constexpr std::size_t kUdpDescriptorsPerWorker = 3;
 
+/// Without /proc, after chroot(2): the lowest numbers are given out first, so a long run of free ones is the end.
+std::size_t probe_open_descriptors() {
+  constexpr int kLongRun = 256;
+  std::size_t count = 0;
+  for (int fd = 0, free_run = 0; free_run < kLongRun; ++fd) {
+    const bool open = fcntl(fd, F_GETFD) >= 0;
+    if (open) ++count;
+    free_run = open ? 0 : free_run + 1;
+  }
+  return count;
+}
+
 std::size_t count_open_descriptors() {
   DIR* directory = opendir("/proc/self/fd");
-  if (directory == nullptr) return kSpareDescriptors;
+  if (directory == nullptr) return probe_open_descriptors();
   std::size_t count = 0;
   while (readdir(directory) != nullptr) ++count;  // NOLINT(concurrency-mt-unsafe): a stream of our own
   closedir(directory);
@@ -74,7 +87,9 @@ UdpOptions part_of_one_worker(const RelayOptions& options, const Budget& budget,
 Result<std::unique_ptr<Relay>> Relay::start(const RelayOptions& options, std::vector<WorkerListeners> listeners) {
   std::unique_ptr<Relay> relay(new Relay());
   relay->shared_.record_event = UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  if (!relay->shared_.record_event.valid()) return system_error(errno, "create eventfd", "");
+  relay->shared_.finished_event = UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!relay->shared_.record_event.valid() || !relay->shared_.finished_event.valid())
+    return system_error(errno, "create eventfd", "");
   const bool udp = std::ranges::any_of(listeners, [](const WorkerListeners& own) { return !own.udp.empty(); });
   const auto budget = divide_descriptors(listeners.size(), udp, options);
   if (!budget) return std::unexpected(budget.error());
@@ -84,6 +99,7 @@ Result<std::unique_ptr<Relay>> Relay::start(const RelayOptions& options, std::ve
                                      .timeouts = options.timeouts,
                                      .max_flows = relay->max_flows_,
                                      .max_pipes = budget->pipes_per_worker,
+                                     .once = options.once,
                                      .udp = part_of_one_worker(options, *budget, listeners.size())};
   for (auto& own_listeners : listeners) {
     auto worker = Worker::create(worker_options, relay->shared_, std::move(own_listeners));
@@ -111,6 +127,13 @@ void Relay::stop() noexcept {
 
 bool Relay::finished() const noexcept {
   return std::ranges::all_of(workers_, [](const auto& worker) { return worker->finished(); });
+}
+
+std::optional<FlowEnd> Relay::last_end() const noexcept {
+  for (const auto& worker : workers_) {
+    if (worker->last_end()) return worker->last_end();
+  }
+  return std::nullopt;
 }
 
 std::uint64_t Relay::count(Counter counter) const noexcept {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -19,6 +20,7 @@ struct RelayOptions {
   TargetLegOptions target_leg;
   RelayTimeouts timeouts;
   std::size_t max_flows = 0;  ///< 0: as many as file descriptors allow
+  bool once = false;          ///< serves one connection and finishes with it; for one worker
   UdpOptions udp;             ///< limits: of all workers together, 0: a quarter of the descriptors, and 1,024 a source
 };
 
@@ -41,6 +43,11 @@ class Relay {
   [[nodiscard]] std::size_t max_flows() const noexcept { return max_flows_; }
   /// The sum over all workers.
   [[nodiscard]] std::uint64_t count(Counter counter) const noexcept;
+
+  /// Readable once a worker has ended by itself or was told to. Borrowed.
+  [[nodiscard]] int finished_descriptor() const noexcept { return shared_.finished_event.get(); }
+  /// How the latest flow ended: the outcome of `once`. Empty before any did; meant only after finished().
+  [[nodiscard]] std::optional<FlowEnd> last_end() const noexcept;
 
   /// One reader at a time: hands over every record that is there.
   void take_records(const std::function<void(const FlowRecord&)>& consume);

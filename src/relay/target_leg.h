@@ -15,15 +15,28 @@ namespace limpid {
 struct TargetLegOptions {
   std::uint32_t bypass_mark = 0;
   std::chrono::seconds keepalive_idle{0};
+  bool fast_open = false;  ///< TCP Fast Open: what the client has said already leaves with the SYN
 };
 
 struct TargetLeg {
   UniqueFd fd;                           ///< its connection is under way
   SourceMode source = SourceMode::none;  ///< what the target will really see: none, address or address_and_port
+  std::uint16_t sent_with_syn = 0;       ///< of the client's first bytes; discard_sent() takes them off its socket
 };
 
-/// Falls back as `dial.source` permits and counts each fallback. The error's code tells why nothing could be opened.
-[[nodiscard]] Result<TargetLeg> open_target_leg(const Dial& dial, const SocketAddress& client,
+/// Who is to be served: the client leg (borrowed) and its address.
+struct ClientSide {
+  int fd = -1;
+  SocketAddress address;
+};
+
+/// Falls back as `dial.source` permits and counts each fallback. The error's code tells why nothing could be opened. With
+/// `fast_open`, reads ahead in the client's socket and leaves everything in it.
+[[nodiscard]] Result<TargetLeg> open_target_leg(const Dial& dial, const ClientSide& client,
                                                 const TargetLegOptions& options, Counters& counters);
+
+/// Once the connection is made: what it took along is the target's, and must not be sent again. False when the client's bytes are
+/// not there any more, which happens only to a connection that is gone.
+[[nodiscard]] bool discard_sent(int client_fd, std::uint16_t count) noexcept;
 
 }  // namespace limpid

@@ -6,10 +6,8 @@
 // `ready_` for the next round.
 #include "relay/worker.h"
 
-#include <linux/sockios.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -19,6 +17,7 @@
 #include "limpid/transparent.h"
 #include "relay/clock.h"
 #include "relay/flow_end.h"
+#include "relay/leg_queue.h"
 
 namespace limpid {
 namespace {
@@ -40,26 +39,6 @@ constexpr std::uint32_t kLongestLingerDelayMs = 256;
 /// generation (odd) | slot | which leg: 0 the client's, 1 the target's.
 std::uint64_t event_data(FlowId id, bool target) noexcept {
   return (std::uint64_t{id.generation} << 32U) | (std::uint64_t{id.index} << 1U) | (target ? 1U : 0U);
-}
-
-/// A leg that had finished sending is not read any more, so a later RST of its peer shows only here. A hang-up of a leg
-/// to which we have not sent our own FIN yet can mean nothing else.
-void note_reset_after_finish(Flow& flow, bool is_target) noexcept {
-  const Direction& from = is_target ? flow.down : flow.up;
-  const Direction& to = is_target ? flow.up : flow.down;
-  if (from.done && !to.done) (is_target ? flow.target : flow.client).reset = true;
-}
-
-/// What a leg's peer has not acknowledged yet; a FIN counts as one byte. 0 for a leg that is closed.
-int unacknowledged_bytes(const Leg& leg) noexcept {
-  int bytes = 0;
-  if (!leg.fd.valid() || ioctl(leg.fd.get(), SIOCOUTQ, &bytes) != 0) return 0;
-  return bytes;
-}
-
-bool has_unread_bytes(const Leg& leg) noexcept {
-  int waiting = 0;
-  return ioctl(leg.fd.get(), FIONREAD, &waiting) == 0 && waiting > 0;
 }
 
 }  // namespace
@@ -128,6 +107,7 @@ void Worker::run() {
   if (udp_ != nullptr) udp_->end_all(FlowEnd::stopped);
   acceptor_.close();
   finished_.store(true, std::memory_order_release);
+  eventfd_write(shared_.finished_event.get(), 1);
   eventfd_write(shared_.record_event.get(), 1);
 }
 
@@ -219,7 +199,9 @@ void Worker::accept_connections(std::uint32_t listener) {
     const auto outcome = acceptor_.accept(listener, accepted);
     if (outcome == AcceptOutcome::accepted) {
       begin_flow(std::move(accepted));
-      continue;
+      if (!options_.once) continue;
+      mode_ = Mode::draining;
+      return acceptor_.close();
     }
     shared_.open_flows.fetch_sub(1, std::memory_order_relaxed);
     if (outcome == AcceptOutcome::exhausted) refuse_connections(listener);
@@ -249,7 +231,9 @@ void Worker::begin_flow(Accepted accepted) {
   const auto decision = options_.policy->decide({.client = accepted.client, .original_destination = *original});
   if (decision.refusal) return refuse(std::move(accepted), *original, refusal_end(*decision.refusal));
 
-  auto leg = open_target_leg(decision.dial, accepted.client, options_.target_leg, counters_);
+  Dial dial = decision.dial;
+  std::uint8_t attempts = 0;
+  auto leg = call_first_possible(dial, {.fd = accepted.fd.get(), .address = accepted.client}, attempts);
   if (!leg) return refuse(std::move(accepted), *original, connect_failure(leg.error().code));
   FlowId id;
   Flow* flow = flows_.create(id);
@@ -258,13 +242,44 @@ void Worker::begin_flow(Accepted accepted) {
   flow->target.fd = std::move(leg->fd);
   flow->client_address = accepted.client;
   flow->original_destination = *original;
-  flow->target_address = decision.dial.target;
+  flow->target_address = dial.target;
   flow->source = leg->source;
+  flow->attempts = attempts;
+  flow->sent_with_syn = leg->sent_with_syn;
   flow->started_ms = flow->last_activity_ms = now_ms_;
   flow->give_up_ms = now_ms_ + static_cast<std::uint64_t>(options_.timeouts.connect.count());
-  flow->state = FlowState::connecting;
-  if (!watch(*flow, id)) return end_flow(*flow, id, FlowEnd::error, Closing::with_reset);
+  if (!watch(*flow, id, false) || !watch(*flow, id, true))
+    return end_flow(*flow, id, FlowEnd::error, Closing::with_reset);
   timers_.schedule(id.index, flow->give_up_ms);
+}
+
+/// Some targets cannot even be called (no route, no port left): the policy may have others. Leaves in `dial` who was called.
+Result<TargetLeg> Worker::call_first_possible(Dial& dial, const ClientSide& client, std::uint8_t& attempts) {
+  for (;;) {
+    auto leg = open_target_leg(dial, client, options_.target_leg, counters_);
+    ++attempts;
+    if (leg) return leg;
+    const auto next = options_.policy->next_dial(client.address, dial.target, attempts);
+    if (!next) return leg;
+    counters_.add(Counter::target_failovers);
+    dial = *next;
+  }
+}
+
+/// The client knows nothing of a failed attempt as long as there is another target; its bytes still wait in its socket.
+void Worker::try_next_target(Flow& flow, FlowId id, FlowEnd end) {
+  auto next = options_.policy->next_dial(flow.client_address, flow.target_address, flow.attempts);
+  if (!next) return end_flow(flow, id, end, Closing::with_reset);
+  counters_.add(Counter::target_failovers);
+  auto leg = call_first_possible(*next, {.fd = flow.client.fd.get(), .address = flow.client_address}, flow.attempts);
+  if (!leg) return end_flow(flow, id, connect_failure(leg.error().code), Closing::with_reset);
+  flow.target = {.fd = std::move(leg->fd)};
+  flow.target_address = next->target;
+  flow.source = leg->source;
+  flow.sent_with_syn = leg->sent_with_syn;
+  flow.give_up_ms = now_ms_ + static_cast<std::uint64_t>(options_.timeouts.connect.count());
+  if (!watch(flow, id, true)) return end_flow(flow, id, FlowEnd::error, Closing::with_reset);
+  timers_.schedule(id.index, flow.give_up_ms);
 }
 
 void Worker::refuse(Accepted accepted, const SocketAddress& original_destination, FlowEnd end) {
@@ -279,11 +294,9 @@ void Worker::refuse(Accepted accepted, const SocketAddress& original_destination
   shared_.open_flows.fetch_sub(1, std::memory_order_relaxed);
 }
 
-bool Worker::watch(const Flow& flow, FlowId id) {
-  epoll_event client{.events = kLegEvents, .data = {.u64 = event_data(id, false)}};
-  epoll_event target{.events = kLegEvents, .data = {.u64 = event_data(id, true)}};
-  return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, flow.client.fd.get(), &client) == 0 &&
-         epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, flow.target.fd.get(), &target) == 0;
+bool Worker::watch(const Flow& flow, FlowId id, bool target) {
+  epoll_event event{.events = kLegEvents, .data = {.u64 = event_data(id, target)}};
+  return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, (target ? flow.target : flow.client).fd.get(), &event) == 0;
 }
 
 void Worker::finish_connecting(Flow& flow, FlowId id, bool client_spoke, std::uint32_t events) {
@@ -303,9 +316,15 @@ void Worker::finish_connecting(Flow& flow, FlowId id, bool client_spoke, std::ui
     // target sent before its RST is still to be read. The error is consumed by now, so remember it.
     flow.target.reset = true;
   } else if (code != 0) {
-    return end_flow(flow, id, connect_failure(code), Closing::with_reset);
+    return try_next_target(flow, id, connect_failure(code));
   } else if ((events & EPOLLOUT) == 0) {
     return;
+  }
+  if (flow.sent_with_syn > 0) {
+    // A client that is gone has taken its unread bytes with it; what the target has of them is counted all the same.
+    if (!discard_sent(flow.client.fd.get(), flow.sent_with_syn)) flow.client.reset = true;
+    flow.up.bytes = flow.sent_with_syn;
+    counters_.add(Counter::bytes_up, flow.sent_with_syn);
   }
   flow.state = FlowState::relaying;
   flow.last_activity_ms = now_ms_;
@@ -405,7 +424,7 @@ void Worker::expire(std::uint32_t index) {
   if (flow == nullptr) return;
   const FlowId id{.index = index, .generation = flow->generation};
   switch (flow->state) {
-    case FlowState::connecting: return end_flow(*flow, id, FlowEnd::connect_timeout, Closing::with_reset);
+    case FlowState::connecting: return try_next_target(*flow, id, FlowEnd::connect_timeout);
     case FlowState::lingering: return check_linger(*flow, id);
     case FlowState::relaying: break;
   }
@@ -467,6 +486,7 @@ void Worker::give_others_a_turn() {
 void Worker::emit(const FlowRecord& record) noexcept {
   if (!records_.push(record)) counters_.add(Counter::access_log_dropped);
   emitted_ = true;
+  last_end_ = record.end;
 }
 
 }  // namespace limpid

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "limpid/error.h"
@@ -35,6 +36,7 @@ struct SharedRelayState {
   std::atomic<std::size_t> open_flows{0};
   std::atomic<bool> reader_waits{false};  ///< whoever drains the records asks to be woken
   UniqueFd record_event;                  ///< eventfd that wakes it
+  UniqueFd finished_event;                ///< eventfd: a worker has ended
 };
 
 struct WorkerOptions {
@@ -43,6 +45,7 @@ struct WorkerOptions {
   RelayTimeouts timeouts;
   std::size_t max_flows = 0;  ///< of all workers together
   std::size_t max_pipes = 0;  ///< of this one
+  bool once = false;          ///< finishes with the first connection
   UdpOptions udp;             ///< limits are of this one; meant only where there are UDP listeners
 };
 
@@ -64,6 +67,8 @@ class Worker {
   void drain() noexcept;  ///< takes what waits in the accept queues, closes the listeners, lets flows finish
   void stop() noexcept;   ///< resets every flow that is left
   [[nodiscard]] bool finished() const noexcept { return finished_.load(std::memory_order_acquire); }
+  /// How its latest flow ended. Meant only once it has finished.
+  [[nodiscard]] std::optional<FlowEnd> last_end() const noexcept { return last_end_; }
   [[nodiscard]] const Counters& counters() const noexcept { return counters_; }
   [[nodiscard]] RecordRing& records() noexcept { return records_; }
 
@@ -81,7 +86,9 @@ class Worker {
   void refuse_connections(std::uint32_t listener);
   void begin_flow(Accepted accepted);
   void refuse(Accepted accepted, const SocketAddress& original_destination, FlowEnd end);
-  [[nodiscard]] bool watch(const Flow& flow, FlowId id);
+  [[nodiscard]] bool watch(const Flow& flow, FlowId id, bool target);
+  [[nodiscard]] Result<TargetLeg> call_first_possible(Dial& dial, const ClientSide& client, std::uint8_t& attempts);
+  void try_next_target(Flow& flow, FlowId id, FlowEnd end);
   void finish_connecting(Flow& flow, FlowId id, bool client_spoke, std::uint32_t events);
   void relay_bytes(Flow& flow, FlowId id);
   void follow_reset(Flow& flow, FlowId id);
@@ -119,6 +126,7 @@ class Worker {
   std::uint64_t now_ms_ = 0;            ///< monotonic, read once a round
   std::uint64_t resume_ms_ = 0;         ///< when paused listeners are asked again
   bool emitted_ = false;                ///< a record was pushed in this round
+  std::optional<FlowEnd> last_end_;
 };
 
 }  // namespace limpid

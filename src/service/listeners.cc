@@ -8,6 +8,7 @@
 
 #include "net/datagram_socket.h"
 #include "net/port_owner.h"
+#include "net/tcp_socket.h"
 
 namespace limpid {
 namespace {
@@ -15,25 +16,28 @@ namespace {
 /// How often a port that the kernel chose for IPv4 may turn out to be taken for IPv6.
 constexpr int kAttempts = 16;
 
-std::vector<Family> families(const ListenerRequest& request) {
-  std::vector<Family> wanted;
-  if (request.ipv4) wanted.push_back(Family::ipv4);
-  if (request.ipv6) wanted.push_back(Family::ipv6);
+std::vector<SocketAddress> wanted_addresses(const ListenerRequest& request) {
+  auto wanted = request.addresses;
+  if (wanted.empty()) {
+    if (request.ipv4) wanted.push_back({.address = IpAddress::loopback(Family::ipv4), .port = {}});
+    if (request.ipv6) wanted.push_back({.address = IpAddress::loopback(Family::ipv6), .port = {}});
+  }
   return wanted;
 }
 
 /// One listening socket of one kind on `address`.
-Result<UniqueFd> open_one(const SocketAddress& address, const ListenOptions& options, Protocol protocol) {
-  if (protocol == Protocol::tcp) return listen_transparent(address, options);
-  return open_datagram_listener(address, options.mark, options.reuse_port);
+Result<UniqueFd> open_one(const SocketAddress& address, const ListenerRequest& request, bool reuse_port,
+                          Protocol protocol) {
+  if (protocol == Protocol::udp) return open_datagram_listener(address, request.socket.mark, reuse_port);
+  auto options = request.socket;
+  options.reuse_port = reuse_port;
+  return request.transparent ? listen_transparent(address, options) : listen_ordinary(address, options);
 }
 
 /// SO_REUSEPORT would let us join a group of somebody else's listeners (of the same user) without a word, so a first
 /// socket without it finds out whether the port is free. Fills in the port that the kernel chose where it is 0.
-Status probe(SocketAddress& address, const ListenOptions& options, Protocol protocol) {
-  auto alone = options;
-  alone.reuse_port = false;
-  const auto fd = open_one(address, alone, protocol);
+Status probe(SocketAddress& address, const ListenerRequest& request, Protocol protocol) {
+  const auto fd = open_one(address, request, /*reuse_port=*/false, protocol);
   if (!fd) return std::unexpected(fd.error());
   const auto bound = original_destination(fd->get());
   if (!bound) return std::unexpected(bound.error());
@@ -41,10 +45,10 @@ Status probe(SocketAddress& address, const ListenOptions& options, Protocol prot
   return {};
 }
 
-Status open_for_worker(const Listeners& listeners, const ListenOptions& options, Protocol protocol,
+Status open_for_worker(const Listeners& listeners, const ListenerRequest& request, Protocol protocol,
                        std::vector<UniqueFd>& own) {
   for (const auto& address : listeners.addresses) {
-    auto fd = open_one(address, options, protocol);
+    auto fd = open_one(address, request, request.workers > 1, protocol);
     if (!fd) return std::unexpected(fd.error());
     own.push_back(std::move(*fd));
   }
@@ -54,16 +58,14 @@ Status open_for_worker(const Listeners& listeners, const ListenOptions& options,
 /// `tried` says, after a failure, which kind of socket it was.
 Result<Listeners> open_on(const ListenerRequest& request, Port port, Protocol& tried) {
   Listeners listeners{.port = port, .addresses = {}, .per_worker = {}};
-  auto options = request.socket;
-  options.reuse_port = request.workers > 1;
   std::vector<Protocol> protocols;
   if (request.tcp) protocols.push_back(Protocol::tcp);
   if (request.udp) protocols.push_back(Protocol::udp);
-  for (const Family family : families(request)) {
-    SocketAddress address{.address = IpAddress::loopback(family), .port = listeners.port};
+  for (SocketAddress address : wanted_addresses(request)) {
+    address.port = listeners.port;
     for (const Protocol protocol : protocols) {
       tried = protocol;
-      if (auto probed = probe(address, options, protocol); !probed) return std::unexpected(probed.error());
+      if (auto probed = probe(address, request, protocol); !probed) return std::unexpected(probed.error());
     }
     listeners.port = address.port;
     listeners.addresses.push_back(address);
@@ -72,7 +74,7 @@ Result<Listeners> open_on(const ListenerRequest& request, Port port, Protocol& t
   for (auto& own : listeners.per_worker) {
     for (const Protocol protocol : protocols) {
       tried = protocol;
-      auto opened = open_for_worker(listeners, options, protocol, protocol == Protocol::tcp ? own.tcp : own.udp);
+      auto opened = open_for_worker(listeners, request, protocol, protocol == Protocol::tcp ? own.tcp : own.udp);
       if (!opened) return std::unexpected(opened.error());
     }
   }
@@ -91,7 +93,7 @@ Result<Listeners> open_listeners(const ListenerRequest& request) {
     const auto owner = tcp ? find_port_owner(request.port) : find_udp_port_owner(request.port);
     return failure(tcp ? "listen on port" : "listen on UDP port", fmt::to_string(request.port.value),
                    owner.empty() ? "it is in use" : "it is in use by " + owner,
-                   "give another --listen-port, or none to have one chosen");
+                   request.busy_remedy);
   }
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
 #include "limpid/address.h"
@@ -20,15 +21,20 @@ struct ListenerRequest {
   bool udp = false;
   unsigned workers = 1;
   ListenOptions socket;  ///< reuse_port is set here as the number of workers demands
+  /// Where to listen, each with `port`. Empty: the loopback addresses of the families above.
+  std::vector<SocketAddress> addresses{};
+  bool transparent = true;  ///< IP_TRANSPARENT; UDP listeners always have it
+  std::string busy_remedy = "give another --listen-port, or none to have one chosen";
 };
 
 struct Listeners {
   Port port;
-  std::vector<SocketAddress> addresses;  ///< one for each family
+  std::vector<SocketAddress> addresses;  ///< as bound
   std::vector<WorkerListeners> per_worker;
 };
 
-/// All of them or none. Bound to loopback addresses: nftables' `tproxy to` reaches them there, the network does not.
+/// All of them or none. Bound to loopback addresses unless told otherwise: nftables' `tproxy to` reaches them there, the network
+/// does not.
 [[nodiscard]] Result<Listeners> open_listeners(const ListenerRequest& request);
 
 /// A port that nobody listens on at this moment, for showing what a start would look like. Needs no privileges.

@@ -2,13 +2,7 @@
 // captured before somebody listens, and nothing stays behind when nobody does.
 #include "service/service.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <poll.h>
-#include <sched.h>
-#include <sys/resource.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <csignal>
@@ -22,71 +16,17 @@
 #include "relay/relay.h"
 #include "service/access_log.h"
 #include "service/confirm.h"
+#include "service/draining.h"
 #include "service/listeners.h"
 #include "service/local_target.h"
+#include "service/resources.h"
+#include "service/signals.h"
 
 namespace limpid {
 namespace {
 
-constexpr std::chrono::milliseconds kDrainPoll{20};
-constexpr std::chrono::milliseconds kHandshakePatience{100};
 /// Programs with UDP ports in scope that are named at the start: enough to explain, where a wide range is in scope.
 constexpr std::size_t kMostExplained = 5;
-
-unsigned usable_cpus() {
-  cpu_set_t cpus;
-  CPU_ZERO(&cpus);
-  if (sched_getaffinity(0, sizeof cpus, &cpus) != 0) return 1;
-  return static_cast<unsigned>(CPU_COUNT(&cpus));
-}
-
-/// Two descriptors a flow: the soft limit (1,024 in most shells) exists for select(2)'s sake, which is not used here.
-void raise_descriptor_limit() {
-  rlimit limit{};
-  if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  setrlimit(RLIMIT_NOFILE, &limit);
-}
-
-Result<UniqueFd> take_signals() {
-  // splice(2) to a socket whose peer has gone raises SIGPIPE; the error it returns says enough.
-  if (std::signal(SIGPIPE, SIG_IGN) == SIG_ERR) return system_error(errno, "ignore SIGPIPE", "");
-  // A gateway that a key press or a read in the background stops would hold all its traffic and serve none of it.
-  for (const int stop : {SIGTSTP, SIGTTIN, SIGTTOU}) {
-    if (std::signal(stop, SIG_IGN) == SIG_ERR) return system_error(errno, "ignore", "stop signals");
-  }
-  sigset_t signals;
-  sigemptyset(&signals);
-  sigaddset(&signals, SIGTERM);
-  sigaddset(&signals, SIGINT);
-  sigaddset(&signals, SIGUSR1);
-  struct sigaction hangup{};
-  sigaction(SIGHUP, nullptr, &hangup);
-  if (hangup.sa_handler != SIG_IGN) sigaddset(&signals, SIGHUP);  // nohup(1) asks us to live on
-  if (pthread_sigmask(SIG_BLOCK, &signals, nullptr) != 0) return system_error(errno, "block signals", "");
-  UniqueFd fd(signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!fd.valid()) return system_error(errno, "create signalfd", "");
-  return fd;
-}
-
-/// The next signal within `patience` (negative: for ever), 0 if none came.
-int next_signal(int signal_fd, std::chrono::milliseconds patience) {
-  pollfd wanted{.fd = signal_fd, .events = POLLIN, .revents = 0};
-  poll(&wanted, 1, static_cast<int>(patience.count()));
-  signalfd_siginfo info{};
-  if (read(signal_fd, &info, sizeof info) != static_cast<ssize_t>(sizeof info)) return 0;
-  return static_cast<int>(info.ssi_signo);
-}
-
-void log_counters(const Logger& log, std::string_view message, const Relay& relay) {
-  std::vector<Field> fields;
-  fields.push_back(field("flows_open", relay.open_flows()));
-  for (std::size_t i = 0; i < kCounterCount; ++i) {
-    const auto counter = static_cast<Counter>(i);
-    fields.push_back(field(to_string(counter), relay.count(counter)));
-  }
-  log.info(message, fields);
-}
 
 bool keeps_source_port(SourceMode mode) {
   return mode == SourceMode::address_and_port || mode == SourceMode::prefer_port;
@@ -168,23 +108,6 @@ class InstalledPlan {
   const Logger& log_;
   bool removed_ = false;
 };
-
-/// Lets flows finish until the time is up or a second signal comes; then ends the rest.
-void drain(Relay& relay, const Logger& log, int signal_fd, std::chrono::milliseconds patience) {
-  // Handshakes that are under way now would be reset with the listeners: most take less than this.
-  const int early = next_signal(signal_fd, kHandshakePatience);
-  log.info("draining", {field("flows_open", relay.open_flows()),
-                        field("at_most_ms", static_cast<std::uint64_t>(patience.count()))});
-  relay.drain();
-  const auto deadline = std::chrono::steady_clock::now() + patience;
-  const bool at_once = early != 0 && early != SIGUSR1;
-  while (!at_once && !relay.finished() && std::chrono::steady_clock::now() < deadline) {
-    const int signal = next_signal(signal_fd, kDrainPoll);
-    if (signal != 0 && signal != SIGUSR1) break;
-  }
-  relay.stop();
-  while (!relay.finished()) next_signal(signal_fd, kDrainPoll);
-}
 
 /// Counters may be asked for in the meantime; a signal that ends the program is an answer too: no.
 bool is_confirmed(std::chrono::seconds patience, int terminal, int signal_fd, const Relay& relay, const Logger& log) {

@@ -3,31 +3,24 @@
 #pragma once
 
 #include <chrono>
-#include <cstddef>
 #include <optional>
+#include <string>
 
-#include "base/log.h"
 #include "limpid/error.h"
 #include "limpid/interception.h"
 #include "policy/decision.h"
-#include "relay/worker.h"
+#include "relay/udp_engine.h"
+#include "service/settings.h"
 
 namespace limpid {
 
-struct ServiceOptions {
+struct ServiceOptions : RelaySettings {
   InterceptionOptions interception;  ///< listener port 0: chosen
   bool enable_forwarding = false;    ///< switch net.ipv4.ip_forward and its IPv6 twin on, and back at the end
   SourceMode source = SourceMode::address;
   std::optional<SocketAddress> fixed_target;
-  unsigned workers = 0;  ///< 0: one for each CPU that this process may use
-  RelayTimeouts timeouts;
-  std::chrono::milliseconds drain_timeout{30'000};
-  std::chrono::seconds keepalive_idle{300};
-  UdpOptions udp;             ///< policy and mark are filled in
-  std::size_t max_flows = 0;  ///< 0: as many as file descriptors allow
+  UdpOptions udp;  ///< policy and mark are filled in
   std::optional<std::chrono::seconds> confirm;
-  bool access_log = true;
-  Logger::Options log;
 };
 
 /// Runs until SIGTERM, SIGINT or SIGHUP, drains and removes what it installed; a second signal ends the drain at once.

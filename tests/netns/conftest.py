@@ -87,6 +87,20 @@ def start(launch):
 
 
 @pytest.fixture
+def relay(launch):
+    """relay(arguments…) starts `limpid relay` on the router and returns once it serves. Two workers unless told."""
+    def run(*arguments, **options):
+        if "--workers" not in arguments:
+            arguments = ("--workers", "2", *arguments)
+        if "--chroot" in arguments and limpid_process.is_sanitized():
+            # LeakSanitizer reads /proc at the end, which is not there; everything else is still checked.
+            asan_options = ":".join(filter(None, (os.environ.get("ASAN_OPTIONS"), "detect_leaks=0")))
+            options = {"env": {**os.environ, "ASAN_OPTIONS": asan_options}, **options}
+        return launch(*arguments, verb="relay", **options).ready()
+    return run
+
+
+@pytest.fixture
 def echo(lab):
     """echo(port) runs an echo server on the server."""
     servers = []

@@ -1,4 +1,4 @@
-"""A running `limpid run`, and the one-shot verbs. Reads what it says: messages on stderr, one access log line a flow on stdout."""
+"""A running `limpid run` or `limpid relay`, and the one-shot verbs. Reads what it says: messages on stderr, one access log line a flow on stdout."""
 
 import json
 import os
@@ -37,16 +37,17 @@ def parse_logfmt(line):
 
 
 class Limpid:
-    """One instance. ready() waits until it intercepts; stop() asks it to end and waits."""
+    """One instance. ready() waits until it serves; stop() asks it to end and waits."""
 
-    def __init__(self, host, folder, arguments, wrapper=(), **options):
+    def __init__(self, host, folder, arguments, wrapper=(), verb="run", **options):
         self._out = folder / "stdout"
         self._err = folder / "stderr"
         with open(self._out, "wb") as out, open(self._err, "wb") as err:
-            self.process = host.start([*wrapper, BINARY, "run", *arguments],
+            self.process = host.start([*wrapper, BINARY, verb, *arguments],
                                       **({"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err} | options))
         self._host = host
         self._json = "json" in arguments
+        self._serves = {"run": "intercepting", "relay": "relaying"}[verb]
 
     @property
     def pid(self):
@@ -62,7 +63,7 @@ class Limpid:
         return self._out.read_text(errors="strict").split("\n")[:-1]
 
     def ready(self, seconds=10):
-        wait_until(lambda: "intercepting" in self.messages or self.process.poll() is not None, "it intercepts", seconds)
+        wait_until(lambda: self._serves in self.messages or self.process.poll() is not None, "it serves", seconds)
         assert self.process.poll() is None, f"ended with status {self.process.returncode}:\n{self.messages}"
         return self
 

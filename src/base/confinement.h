@@ -1,0 +1,30 @@
+// Gives up what a running service does not need: the file system, and root. For the whole process, before it has threads.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <span>
+#include <string>
+
+#include "limpid/error.h"
+
+namespace limpid {
+
+/// Whom a service becomes that needs to be nobody in particular.
+struct UnprivilegedUser {
+  uid_t user = 65534;
+  gid_t group = 65534;
+};
+
+/// "nobody" out of the user database, or its usual numbers. To be asked before enter_root_directory().
+[[nodiscard]] UnprivilegedUser find_unprivileged_user();
+
+/// chroot(2) and chdir(2). An error of kind `usage` where there is no such directory.
+[[nodiscard]] Status enter_root_directory(const std::string& directory);
+
+/// Becomes `user` (if it is root), without supplementary groups, and keeps of all capabilities only `kept` (CAP_…, in effect), and
+/// those only if it had them. No program that is run later gets any back.
+[[nodiscard]] Status give_up_privileges(const UnprivilegedUser& user, std::span<const unsigned> kept);
+
+}  // namespace limpid

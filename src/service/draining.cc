@@ -1,0 +1,44 @@
+// Waits by polling: the workers' ends are seen within a blink, and a drain is rare.
+#include "service/draining.h"
+
+#include <csignal>
+#include <vector>
+
+#include "service/signals.h"
+
+namespace limpid {
+namespace {
+
+constexpr std::chrono::milliseconds kDrainPoll{20};
+constexpr std::chrono::milliseconds kHandshakePatience{100};
+
+}  // namespace
+
+void drain(Relay& relay, const Logger& log, int signal_fd, std::chrono::milliseconds patience) {
+  // Handshakes that are under way now would be reset with the listeners: most take less than this.
+  const int early = next_signal(signal_fd, kHandshakePatience);
+  log.info("draining", {field("flows_open", relay.open_flows()),
+                        field("at_most_ms", static_cast<std::uint64_t>(patience.count()))});
+  relay.drain();
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  const bool at_once = early != 0 && early != SIGUSR1;
+  while (!at_once && !relay.finished() && std::chrono::steady_clock::now() < deadline) {
+    const int signal = next_signal(signal_fd, kDrainPoll);
+    if (signal != 0 && signal != SIGUSR1) break;
+  }
+  relay.stop();
+  while (!relay.finished()) [[maybe_unused]]
+    const int ignored = next_signal(signal_fd, kDrainPoll);
+}
+
+void log_counters(const Logger& log, std::string_view message, const Relay& relay) {
+  std::vector<Field> fields;
+  fields.push_back(field("flows_open", relay.open_flows()));
+  for (std::size_t i = 0; i < kCounterCount; ++i) {
+    const auto counter = static_cast<Counter>(i);
+    fields.push_back(field(to_string(counter), relay.count(counter)));
+  }
+  log.info(message, fields);
+}
+
+}  // namespace limpid

@@ -1,0 +1,280 @@
+// Start: names → listeners → resolver process → chroot → relay. End: drain. Everything that needs the file system or privileges
+// happens before the first connection.
+#include "service/plain_relay.h"
+
+#include <fmt/format.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <csignal>
+#include <memory>
+#include <utility>
+
+#include "base/confinement.h"
+#include "net/netlink.h"
+#include "net/sysctl.h"
+#include "relay/relay.h"
+#include "service/access_log.h"
+#include "service/draining.h"
+#include "service/listeners.h"
+#include "service/resolver_process.h"
+#include "service/resources.h"
+#include "service/signals.h"
+
+namespace limpid {
+namespace {
+
+constexpr std::string_view kFastOpenKey = "net.ipv4.tcp_fastopen";
+constexpr unsigned kFastOpenClient = 1;
+constexpr unsigned kFastOpenServer = 2;
+
+Result<std::vector<IpAddress>> host_addresses() {
+  auto socket = RouteSocket::open();
+  if (!socket) return std::unexpected(socket.error());
+  const auto found = socket->addresses();
+  if (!found) return std::unexpected(found.error());
+  std::vector<IpAddress> addresses;
+  addresses.reserve(found->size());
+  for (const auto& info : *found) addresses.push_back(info.address);
+  return addresses;
+}
+
+/// All addresses of the wanted families; without IPv6 where the kernel has none, unless nothing else is wanted.
+std::vector<SocketAddress> listen_addresses(const PlainRelayOptions& options) {
+  auto addresses = options.listen_addresses;
+  if (addresses.empty()) {
+    const bool has_ipv6 = UniqueFd(socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0)).valid();
+    if (options.ipv4) addresses.push_back({.address = IpAddress::any(Family::ipv4), .port = {}});
+    if (options.ipv6 && (has_ipv6 || !options.ipv4)) {
+      addresses.push_back({.address = IpAddress::any(Family::ipv6), .port = {}});
+    }
+  }
+  for (auto& address : addresses) address.port = options.port;
+  return addresses;
+}
+
+template <class Items>
+std::string joined(const Items& items) {
+  std::string text;
+  for (const auto& item : items) text += (text.empty() ? "" : ",") + item.to_string();
+  return text;
+}
+
+std::string joined_targets(const TargetList& targets) {
+  std::vector<SocketAddress> addresses;
+  for (const Target& target : targets.all()) addresses.push_back(target.address);
+  return joined(addresses);
+}
+
+void warn_of_fast_open(const Logger& log) {
+  const auto text = read_sysctl(kFastOpenKey);
+  if (!text) return;
+  unsigned bits = 0;
+  std::from_chars(text->data(), text->data() + text->size(), bits);
+  if ((bits & kFastOpenServer) == 0) {
+    log.warning("--fastopen has no effect on clients",
+                {field("because", fmt::format("{} is {}", kFastOpenKey, bits)),
+                 field("remedy", fmt::format("sysctl -w {}={}", kFastOpenKey, bits | kFastOpenServer))});
+  }
+  if ((bits & kFastOpenClient) == 0) {
+    log.warning("--fastopen has no effect on targets",
+                {field("because", fmt::format("{} is {}", kFastOpenKey, bits)),
+                 field("remedy", fmt::format("sysctl -w {}={}", kFastOpenKey, bits | kFastOpenClient))});
+  }
+}
+
+/// The names and what they mean now.
+class Targets {
+ public:
+  Targets(const PlainRelayOptions& options, OwnAddresses own, const Logger& log)
+      : options_(options), own_(std::move(own)), log_(log) {}
+
+  /// For the start: whatever is wrong is the user's to mend.
+  [[nodiscard]] Status resolve() {
+    for (const auto& name : options_.targets) {
+      auto addresses = resolve_name(name);
+      if (!addresses) return std::unexpected(addresses.error());
+      resolved_.push_back(std::move(*addresses));
+    }
+    const auto selection = select_targets(resolved_, own_);
+    if (!selection.ourselves.empty()) {
+      return usage_error("target", selection.ourselves.front().to_string(), "this relay listens there itself",
+                         "give another host or port");
+    }
+    list_ = std::make_shared<TargetList>(selection.groups, options_.order);
+    return warn_of_local();
+  }
+
+  [[nodiscard]] const std::shared_ptr<TargetList>& list() const { return list_; }
+  [[nodiscard]] const std::vector<std::vector<SocketAddress>>& resolved() const { return resolved_; }
+
+  /// While serving: whatever is wrong leaves what was good before.
+  void take(const ResolverNews& news) {
+    const std::string name = options_.targets.at(news.name).to_string();
+    if (news.addresses.empty()) {
+      log_.warning("a target cannot be resolved any more: its addresses stay as they were",
+                   {field("target", name), field("error", news.problem)});
+      return;
+    }
+    resolved_.at(news.name) = news.addresses;
+    // The host's own addresses may have changed as well since the start.
+    if (auto addresses = host_addresses()) own_.host = std::move(*addresses);
+    const auto selection = select_targets(resolved_, own_);
+    for (const auto& address : selection.ourselves) {
+      log_.warning("a target is left out: this relay listens there itself",
+                   {field("target", name), field("address", address.to_string())});
+    }
+    if (selection.groups.empty()) return;
+    auto before = list_->all();
+    list_->replace(selection.groups);
+    auto after = list_->all();
+    std::ranges::sort(before);
+    std::ranges::sort(after);
+    // Name servers that rotate their answers are no news.
+    if (before != after) {
+      log_.info("targets changed", {field("because", name), field("targets", joined_targets(*list_))});
+    }
+  }
+
+ private:
+  [[nodiscard]] Status warn_of_local() const {
+    const auto all = list_->all();
+    const auto local = std::ranges::find_if(all, &Target::on_this_host);
+    if (options_.source == SourceMode::none || local == all.end()) return {};
+    if (options_.source == SourceMode::address_and_port) {
+      return usage_error("--source", "address+port", "a target is on this host, which would answer the client past us",
+                         "give --source none");
+    }
+    log_.warning("a target is on this host: it sees the host's own address, not the client's",
+                 {field("target", local->address.to_string())});
+    return {};
+  }
+
+  const PlainRelayOptions& options_;
+  OwnAddresses own_;
+  const Logger& log_;
+  std::vector<std::vector<SocketAddress>> resolved_;  ///< for each name
+  std::shared_ptr<TargetList> list_;
+};
+
+Result<std::optional<ResolverProcess>> start_resolver(const PlainRelayOptions& options, const Targets& targets,
+                                                      const UnprivilegedUser& nobody) {
+  const bool any_name = !std::ranges::all_of(options.targets, &TargetName::is_address);
+  if (!any_name || options.resolve_interval.count() == 0) return std::nullopt;
+  auto resolver = ResolverProcess::start({.names = options.targets,
+                                          .known = targets.resolved(),
+                                          .interval = options.resolve_interval,
+                                          .user = options.root_directory ? std::optional(nobody) : std::nullopt});
+  if (!resolver) return std::unexpected(resolver.error());
+  return std::optional(std::move(*resolver));
+}
+
+Status confine(const PlainRelayOptions& options, const UnprivilegedUser& nobody) {
+  if (!options.root_directory) return {};
+  std::vector<unsigned> kept;
+  // For IP_TRANSPARENT (do_ip_setsockopt) and, since Linux 5.17, SO_MARK.
+  if (options.source != SourceMode::none || options.mark != 0) kept.push_back(CAP_NET_RAW);
+  const bool keeps_port = options.source == SourceMode::address_and_port || options.source == SourceMode::prefer_port;
+  if (keeps_port) kept.push_back(CAP_NET_BIND_SERVICE);
+  if (auto entered = enter_root_directory(*options.root_directory); !entered) return entered;
+  return give_up_privileges(nobody, kept);
+}
+
+/// Until a signal, or until the one connection of `once` is over.
+void serve(const PlainRelayOptions& options, Relay& relay, Targets& targets, std::optional<ResolverProcess>& resolver,
+           const Logger& log, int signal_fd) {
+  for (;;) {
+    std::array<pollfd, 3> wanted{pollfd{signal_fd, POLLIN, 0}, pollfd{relay.finished_descriptor(), POLLIN, 0},
+                                 pollfd{resolver ? resolver->descriptor() : -1, POLLIN, 0}};
+    poll(wanted.data(), wanted.size(), -1);
+    if (wanted[1].revents != 0 && relay.finished()) return;
+    if (wanted[2].revents != 0) {
+      const auto news = resolver->next();
+      if (!news) {
+        log.warning(news.error().message());
+      } else if (*news && (*news)->name < options.targets.size()) {
+        targets.take(**news);
+      }
+    }
+    const int signal = wanted[0].revents != 0 ? next_signal(signal_fd, std::chrono::milliseconds{0}) : 0;
+    if (signal == SIGUSR1) {
+      log_counters(log, "counters", relay);
+    } else if (signal != 0) {
+      return drain(relay, log, signal_fd, options.drain_timeout);
+    }
+  }
+}
+
+Status outcome_of_one(const Relay& relay) {
+  const auto end = relay.last_end();
+  if (!end) return failure("relay --once", "", "ended before anybody came");
+  if (*end == FlowEnd::closed) return {};
+  return failure("relay --once", "", fmt::format("the connection ended with {}", to_string(*end)));
+}
+
+}  // namespace
+
+Status run_plain_relay(const PlainRelayOptions& options) {
+  const Logger log(options.log);
+  auto host = host_addresses();
+  if (!host) return std::unexpected(host.error());
+  const auto addresses = listen_addresses(options);
+  Targets targets(options, {.listeners = addresses, .host = std::move(*host)}, log);
+  // Before signals are taken: a look-up that hangs can be interrupted.
+  if (auto resolved = targets.resolve(); !resolved) return resolved;
+  if (options.fast_open) warn_of_fast_open(log);
+  auto signals = take_signals();
+  if (!signals) return std::unexpected(signals.error());
+  raise_descriptor_limit();
+
+  const unsigned workers = options.once ? 1 : options.workers != 0 ? options.workers : usable_cpus();
+  auto listeners = open_listeners(
+      {.port = options.port,
+       .workers = workers,
+       .socket = {.mark = options.mark, .keepalive_idle = options.keepalive_idle, .fast_open = options.fast_open},
+       .addresses = addresses,
+       .transparent = options.transparent,
+       .busy_remedy = "give another LISTEN-PORT"});
+  if (!listeners) return std::unexpected(listeners.error());
+  const auto nobody = find_unprivileged_user();
+  auto resolver = start_resolver(options, targets, nobody);
+  if (!resolver) return std::unexpected(resolver.error());
+  if (auto confined = confine(options, nobody); !confined) return confined;
+
+  const auto policy =
+      std::make_shared<const Policy>(PolicyOptions{.fixed_target = std::nullopt,
+                                                   .targets = targets.list(),
+                                                   .arrival = options.transparent ? Arrival::either : Arrival::direct,
+                                                   .source = options.source,
+                                                   .listeners = listeners->addresses});
+  auto relay = Relay::start({.policy = policy,
+                             .target_leg = {.bypass_mark = options.mark,
+                                            .keepalive_idle = options.keepalive_idle,
+                                            .fast_open = options.fast_open},
+                             .timeouts = options.timeouts,
+                             .max_flows = options.max_flows,
+                             .once = options.once,
+                             .udp = {}},
+                            std::move(listeners->per_worker));
+  if (!relay) return std::unexpected(relay.error());
+  log.info("relaying",
+           {field("listen", joined(listeners->addresses)), field("targets", joined_targets(*targets.list())),
+            field("source", to_string(options.source)), field("max_flows", (*relay)->max_flows())});
+  std::uint64_t unwritten = 0;
+  {
+    AccessLog access_log(**relay, options.log.format,
+                         options.access_log ? AccessLog::Output::standard_output : AccessLog::Output::nowhere);
+    serve(options, **relay, targets, *resolver, log, signals->get());
+    unwritten = access_log.unwritten();
+  }
+  log_counters(log, "stopped", **relay);
+  if (unwritten > 0)
+    log.warning("access log lines were lost: nobody read standard output", {field("lines", unwritten)});
+  return options.once ? outcome_of_one(**relay) : Status();
+}
+
+}  // namespace limpid
