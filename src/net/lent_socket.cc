@@ -44,9 +44,9 @@ std::optional<LentSocket> inspect_lent_socket(int fd) noexcept {
   LentSocket socket{.fd = fd, .family = *domain == AF_INET ? Family::ipv4 : Family::ipv6};
   const int type = read_option(fd, SOL_SOCKET, SO_TYPE).value_or(0);
   const int protocol = read_option(fd, SOL_SOCKET, SO_PROTOCOL).value_or(0);
-  if (type == SOCK_STREAM) socket.transport = Transport::stream;
+  if (type == SOCK_STREAM) socket.kind = SocketKind::stream;
   if (type == SOCK_DGRAM && (protocol == IPPROTO_UDP || protocol == IPPROTO_UDPLITE)) {
-    socket.transport = Transport::datagram;
+    socket.kind = SocketKind::datagram;
   }
   return socket;
 }
@@ -99,7 +99,7 @@ std::optional<SocketAddress> read_native_address(std::span<const std::byte> nati
 Status check_may_lend(std::uint32_t mark) {
   const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!fd.valid()) return system_error(errno, "open", "socket");
-  const LentSocket own{.fd = fd.get(), .family = Family::ipv4, .transport = Transport::stream};
+  const LentSocket own{.fd = fd.get(), .family = Family::ipv4, .kind = SocketKind::stream};
   if (auto set = make_transparent(own); !set) return set;
   return mark == 0 ? Status{} : mark_unless_marked(own, mark);
 }

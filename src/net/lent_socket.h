@@ -12,14 +12,14 @@
 
 namespace limpid {
 
-enum class Transport : std::uint8_t { stream, datagram, other };
+enum class SocketKind : std::uint8_t { stream, datagram, other };
 
 /// An IPv4 or IPv6 socket. `stream` is TCP and its like (MPTCP, SCTP), `datagram` is UDP and UDP-Lite; raw and ping
 /// sockets are `other`.
 struct LentSocket {
   int fd = -1;  ///< borrowed
   Family family = Family::ipv4;
-  Transport transport = Transport::other;
+  SocketKind kind = SocketKind::other;
 };
 
 /// Nothing for what is no socket, or one of another address family.

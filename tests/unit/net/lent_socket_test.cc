@@ -50,11 +50,11 @@ TEST(LentSocket, only_internet_sockets_are_ours) {
   EXPECT_FALSE(inspect_lent_socket(-1));
   const UniqueFd tcp(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   ASSERT_TRUE(inspect_lent_socket(tcp.get()));
-  EXPECT_EQ(inspect_lent_socket(tcp.get())->transport, Transport::stream);
+  EXPECT_EQ(inspect_lent_socket(tcp.get())->kind, SocketKind::stream);
   EXPECT_TRUE(is_unbound(*inspect_lent_socket(tcp.get())));
   const UniqueFd udp(::socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   ASSERT_TRUE(inspect_lent_socket(udp.get()));
-  EXPECT_EQ(inspect_lent_socket(udp.get())->transport, Transport::datagram);
+  EXPECT_EQ(inspect_lent_socket(udp.get())->kind, SocketKind::datagram);
   EXPECT_EQ(inspect_lent_socket(udp.get())->family, Family::ipv6);
 }
 
