@@ -34,6 +34,9 @@ struct DatagramLegOptions {
 /// fragment.
 [[nodiscard]] Result<UniqueFd> open_datagram_leg(const DatagramLegOptions& options);
 
+/// The address of this host that the kernel would choose as source towards `to`. Empty where there is no way.
+[[nodiscard]] std::optional<IpAddress> source_towards(const SocketAddress& to, std::uint32_t mark) noexcept;
+
 struct ReceivedDatagram {
   SocketAddress peer;
   std::optional<SocketAddress> original_destination;  ///< listeners only
