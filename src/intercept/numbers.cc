@@ -285,6 +285,7 @@ Result<PlanInputs> prepare_inputs(const Survey& survey, const InterceptionOption
   }
   inputs.fail = options.fail;
   inputs.keeps_source_port = options.keeps_source_port;
+  inputs.keeps_udp_port = options.keeps_udp_port && !options.scope.udp.empty();
   inputs.ownership = {.name = options.name,
                       .keeper = keeper,
                       .mark = numbers->mark,

@@ -73,6 +73,7 @@ struct PlanInputs {
   Scope scope;
   FailMode fail = FailMode::open;
   bool keeps_source_port = false;
+  bool keeps_udp_port = false;  ///< only with UDP in scope
   Ownership ownership;
   std::vector<SysctlChange> sysctls;
 };

@@ -188,6 +188,10 @@ Result<UniqueFd> open_datagram_leg(const DatagramLegOptions& options) {
     if (bind(fd->get(), reinterpret_cast<const sockaddr*>(&native), length) != 0) {
       return system_error(errno, "bind UDP", object);
     }
+    // But another leg with this address and port would take this one's answers, or the reverse: to one that comes later, it
+    // is taken (udp_lib_lport_inuse in net/ipv4/udp.c asks both sockets).
+    const int exclusive = 0;
+    setsockopt(fd->get(), SOL_SOCKET, SO_REUSEADDR, &exclusive, sizeof exclusive);
   }
   if (options.peer) {
     const auto length = options.peer->to_native(native);
