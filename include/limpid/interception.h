@@ -62,7 +62,10 @@ struct InterceptionOptions {
   Port listener;  ///< on 127.0.0.1 and [::1]
   FailMode fail = FailMode::open;
   bool keeps_source_port = false;  ///< the proxy uses the client's port too: our legs are then kept out of conntrack
-  std::optional<Mark> mark;        ///< chosen free of collisions when empty
+  /// The same for datagrams, by a proxy whose target legs are transparent sockets and which answers clients through
+  /// others, such as raw ones: then only the clients' side is kept out of conntrack, and NAT works on the other one.
+  bool keeps_udp_port = false;
+  std::optional<Mark> mark;  ///< chosen free of collisions when empty
   std::optional<TableId> table;
   std::optional<RulePriority> priority;
 };

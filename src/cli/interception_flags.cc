@@ -188,6 +188,7 @@ void add_interception_flags(CLI::App& verb, InterceptionFlags& flags) {
                   "What the target sees as source: none, address, address+port or prefer-port")
       ->type_name("MODE")
       ->capture_default_str()
+      ->each([&flags](const std::string&) { flags.source_given = true; })
       ->group(kHow);
   verb.add_option("--fail", flags.fail, "While nobody listens: open (forwarded as usual) or closed (rejected)")
       ->type_name("MODE")
@@ -217,6 +218,7 @@ Result<InterceptionRequest> parse_interception_flags(const InterceptionFlags& fl
   if (auto name = check_instance_name(flags.name); !name) return wrong("--name", flags.name, name.error());
   request.options.name = flags.name;
   if (auto scope = parse_scope(flags, request.options.scope); !scope) return std::unexpected(scope.error());
+  request.source_is_default = !flags.source_given;
   auto source = parse_source(flags.source);
   if (!source) return std::unexpected(source.error());
   request.source = *source;

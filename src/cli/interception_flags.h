@@ -25,6 +25,7 @@ struct InterceptionFlags {
   std::vector<std::string> to_net;
   std::vector<std::string> exclude;
   std::string source = "address";
+  bool source_given = false;
   std::string fail = "open";
   std::string listen_port;  ///< empty: chosen
   std::string mark;
@@ -40,6 +41,7 @@ struct InterceptionFlags {
 struct InterceptionRequest {
   InterceptionOptions options;  ///< listener is port 0 when it is to be chosen
   SourceMode source = SourceMode::address;
+  bool source_is_default = true;
   bool enable_forwarding = false;
 };
 

@@ -80,6 +80,7 @@ Result<ServiceOptions> parse_run_flags(const RunFlags& flags) {
   options.interception = std::move(request->options);
   options.enable_forwarding = request->enable_forwarding;
   options.source = request->source;
+  options.source_is_default = request->source_is_default;
   if (flags.target != "original") {
     auto target = resolve_target(flags.target);
     if (!target) {

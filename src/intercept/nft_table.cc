@@ -7,6 +7,7 @@
 //   - it is in scope: handed to the listener on the loopback address (tproxy), marked, delivered (intercept).
 // What this host's own programs send comes by another way (local_traffic.cc): marked in the output hook if it is in scope (local_output,
 // local_scope, programs, local_mark), it arrives on the loopback interface (local).
+// Datagrams whose target leg has the client's port go the same way, but before conntrack (datagrams).
 // `accept` ends this base chain only; the chains of others on the same hook still see the packet (nft(8), "VERDICT
 // STATEMENTS").
 //
@@ -88,13 +89,14 @@ class TableText {
     add_prefix_sets("excluded", scope_.excluded);
     add_divert();
     add_prerouting();
+    if (inputs_.keeps_udp_port) add_datagrams();
     if (scope_.forwarded) {
       add_scope();
       if (!scope_.to_prefixes.empty()) add_clients();
     }
     add_intercept();
     if (scope_.local) add_local();
-    if (inputs_.keeps_source_port) add_output();
+    if (inputs_.keeps_source_port || inputs_.keeps_udp_port) add_output();
     line(0, "}");
     return std::move(text_);
   }
@@ -199,9 +201,15 @@ class TableText {
     // Not the first packet: a SYN that meets a TIME_WAIT socket must go to tproxy, which alone knows how to reopen it
     // (nf_tproxy_handle_time_wait4 in net/ipv4/netfilter/nf_tproxy_ipv4.c).
     line(2, fmt::format("{} socket transparent 1 jump divert", kNotSyn));
-    if (!scope_.udp.empty()) line(2, "meta l4proto udp socket transparent 1 jump divert");
+    if (!scope_.udp.empty() && !inputs_.keeps_udp_port) line(2, "meta l4proto udp socket transparent 1 jump divert");
     // The socket of an ICMP error is that of the packet which it quotes (nf_sk_lookup_slow_v4).
-    rule("meta l4proto { icmp, ipv6-icmp } socket transparent 1 jump divert", "errors about them");
+    if (inputs_.keeps_source_port && inputs_.keeps_udp_port) {
+      // conntrack knows the datagrams that errors quote, and firewalls expect it to say so. It has not seen what TCP sent.
+      rule("meta l4proto icmp @th,136,8 6 socket transparent 1 jump divert", "errors about TCP: the quoted protocol");
+      rule("meta l4proto ipv6-icmp @th,112,8 6 socket transparent 1 jump divert", "the same");
+    } else {
+      rule("meta l4proto { icmp, ipv6-icmp } socket transparent 1 jump divert", "errors about them");
+    }
     rule(fmt::format("{} accept", has_bypass_mark()), "our own sockets");
     if (scope_.local) rule(fmt::format("iifname \"lo\" {} goto local", has_local_mark()), "what programs here send");
     if (!scope_.forwarded) {
@@ -211,16 +219,44 @@ class TableText {
     if (inputs_.fail == FailMode::open) {
       rule(fmt::format("{} accept", kNotSyn), "connections that we do not know are forwarded");
     }
-    add_selection_by_port("scope");
+    add_selection_by_port("scope", !inputs_.keeps_udp_port);
     end_chain();
   }
 
-  void add_selection_by_port(std::string_view next) {
+  /// Both legs of such a datagram have one 5-tuple. conntrack sees the target's side only (and a NAT translates it, or a
+  /// firewall knows its answers), because the client's side is taken here, before conntrack (priority -200), and left out.
+  void add_datagrams() {
+    begin_chain("datagrams");
+    line(2, "type filter hook prerouting priority raw; policy accept;");
+    line(2, "meta l4proto != udp accept");
+    line(2, "socket transparent 1 jump divert_datagrams");
+    rule(fmt::format("{} accept", has_bypass_mark()), "our own sockets");
+    leave_other_family_alone();
+    add_port_rules("udp", "dport", scope_.udp, "goto scope");
+    end_chain();
+
+    begin_chain("translated");
+    // Behind NAT, which has put the client's address back into answers to what it had translated.
+    line(2, "type filter hook prerouting priority dstnat + 10; policy accept;");
+    line(2, "meta l4proto { udp, icmp, ipv6-icmp } socket transparent 1 jump divert_datagrams");
+    end_chain();
+
+    begin_chain("divert_datagrams");
+    rule("socket wildcard 1 return", "a listener on any address, not a flow");
+    rule(fmt::format("{} accept", set_intercept_mark()), "answers to our target legs");
+    end_chain();
+  }
+
+  void leave_other_family_alone() {
     for (const Family family : kFamilies) {
       if (!in_scope(scope_, family)) line(2, fmt::format("meta nfproto {} accept", nft_family(family)));
     }
+  }
+
+  void add_selection_by_port(std::string_view next, bool with_udp = true) {
+    leave_other_family_alone();
     add_port_rules("tcp", "dport", scope_.tcp, fmt::format("goto {}", next));
-    add_port_rules("udp", "dport", scope_.udp, fmt::format("goto {}", next));
+    if (with_udp) add_port_rules("udp", "dport", scope_.udp, fmt::format("goto {}", next));
   }
 
   /// Selects by destination; what is left goes to chain `next` where destinations are named, and else to what follows here.
@@ -263,12 +299,13 @@ class TableText {
   void add_tproxy(std::string_view protocol) {
     for (const Family family : kFamilies) {
       if (!in_scope(scope_, family)) continue;
+      const bool untracked = inputs_.keeps_source_port || (inputs_.keeps_udp_port && protocol == "udp");
       const std::string_view loopback = family == Family::ipv4 ? "127.0.0.1" : "[::1]";
       // Without a listener `tproxy` leaves the rule, and the packet goes on (nft_tproxy.c: NFT_BREAK): what follows
       // decides.
       line(2, fmt::format("meta nfproto {} meta l4proto {} tproxy {} to {}:{} {}{} accept", nft_family(family),
                           protocol, nft_header(family), loopback, inputs_.ownership.listener.value,
-                          set_intercept_mark(), notrack()));
+                          set_intercept_mark(), untracked ? " notrack" : ""));
     }
   }
 
@@ -366,6 +403,10 @@ class TableText {
   void add_output() {
     begin_chain("output");
     line(2, "type filter hook output priority raw; policy accept;");
+    if (inputs_.keeps_udp_port) {
+      line(2, "meta l4proto udp socket transparent 1 accept");
+      if (!inputs_.keeps_source_port) line(2, "meta l4proto != { udp, icmp, ipv6-icmp } accept");
+    }
     rule(fmt::format("{} notrack", has_bypass_mark()), "both legs of a flow have one 5-tuple");
     end_chain();
   }

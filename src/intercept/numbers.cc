@@ -314,6 +314,8 @@ Result<PlanInputs> prepare_inputs(const Survey& survey, const InterceptionOption
   inputs.fail = options.fail;
   inputs.keeps_source_port = options.keeps_source_port;
   inputs.client_ports = survey.client_ports;
+  // A program of this host holds its own port.
+  inputs.keeps_udp_port = options.keeps_udp_port && !options.scope.udp.empty() && !options.scope.local;
   inputs.ownership = {.name = options.name,
                       .keeper = keeper,
                       .mark = numbers->mark,

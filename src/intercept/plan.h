@@ -76,6 +76,7 @@ struct PlanInputs {
   Scope scope;
   FailMode fail = FailMode::open;
   bool keeps_source_port = false;
+  bool keeps_udp_port = false;  ///< only with UDP in scope
   Ownership ownership;
   std::vector<SysctlChange> sysctls;
   PortRange client_ports{.first = Port{32768}, .last = Port{60999}};  ///< net.ipv4.ip_local_port_range

@@ -17,4 +17,7 @@ using DatagramLegOptions = DatagramSocketOptions;
   return open_datagram_socket(options);
 }
 
+/// The address of this host that the kernel would choose as source towards `to`. Empty where there is no way.
+[[nodiscard]] std::optional<IpAddress> source_towards(const SocketAddress& to, std::uint32_t mark) noexcept;
+
 }  // namespace limpid

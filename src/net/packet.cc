@@ -13,6 +13,8 @@ constexpr std::size_t kIpv6HeaderBytes = 40;
 constexpr std::size_t kUdpHeaderBytes = 8;
 constexpr std::size_t kIcmpHeaderBytes = 8;
 constexpr std::size_t kFragmentHeaderBytes = 8;
+/// The precedence of ICMP errors: RFC 1812 section 4.3.2.5.
+constexpr std::uint8_t kInternetworkControl = 0xc0;
 constexpr std::uint8_t kUdp = 17;
 constexpr std::uint8_t kIcmp = 1;
 constexpr std::uint8_t kIcmpv6 = 58;
@@ -159,10 +161,15 @@ IcmpError port_unreachable(Family family) noexcept {
   return family == Family::ipv4 ? IcmpError{.type = 3, .code = 3} : IcmpError{.type = 1, .code = 4};
 }
 
+IcmpError time_exceeded(Family family) noexcept {
+  return family == Family::ipv4 ? IcmpError{.type = 11, .code = 0} : IcmpError{.type = 3, .code = 0};
+}
+
 std::vector<std::byte> build_icmp_error(const IcmpError& error, const IpAddress& reporter, const SocketAddress& to,
-                                        const SocketAddress& about, std::span<const std::byte> payload) {
+                                        const SocketAddress& about, std::span<const std::byte> payload,
+                                        const HopFields& fields) {
   std::array<std::byte, kMostUdpHeaderBytes> quoted_headers{};
-  const auto quoted = write_udp_headers(quoted_headers, to, about, payload, {});
+  const auto quoted = write_udp_headers(quoted_headers, to, about, payload, fields);
   const auto quoted_payload = payload.first(std::min(payload.size(), kMostQuotedBytes));
 
   const bool ipv4 = reporter.family() == Family::ipv4;
@@ -170,7 +177,8 @@ std::vector<std::byte> build_icmp_error(const IcmpError& error, const IpAddress&
   const std::size_t icmp_bytes = kIcmpHeaderBytes + quoted.size() + quoted_payload.size();
   std::vector<std::byte> packet(ip_bytes + icmp_bytes);
   const std::span<std::byte> out(packet);
-  write_ip_header(out, reporter, to.address, ipv4 ? kIcmp : kIcmpv6, icmp_bytes, {});
+  write_ip_header(out, reporter, to.address, ipv4 ? kIcmp : kIcmpv6, icmp_bytes,
+                  {.ttl = 64, .traffic_class = ipv4 ? kInternetworkControl : std::uint8_t{0}});
   const auto icmp = out.subspan(ip_bytes);
   put8(icmp, 0, error.type);
   put8(icmp, 1, error.code);

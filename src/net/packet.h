@@ -31,11 +31,13 @@ inline constexpr std::size_t kMostUdpPayloadBytesIpv6 = 65527;
 
 /// Port unreachable of that family.
 [[nodiscard]] IcmpError port_unreachable(Family family) noexcept;
+/// Time to live exceeded in transit (hop limit, in IPv6).
+[[nodiscard]] IcmpError time_exceeded(Family family) noexcept;
 
-/// The error from `reporter` to `to.address` about a datagram that `to` had sent to `about`: quotes its headers, and as
-/// much of its payload as RFC 792 and RFC 4443 ask for. All of one family.
+/// The error from `reporter` to `to.address` about a datagram that `to` had sent to `about`: quotes its headers (the
+/// IP header said `fields`), and as much of its payload as RFC 792 and RFC 4443 ask for. All of one family.
 [[nodiscard]] std::vector<std::byte> build_icmp_error(const IcmpError& error, const IpAddress& reporter,
                                                       const SocketAddress& to, const SocketAddress& about,
-                                                      std::span<const std::byte> payload);
+                                                      std::span<const std::byte> payload, const HopFields& fields);
 
 }  // namespace limpid

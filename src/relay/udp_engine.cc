@@ -63,6 +63,7 @@ Result<std::unique_ptr<UdpEngine>> UdpEngine::create(const UdpOptions& options, 
 UdpEngine::UdpEngine(const UdpOptions& options, UniqueFd epoll, Counters& counters, Emit emit)
     : options_(options),
       epoll_(std::move(epoll)),
+      icmp_limit_(read_icmp_intervals(), random_seed()),
       counters_(counters),
       emit_(std::move(emit)),
       sessions_(options.limits, random_seed()),
@@ -128,7 +129,11 @@ void UdpEngine::send_up(std::span<const ReceivedDatagram> run) {
     }
   }
   const auto fields = one_hop_further(first.fields);
-  if (fields.ttl == 0) return counters_.add(Counter::udp_ttl_expired, run.size());
+  if (fields.ttl == 0) {
+    counters_.add(Counter::udp_ttl_expired, run.size());
+    for (const auto& datagram : run) report_expiry(first.peer, *first.original_destination, datagram);
+    return;
+  }
   UdpSession* session = find_or_open(first, decision.dial);
   if (session == nullptr) return counters_.add(Counter::udp_dropped, run.size());
 
@@ -231,8 +236,13 @@ void UdpEngine::receive_from_targets(UdpSession& session) {
     for (const auto& datagram : datagrams) {
       const auto fields = one_hop_further(datagram.fields);
       const auto from = as_client_knows(session, datagram.peer);
-      if (!admits(session, datagram.peer) || fields.ttl == 0 || from.family() != session.key.client.family()) {
+      if (!admits(session, datagram.peer) || from.family() != session.key.client.family()) {
         counters_.add(Counter::udp_filtered);
+        continue;
+      }
+      if (fields.ttl == 0) {
+        counters_.add(Counter::udp_ttl_expired);
+        if (const auto leg = original_destination(session.fd.get())) report_expiry(datagram.peer, *leg, datagram);
         continue;
       }
       bytes += datagram.payload.size();
@@ -251,6 +261,23 @@ void UdpEngine::receive_from_targets(UdpSession& session) {
       }
     }
     if (datagrams.size() < DatagramBatch::kMost) return;
+  }
+}
+
+/// As a router must (RFC 1812 section 5.3.1), because nobody else will: the kernel has delivered this datagram, not
+/// forwarded it. traceroute and mtr find us by that.
+void UdpEngine::report_expiry(const SocketAddress& to, SocketAddress about, const ReceivedDatagram& datagram) {
+  RawSender* raw = sender(to.family());
+  if (raw == nullptr || !icmp_limit_.allow(to.address, now_ms_)) return;
+  const auto reporter = source_towards(to, options_.bypass_mark);
+  if (!reporter) return;
+  if (about.address.is_unspecified()) about.address = *reporter;  // a leg with the host's own address
+  try {
+    const auto packet =
+        build_icmp_error(time_exceeded(to.family()), *reporter, to, about, datagram.payload, datagram.fields);
+    [[maybe_unused]] const bool sent = raw->send_packet(packet, to.address);
+  } catch (const std::bad_alloc&) {
+    return;
   }
 }
 
@@ -278,7 +305,7 @@ void UdpEngine::pass_on_errors(UdpSession& session) {
     if (received->about.family() != client_family) error = port_unreachable(client_family);
     if (reporter.family() != client_family) reporter = about.address;
     try {
-      const auto packet = build_icmp_error(error, reporter, session.key.client, about, received->payload);
+      const auto packet = build_icmp_error(error, reporter, session.key.client, about, received->payload, {});
       [[maybe_unused]] const bool sent = raw->send_packet(packet, session.key.client.address);
     } catch (const std::bad_alloc&) {
       return;

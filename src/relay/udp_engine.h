@@ -28,6 +28,7 @@
 #include "policy/decision.h"
 #include "relay/counters.h"
 #include "relay/flow_record.h"
+#include "relay/icmp_limit.h"
 #include "relay/timer_wheel.h"
 #include "relay/udp_session_table.h"
 
@@ -80,6 +81,7 @@ class UdpEngine {
   [[nodiscard]] UdpSession* open(const UdpSessionKey& key, const ReceivedDatagram& datagram, const Dial& dial);
   [[nodiscard]] Result<UniqueFd> open_leg(const Dial& dial, const SocketAddress& client, SourceMode& source);
   void receive_from_targets(UdpSession& session);
+  void report_expiry(const SocketAddress& to, SocketAddress about, const ReceivedDatagram& datagram);
   [[nodiscard]] bool admits(const UdpSession& session, const SocketAddress& peer) const noexcept;
   void pass_on_errors(UdpSession& session);
   [[nodiscard]] SocketAddress as_client_knows(const UdpSession& session, const SocketAddress& target) const noexcept;
@@ -94,6 +96,7 @@ class UdpEngine {
   std::vector<UniqueFd> listeners_;
   std::optional<RawSender> sender_ipv4_;
   std::optional<RawSender> sender_ipv6_;
+  IcmpLimit icmp_limit_;
   Counters& counters_;
   Emit emit_;
   UdpSessionTable sessions_;

@@ -32,6 +32,16 @@ bool keeps_source_port(SourceMode mode) {
   return mode == SourceMode::address_and_port || mode == SourceMode::prefer_port;
 }
 
+/// As whom datagrams are sent on. Unless told, with the client's own port where it is free: who looks at it sees nothing
+/// new when Limpid starts or ends. But an answer to what the client has sent past us from the same port comes to our leg
+/// then. It is passed on to the client, unless the filtering keeps strangers out: so not then.
+SourceMode udp_source(const ServiceOptions& options) {
+  const bool admits_strangers = options.udp.filtering == NatBehavior::endpoint_independent && !options.fixed_target;
+  // Nor beside local traffic: a program of this host holds its port.
+  const bool prefers_port = options.source_is_default && admits_strangers && !options.interception.scope.local;
+  return prefers_port ? SourceMode::prefer_port : options.source;
+}
+
 /// What is there, and what we are going to put beside it.
 struct Groundwork {
   Survey survey;
@@ -44,6 +54,7 @@ Result<Groundwork> lay_groundwork(const ServiceOptions& options) {
   if (!survey) return std::unexpected(survey.error());
   auto interception = options.interception;
   interception.keeps_source_port = keeps_source_port(options.source);
+  interception.keeps_udp_port = keeps_source_port(udp_source(options));
   if (!survey->ipv6_available && interception.scope.ipv6) {
     if (!interception.scope.ipv4) {
       return unsupported("--ipv6-only", "", "this host has IPv6 switched off",
@@ -132,7 +143,9 @@ Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, cons
             field("mark", ownership.mark.intercept_mark().to_string()), field("table", ownership.table.value),
             field("priority", ownership.priority.value),
             field("fail", plan.inputs.fail == FailMode::open ? "open" : "closed"),
-            field("source", to_string(options.source)), field("max_flows", relay.max_flows())});
+            field("source", to_string(options.source)),
+            field("udp_source", plan.inputs.scope.udp.empty() ? "" : to_string(udp_source(options))),
+            field("max_flows", relay.max_flows())});
 
   Status outcome;
   bool running = true;
@@ -220,7 +233,8 @@ Status run_service(const ServiceOptions& wanted) {
   const auto policy = std::make_shared<const Policy>(
       PolicyOptions{.fixed_target = options.fixed_target, .source = options.source, .listeners = listeners->addresses});
   UdpOptions udp = options.udp;
-  udp.policy = policy;
+  udp.policy = std::make_shared<const Policy>(PolicyOptions{
+      .fixed_target = options.fixed_target, .source = udp_source(options), .listeners = listeners->addresses});
   udp.bypass_mark = bypass;
   auto relay = Relay::start({.policy = policy,
                              .target_leg = {.bypass_mark = bypass, .keepalive_idle = options.keepalive_idle},

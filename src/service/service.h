@@ -18,6 +18,7 @@ struct ServiceOptions : RelaySettings {
   InterceptionOptions interception;  ///< listener port 0: chosen
   bool enable_forwarding = false;    ///< switch net.ipv4.ip_forward and its IPv6 twin on, and back at the end
   SourceMode source = SourceMode::address;
+  bool source_is_default = false;  ///< nobody asked for `source`: datagrams keep the client's port where that is safe
   std::optional<SocketAddress> fixed_target;
   UdpOptions udp;  ///< policy and mark are filled in
   std::optional<std::chrono::seconds> confirm;

@@ -92,10 +92,8 @@ def relay(launch):
     def run(*arguments, **options):
         if "--workers" not in arguments:
             arguments = ("--workers", "2", *arguments)
-        if "--chroot" in arguments and limpid_process.is_sanitized():
-            # LeakSanitizer reads /proc at the end, which is not there; everything else is still checked.
-            asan_options = ":".join(filter(None, (os.environ.get("ASAN_OPTIONS"), "detect_leaks=0")))
-            options = {"env": {**os.environ, "ASAN_OPTIONS": asan_options}, **options}
+        if "--chroot" in arguments:
+            options = {"env": limpid_process.environment_without_leak_check(), **options}
         return launch(*arguments, verb="relay", **options).ready()
     return run
 

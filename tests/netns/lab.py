@@ -238,5 +238,11 @@ class Lab:
         assert not connection.was_forwarded, "it was forwarded, not relayed"
         return connection
 
+    def another_host(self, name):
+        """One more namespace, not connected to anything yet."""
+        host = Host(name, self._resources)
+        host.family = self.family
+        return host
+
     def close(self):
         self._resources.close()

@@ -7,43 +7,11 @@ import subprocess
 
 import pytest
 
-from limpid_process import FAILURE, Limpid, is_sanitized
+from limpid_process import FAILURE, Limpid
 from peers import Background, wait_until
+from udp_exchange import PORT, answer, ask, nothing_comes, question
 
-PORT = 7000
 IP_MTU_DISCOVER, IP_PMTUDISC_DONT = 10, 0
-
-
-def question(client, lab, port=PORT, payload=b"question", address=None):
-    client.sendto(payload, (address or lab.server.address, port))
-
-
-def answer(server, payload=b"answer"):
-    """Receives one datagram on the server and answers it; returns what came and from whom."""
-    received, peer = server.recvfrom(65536)
-    server.sendto(payload, peer)
-    return received, peer
-
-
-def nothing_comes(sock, seconds=0.3):
-    before = sock.gettimeout()
-    sock.settimeout(seconds)
-    try:
-        with pytest.raises(TimeoutError):
-            sock.recv(65536)
-    finally:
-        sock.settimeout(before)
-
-
-def ask(client, server, lab, payload=b"question", port=PORT):
-    """One round trip. Returns whom the server saw."""
-    question(client, lab, port, payload)
-    received, peer = answer(server, b"re:" + payload[:1000])
-    assert received == payload
-    got, sender = client.recvfrom(65536)
-    assert got == b"re:" + payload[:1000]
-    assert sender[:2] == (lab.server.address, port)
-    return peer
 
 
 @pytest.fixture
@@ -51,22 +19,14 @@ def server(lab):
     return lab.server.datagrams(PORT)
 
 
-def test_the_server_sees_the_clients_address_and_the_client_the_servers(lab, start, server):
+def test_the_server_sees_the_clients_address_and_port_and_the_client_the_servers(lab, start, server):
     limpid = start("--udp", PORT)
-    client = lab.client.datagrams()
-    peer = ask(client, server, lab)
-    assert peer[0] == lab.client.address
-    assert peer[1] != client.getsockname()[1], "relayed, so another port"
-    assert limpid.counters()["udp_sessions_total"] == 1
-
-
-@pytest.mark.parametrize("mode", ["prefer-port", "address+port"])
-def test_the_clients_port_is_kept_where_asked(lab, start, server, mode):
-    limpid = start("--udp", PORT, "--source", mode)
     client = lab.client.datagrams()
     for _ in range(3):
         assert ask(client, server, lab)[:2] == (lab.client.address, client.getsockname()[1])
-    assert limpid.counters()["udp_datagrams_up"] == 3
+    counters = limpid.counters()
+    assert counters["udp_sessions_total"] == counters["source_port_kept"] == 1
+    assert counters["udp_datagrams_up"] == counters["udp_datagrams_down"] == 3, "relayed"
 
 
 def test_without_source_the_server_sees_the_router(lab, start, server):
@@ -102,7 +62,7 @@ def test_every_size_arrives_whole_both_ways(lab, start, server, size):
 
 
 def test_only_ports_in_scope_are_taken(lab, start):
-    limpid = start("--udp", "7000,7100-7110")
+    limpid = start("--udp", "7000,7100-7110", "--source", "address")
     client = lab.client.datagrams()
     for port, relayed in ((7000, True), (7001, False), (7099, False), (7100, True), (7110, True), (7111, False)):
         peer = ask(client, lab.server.datagrams(port), lab, port=port)
@@ -251,21 +211,6 @@ def test_whoever_has_the_listeners_udp_port_is_named(lab, launch, wildcard):
     held.close()
 
 
-def test_with_masquerading_on_the_way_out(lab, start, server):
-    if lab.family == "ipv6":
-        pytest.skip("masquerading is an IPv4 habit; NAT66 is not supported")
-    lab.router.nft("""table ip nat_out { chain out {
-                      type nat hook postrouting priority srcnat
-                      oifname "wan" masquerade
-                      }
-                      }
-                      """)
-    start("--udp", PORT)
-    client = lab.client.datagrams()
-    for _ in range(3):
-        assert ask(client, server, lab)[0] == lab.wan
-
-
 @pytest.mark.parametrize("mode", ["open", "closed"])
 def test_after_kill_9_the_declared_mode_holds(lab, start, server, mode):
     limpid = start("--udp", PORT, "--fail", mode)
@@ -281,69 +226,6 @@ def test_after_kill_9_the_declared_mode_holds(lab, start, server, mode):
     with pytest.raises(ConnectionRefusedError):
         rejected.recv(100)
     nothing_comes(server)
-
-
-def test_sessions_end_when_idle(lab, start, server):
-    limpid = start("--udp", PORT, "--udp-timeout", "1s", "--udp-unanswered-timeout", "300ms")
-    client, unheard = lab.client.datagrams(), lab.client.datagrams()
-    ask(client, server, lab)
-    question(unheard, lab)
-    server.recvfrom(100)
-    ends = {flow["client"].rpartition(":")[2]: flow for flow in limpid.flows(2)}
-    assert ends[str(client.getsockname()[1])]["end"] == "closed"
-    assert ends[str(unheard.getsockname()[1])]["end"] == "unanswered"
-    assert ends[str(client.getsockname()[1])]["proto"] == "udp"
-    ask(client, server, lab)
-
-
-def test_limits_hold_and_the_oldest_unanswered_goes_first(lab, start, server):
-    limpid = start("--udp", PORT, "--workers", 1, "--max-udp-sessions", 20, "--max-udp-sessions-per-source", 10)
-    steady = lab.client.datagrams()
-    ask(steady, server, lab)
-    for _ in range(50):
-        question(lab.client.datagrams(), lab)
-        server.recvfrom(100)
-    counters = limpid.counters()
-    assert counters["udp_sessions_total"] - counters["udp_sessions_ended"] == 10
-    assert counters["udp_evicted"] == 41
-    peer = ask(steady, server, lab)
-    assert limpid.counters()["udp_sessions_total"] == 51, f"{peer} is still the first session"
-
-
-def test_a_flood_of_spoofed_sources_is_bounded_and_tcp_works_on(lab, start, server, echo):
-    if lab.family == "ipv6":
-        pytest.skip("the flood is built for IPv4")
-    if is_sanitized():
-        pytest.skip("memory and time say nothing in a sanitized build")
-    echo(80)
-    limpid = start("--udp", PORT, "--tcp", "80")
-    lab.router.run("ip", "route", "add", "10.0.0.0/8", "via", lab.client.address)
-    connection = lab.client.connect(lab.server.address, 80)
-    flood = """
-import random, socket, struct, sys
-s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
-r = random.Random(1)
-to = socket.inet_aton(sys.argv[1])
-for i in range(int(sys.argv[2])):
-    source = struct.pack("!I", 0x0a000000 | r.getrandbits(24))
-    udp = struct.pack("!HHHH", 1024 + r.getrandbits(15), 7000, 12, 0) + b"spam"
-    s.sendto(struct.pack("!BBHHHBBH4s4s", 0x45, 0, 32, 0, 0, 64, 17, 0, source, to) + udp, (sys.argv[1], 0))
-"""
-    process = lab.client.start(["/usr/bin/python3", "-c", flood, lab.server.address, str(1_000_000)],
-                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while process.poll() is None:
-        connection.sendall(b"still here")
-        assert connection.recv(100) == b"still here"
-    assert process.returncode == 0, process.stderr.read()
-    assert limpid.resident_bytes() < 200 << 20
-    assert limpid.descriptors() < 6000, "a quarter of 20,000, and what belongs to the rest"
-    assert limpid.counters()["udp_sessions_total"] > 10_000
-    client = lab.client.datagrams()
-    question(client, lab)
-    while (received := server.recvfrom(100))[0] == b"spam":
-        pass  # what of the flood still waits in the server's own queue
-    server.sendto(b"answer", received[1])
-    assert client.recv(100) == b"answer"
 
 
 def test_bulk_is_intact(lab, start, need):

@@ -120,7 +120,8 @@ TEST_P(Packet, fragments_make_the_packet_again) {
 
 TEST_P(Packet, an_icmp_error_quotes_what_the_client_sent) {
   const auto payload = random_payload(700);
-  const auto packet = build_icmp_error(port_unreachable(GetParam()), from_.address, to_, from_, payload);
+  const auto packet = build_icmp_error(port_unreachable(GetParam()), from_.address, to_, from_, payload,
+                                       {.ttl = 1, .traffic_class = 0xb8});
   const unsigned protocol = ipv4() ? 1 : 58;
   expect_sound_ip_header(packet, protocol);
   const std::span<const std::byte> icmp = std::span<const std::byte>(packet).subspan(ip_bytes());
@@ -132,6 +133,8 @@ TEST_P(Packet, an_icmp_error_quotes_what_the_client_sent) {
     EXPECT_EQ(at16(icmp, 0), 0x0104U);
   }
   const auto quoted = icmp.subspan(8);
+  EXPECT_EQ(at8(quoted, ipv4() ? 8 : 7), 1U) << "TTL or hop limit";
+  EXPECT_EQ(ipv4() ? at8(quoted, 1) : (at16(quoted, 0) >> 4U & 0xffU), 0xb8U);
   EXPECT_EQ(at16(quoted, ip_bytes()), 40000U) << "the client's port comes first in what the client had sent";
   EXPECT_EQ(at16(quoted, ip_bytes() + 2), 53U);
   EXPECT_EQ(at16(quoted, ip_bytes() + 4), 708U) << "the length is that of the whole datagram";
