@@ -31,7 +31,7 @@ def is_sanitized():
 
 
 def environment_without_leak_check():
-    """Where LeakSanitizer cannot read what it needs of /proc at the end (in a chroot, or as nobody), it would fail; everything else
+    """Where LeakSanitizer cannot read what it needs of /proc at the end (in a chroot, or a process ID namespace of its own), it would fail; everything else
     is still checked."""
     return {**os.environ, "ASAN_OPTIONS": ":".join(filter(None, (os.environ.get("ASAN_OPTIONS"), "detect_leaks=0")))}
 
