@@ -64,6 +64,10 @@ Result<Plan> plan_for(const InterceptionFlags& flags, bool follow_installed) {
   if (follow_installed && installed != nullptr) {
     keeper = installed->ownership.keeper;
     if (request->options.listener.value == 0) request->options.listener = installed->ownership.listener;
+    // What `limpid run` prefers for datagrams, unless it was told otherwise.
+    if (request->source_is_default || request->options.keeps_source_port) {
+      request->options.keeps_udp_port = installed->ownership.keeps_udp_port;
+    }
   }
   if (request->options.listener.value == 0) {
     return usage_error("--listen-port", "", "missing",

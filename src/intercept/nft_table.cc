@@ -89,14 +89,14 @@ class TableText {
     add_prefix_sets("excluded", scope_.excluded);
     add_divert();
     add_prerouting();
-    if (inputs_.keeps_udp_port) add_datagrams();
+    if (inputs_.ownership.keeps_udp_port) add_datagrams();
     if (scope_.forwarded) {
       add_scope();
       if (!scope_.to_prefixes.empty()) add_clients();
     }
     add_intercept();
     if (scope_.local) add_local();
-    if (inputs_.keeps_source_port || inputs_.keeps_udp_port) add_output();
+    if (inputs_.keeps_source_port || inputs_.ownership.keeps_udp_port) add_output();
     line(0, "}");
     return std::move(text_);
   }
@@ -201,9 +201,10 @@ class TableText {
     // Not the first packet: a SYN that meets a TIME_WAIT socket must go to tproxy, which alone knows how to reopen it
     // (nf_tproxy_handle_time_wait4 in net/ipv4/netfilter/nf_tproxy_ipv4.c).
     line(2, fmt::format("{} socket transparent 1 jump divert", kNotSyn));
-    if (!scope_.udp.empty() && !inputs_.keeps_udp_port) line(2, "meta l4proto udp socket transparent 1 jump divert");
+    if (!scope_.udp.empty() && !inputs_.ownership.keeps_udp_port)
+      line(2, "meta l4proto udp socket transparent 1 jump divert");
     // The socket of an ICMP error is that of the packet which it quotes (nf_sk_lookup_slow_v4).
-    if (inputs_.keeps_source_port && inputs_.keeps_udp_port) {
+    if (inputs_.keeps_source_port && inputs_.ownership.keeps_udp_port) {
       // conntrack knows the datagrams that errors quote, and firewalls expect it to say so. It has not seen what TCP sent.
       rule("meta l4proto icmp @th,136,8 6 socket transparent 1 jump divert", "errors about TCP: the quoted protocol");
       rule("meta l4proto ipv6-icmp @th,112,8 6 socket transparent 1 jump divert", "the same");
@@ -219,7 +220,7 @@ class TableText {
     if (inputs_.fail == FailMode::open) {
       rule(fmt::format("{} accept", kNotSyn), "connections that we do not know are forwarded");
     }
-    add_selection_by_port("scope", !inputs_.keeps_udp_port);
+    add_selection_by_port("scope", !inputs_.ownership.keeps_udp_port);
     end_chain();
   }
 
@@ -299,7 +300,7 @@ class TableText {
   void add_tproxy(std::string_view protocol) {
     for (const Family family : kFamilies) {
       if (!in_scope(scope_, family)) continue;
-      const bool untracked = inputs_.keeps_source_port || (inputs_.keeps_udp_port && protocol == "udp");
+      const bool untracked = inputs_.keeps_source_port || (inputs_.ownership.keeps_udp_port && protocol == "udp");
       const std::string_view loopback = family == Family::ipv4 ? "127.0.0.1" : "[::1]";
       // Without a listener `tproxy` leaves the rule, and the packet goes on (nft_tproxy.c: NFT_BREAK): what follows
       // decides.
@@ -403,7 +404,7 @@ class TableText {
   void add_output() {
     begin_chain("output");
     line(2, "type filter hook output priority raw; policy accept;");
-    if (inputs_.keeps_udp_port) {
+    if (inputs_.ownership.keeps_udp_port) {
       line(2, "meta l4proto udp socket transparent 1 accept");
       if (!inputs_.keeps_source_port) line(2, "meta l4proto != { udp, icmp, ipv6-icmp } accept");
     }

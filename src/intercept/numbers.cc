@@ -314,8 +314,6 @@ Result<PlanInputs> prepare_inputs(const Survey& survey, const InterceptionOption
   inputs.fail = options.fail;
   inputs.keeps_source_port = options.keeps_source_port;
   inputs.client_ports = survey.client_ports;
-  // A program of this host holds its own port.
-  inputs.keeps_udp_port = options.keeps_udp_port && !options.scope.udp.empty() && !options.scope.local;
   inputs.ownership = {.name = options.name,
                       .keeper = keeper,
                       .mark = numbers->mark,
@@ -323,7 +321,9 @@ Result<PlanInputs> prepare_inputs(const Survey& survey, const InterceptionOption
                       .priority = numbers->priority,
                       .listener = options.listener,
                       .sysctls = {},
-                      .local = options.scope.local.has_value()};
+                      .local = options.scope.local.has_value(),
+                      // A program of this host holds its own port.
+                      .keeps_udp_port = options.keeps_udp_port && !options.scope.udp.empty() && !options.scope.local};
   switch_on_forwarding(inputs, survey, look_around(survey, options.name).left_over, enable_forwarding);
   return inputs;
 }

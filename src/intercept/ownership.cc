@@ -89,6 +89,7 @@ std::string Ownership::to_comment() const {
                   mark.intercept, mark.mask, table.value, priority.value, listener.value);
   if (!sysctls.empty()) comment += " f" + sysctls;
   if (local) comment += " local";
+  if (keeps_udp_port) comment += " udp-port";
   return comment;
 }
 
@@ -99,7 +100,7 @@ Result<Ownership> Ownership::from_comment(std::string_view name, std::string_vie
     return failure("recognise", fmt::format("nft table inet {}", table_name_of(name)),
                    "made by another version of Limpid", "remove it with that version's `limpid rules remove`");
   }
-  if (words.size() < 7 || words.size() > 9 || words[0] != "limpid") return foreign_comment(name);
+  if (words.size() < 7 || words.size() > 10 || words[0] != "limpid") return foreign_comment(name);
 
   Ownership ownership;
   ownership.name = name;
@@ -117,6 +118,8 @@ Result<Ownership> Ownership::from_comment(std::string_view name, std::string_vie
   for (std::size_t i = 7; i < words.size(); ++i) {
     if (words[i] == "local") {
       ownership.local = true;
+    } else if (words[i] == "udp-port") {
+      ownership.keeps_udp_port = true;
     } else if (!words[i].empty()) {
       ownership.sysctls = words[i].substr(1);
     }

@@ -63,8 +63,9 @@ struct Ownership {
   TableId table;
   RulePriority priority;
   Port listener;
-  std::string sysctls;  ///< "4" and/or "6": forwarding was switched on for that family, was off before
-  bool local = false;   ///< this host's own traffic too
+  std::string sysctls;          ///< "4" and/or "6": forwarding was switched on for that family, was off before
+  bool local = false;           ///< this host's own traffic too
+  bool keeps_udp_port = false;  ///< the target legs of datagrams have the client's port; only with UDP in scope
   /// The comment, at most 127 bytes (NFTNL_UDATA_COMMENT_MAXLEN): "limpid 1 run 0x1/0x3 7676 100 p1080".
   [[nodiscard]] std::string to_comment() const;
   [[nodiscard]] static Result<Ownership> from_comment(std::string_view name, std::string_view comment);
@@ -76,7 +77,6 @@ struct PlanInputs {
   Scope scope;
   FailMode fail = FailMode::open;
   bool keeps_source_port = false;
-  bool keeps_udp_port = false;  ///< only with UDP in scope
   Ownership ownership;
   std::vector<SysctlChange> sysctls;
   PortRange client_ports{.first = Port{32768}, .last = Port{60999}};  ///< net.ipv4.ip_local_port_range

@@ -179,6 +179,7 @@ std::string render_json(const Plan& plan) {
       {"name", owner.name},
       {"fail", inputs.fail == FailMode::open ? "open" : "closed"},
       {"keeps_source_port", inputs.keeps_source_port},
+      {"keeps_udp_port", owner.keeps_udp_port},
       {"listener", {{"port", owner.listener.value}}},
       {"mark", {{"mask", owner.mark.mask}, {"intercept", owner.mark.intercept}, {"bypass", owner.mark.bypass}}},
       {"table", owner.table.value},

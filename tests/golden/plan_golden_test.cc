@@ -105,7 +105,7 @@ TEST(GoldenPlan, both_legs_with_one_5_tuple) {
 TEST(GoldenPlan, datagrams_with_one_5_tuple_on_both_legs) {
   PlanInputs inputs = basic();
   inputs.scope.udp = *PortSet::parse("53,443");
-  inputs.keeps_udp_port = true;
+  inputs.ownership.keeps_udp_port = true;
   compare("keeps_udp_port.txt", commands(inputs));
   inputs.keeps_source_port = true;
   compare("keeps_both_ports.txt", commands(inputs));

@@ -45,6 +45,7 @@ TEST(Ownership, comes_back_from_its_comment) {
       owner.sysctls = sysctls;
       owner.keeper = keeper;
       owner.local = local;
+      owner.keeps_udp_port = !local;
       const auto read = Ownership::from_comment("limpid", owner.to_comment());
       ASSERT_TRUE(read) << owner.to_comment();
       EXPECT_EQ(*read, owner);
@@ -61,6 +62,7 @@ TEST(Ownership, fits_nftables_longest_comment) {
   owner.listener = {65535};
   owner.sysctls = "46";
   owner.local = true;
+  owner.keeps_udp_port = true;
   EXPECT_LE(owner.to_comment().size(), 127U);
   EXPECT_TRUE(Ownership::from_comment("limpid", owner.to_comment()));
 }
