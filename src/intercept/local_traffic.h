@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "intercept/plan.h"
+#include "intercept/table_writer.h"
 #include "limpid/error.h"
 
 namespace limpid {
@@ -20,6 +21,9 @@ namespace limpid {
 
 /// Statements that are true for the programs: "meta skuid { 0, 1000 }", "socket cgroupv2 level 1 \"user.slice\"".
 [[nodiscard]] std::vector<std::string> program_matches(const Programs& programs);
+
+/// The sets and chains for this host's own traffic in the main table. They end in `intercept`, which is the main table's.
+void write_local_chains(TableWriter& writer);
 
 /// The definition of the table, in family ip or ip6, that sends packets with the mark `local` on to where they were going.
 [[nodiscard]] std::string render_onward_table(const Ownership& ownership, Family family);

@@ -215,8 +215,24 @@ def test_a_cgroup_that_does_not_exist_is_named(lab, launch):
     assert kernel_state.installed(lab.router) == []
 
 
+# What goes out must belong to a connection that the firewall knows, or be new and to a port that it admits.
+STATEFUL_EGRESS = """table inet stateful {
+  chain output {
+    type filter hook output priority 0; policy drop
+    oif lo accept
+    meta l4proto ipv6-icmp accept
+    ct state established,related accept
+    ct state new tcp dport 80 accept
+  }
+}
+"""
+
+
+@pytest.mark.parametrize("stateful", [False, True], ids=["", "stateful"])
 @pytest.mark.parametrize("mode", ["open", "closed"])
-def test_connections_that_are_older_live_on(lab, start, mode):
+def test_connections_that_are_older_live_on(lab, start, mode, stateful):
+    if stateful:
+        lab.router.nft(STATEFUL_EGRESS)
     listener = lab.server.listen(PORT)
     outgoing = lab.router.connect(lab.server.address, PORT)
     far, _ = listener.accept()
@@ -236,6 +252,7 @@ def test_connections_that_are_older_live_on(lab, start, mode):
 
 
 def test_new_sessions_on_this_host_are_not_captured(lab, start):
+    lab.router.nft(STATEFUL_EGRESS)
     limpid = start("--local", "--tcp", "all", "--fail", "closed")
     service = lab.router.listen(2222)
     session = lab.client.connect(lab.router.address, 2222)
@@ -262,6 +279,74 @@ def test_dead_and_closed_it_is_refused(lab, start, teller):
     assert not was_relayed(lab, BOB)
     start("--local", "--tcp", PORT).stop()
     assert not was_relayed(lab, ALICE)
+
+
+def test_dead_and_closed_nothing_of_an_open_connection_gets_out(lab, start):
+    listener = lab.server.listen(PORT)
+    limpid = start("--local", "--tcp", PORT, "--fail", "closed")
+    client = lab.router.connect(lab.server.address, PORT)
+    server, _ = listener.accept()
+    exchange(client, server)
+    lab.server.nft("""table inet watch { chain pre { type filter hook prerouting priority 0; tcp dport 80 tcp flags & (syn | fin | rst) == 0 counter; }; }""")
+    # The end of Limpid's leg must not be what ends the program's connection.
+    lab.router.nft("table inet cut { chain in { type filter hook input priority 0; iif lo tcp sport 80 tcp flags & (fin | rst) != 0 drop; }; }")
+    limpid.kill()
+    lab.router.run("nft", "delete", "table", "inet", "cut")
+    client.sendall(b"secret")
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+    watched = lab.server.run("nft", "list", "table", "inet", "watch").stdout
+    assert "packets 0 bytes 0" in watched, watched
+
+
+def test_a_port_that_another_program_had_before(lab, start):
+    """What is remembered of the first one's connection must not meet the second one's."""
+    listener = lab.server.listen(PORT)
+    start("--local", "--tcp", PORT, "--uid", ALICE)
+    script = ("import socket,sys\n"
+              "s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET)\n"
+              "s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)\n"
+              "s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b'\\1\\0\\0\\0\\0\\0\\0\\0')\n"
+              "s.bind(('', 7777)); s.connect((sys.argv[1], 80)); s.sendall(b'x'); assert s.recv(1) == b'y'\n")
+    for user in (ALICE, BOB, ALICE):
+        with lab.router.inside():
+            process = subprocess.Popen([sys.executable, "-c", script, lab.server.address], preexec_fn=as_user(user))
+        server, peer = listener.accept()
+        server.settimeout(SECONDS)
+        assert server.recv(1) == b"x"
+        server.sendall(b"y")
+        assert process.wait(SECONDS) == 0
+        assert (peer[1] == 7777) == (user == BOB)
+        server.close()
+
+
+def test_what_others_have_marked_is_theirs(lab, start):
+    listener = lab.server.listen(PORT)
+    limpid = start("--local", "--tcp", PORT, "--fail", "closed")
+    client = lab.router.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 0x51)
+    client.connect((lab.server.address, PORT))
+    server, peer = listener.accept()
+    server.settimeout(SECONDS)
+    assert peer[1] == client.getsockname()[1]
+    exchange(client, server)
+    assert limpid.counters()["flows_total"] == 0
+
+
+@pytest.mark.parametrize("mode", ["open", "closed"])
+def test_a_socket_that_is_bound_to_an_interface(lab, start, mode):
+    """Its packets cannot be routed through lo."""
+    listener = lab.server.listen(PORT)
+    start("--local", "--tcp", PORT, "--fail", mode)
+    client = lab.router.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"wan")
+    if mode == "open":
+        client.connect((lab.server.address, PORT))
+        assert listener.accept()[1][1] == client.getsockname()[1]
+    else:
+        client.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            client.connect((lab.server.address, PORT))
 
 
 def test_excluded_destinations_and_this_host_itself(lab, start, teller):
@@ -340,6 +425,16 @@ def test_answers_of_a_server_here_come_from_its_own_port(lab, start):
         service.sendto(b"answer", peer)
         assert client.recvfrom(100)[1][:2] == (lab.wan, 5353)
     assert limpid.counters()["udp_sessions_total"] == 0
+
+
+def test_nobody_outside_can_make_questions_pass_by(lab, start):
+    server = lab.server.datagrams(DNS)
+    limpid = start("--local", "--udp", DNS, "--fail", "closed")
+    for port in range(2000, 2020):
+        server.sendto(b"I am an answer", (lab.wan, port))
+    client = lab.router.datagrams(2010)
+    assert ask(lab, client, server) != 2010
+    assert limpid.counters()["udp_sessions_total"] == 1
 
 
 def test_users_choose_datagrams_too(lab, start):
