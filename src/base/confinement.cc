@@ -49,6 +49,10 @@ UnprivilegedUser find_unprivileged_user() {
   return {.user = found->pw_uid, .group = found->pw_gid};
 }
 
+void close_inherited_descriptors() noexcept {
+  close_range(STDERR_FILENO + 1, ~0U, 0);
+}
+
 Status enter_root_directory(const std::string& directory) {
   if (chroot(directory.c_str()) == 0 && chdir("/") == 0) return {};
   const int code = errno;

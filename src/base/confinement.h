@@ -20,6 +20,10 @@ struct UnprivilegedUser {
 /// "nobody" out of the user database, or its usual numbers. To be asked before enter_root_directory().
 [[nodiscard]] UnprivilegedUser find_unprivileged_user();
 
+/// Closes every descriptor but the standard ones: what a caller has left open is no business of a confined service, and an open
+/// directory would lead out of its root. Before anything of the service's own is opened.
+void close_inherited_descriptors() noexcept;
+
 /// chroot(2) and chdir(2). An error of kind `usage` where there is no such directory.
 [[nodiscard]] Status enter_root_directory(const std::string& directory);
 

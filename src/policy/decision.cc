@@ -73,8 +73,9 @@ Dial Policy::dial_to(const Target& target, const SocketAddress& client) const no
 std::optional<Dial> Policy::next_dial(const SocketAddress& client, const SocketAddress& failed,
                                       unsigned attempts) const noexcept {
   if (!options_.targets) return std::nullopt;
-  const auto target = options_.targets->after(failed, attempts);
-  if (!target || is_own_listener(target->address)) return std::nullopt;
+  auto target = options_.targets->after(failed, attempts);
+  while (target && is_own_listener(target->address)) target = options_.targets->after(target->address, ++attempts);
+  if (!target) return std::nullopt;
   return dial_to(*target, client);
 }
 

@@ -44,7 +44,7 @@ struct Flow {
   FlowEnd end = FlowEnd::closed;
   SourceMode source = SourceMode::none;
   bool queued = false;        ///< waits for its next turn in the worker's ready list
-  std::uint8_t attempts = 0;  ///< how many targets were dialled
+  std::uint32_t attempts = 0;  ///< how many targets were dialled
   std::uint16_t sent_with_syn =
       0;  ///< connecting: bytes that the target leg has taken and that still wait in the client's socket
 };

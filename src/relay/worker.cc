@@ -232,7 +232,7 @@ void Worker::begin_flow(Accepted accepted) {
   if (decision.refusal) return refuse(std::move(accepted), *original, refusal_end(*decision.refusal));
 
   Dial dial = decision.dial;
-  std::uint8_t attempts = 0;
+  std::uint32_t attempts = 0;
   auto leg = call_first_possible(dial, {.fd = accepted.fd.get(), .address = accepted.client}, attempts);
   if (!leg) return refuse(std::move(accepted), *original, connect_failure(leg.error().code));
   FlowId id;
@@ -254,7 +254,7 @@ void Worker::begin_flow(Accepted accepted) {
 }
 
 /// Some targets cannot even be called (no route, no port left): the policy may have others. Leaves in `dial` who was called.
-Result<TargetLeg> Worker::call_first_possible(Dial& dial, const ClientSide& client, std::uint8_t& attempts) {
+Result<TargetLeg> Worker::call_first_possible(Dial& dial, const ClientSide& client, std::uint32_t& attempts) {
   for (;;) {
     auto leg = open_target_leg(dial, client, options_.target_leg, counters_);
     ++attempts;

@@ -219,6 +219,7 @@ Status outcome_of_one(const Relay& relay) {
 }  // namespace
 
 Status run_plain_relay(const PlainRelayOptions& options) {
+  if (options.root_directory) close_inherited_descriptors();
   const Logger log(options.log);
   auto host = host_addresses();
   if (!host) return std::unexpected(host.error());

@@ -18,7 +18,6 @@
 namespace limpid {
 namespace {
 
-constexpr std::size_t kMostAddresses = 32;
 constexpr int kChannel = 3;
 
 /// One packet: what has become of one name.

@@ -28,6 +28,7 @@ bool TargetName::is_address() const {
 Result<std::vector<SocketAddress>> resolve_name(const TargetName& name) {
   auto addresses = resolve_host(name.host, std::nullopt, /*numeric=*/false);
   if (!addresses) return addresses;
+  if (addresses->size() > kMostAddresses) addresses->resize(kMostAddresses);
   for (auto& address : *addresses) address.port = name.port;
   return addresses;
 }

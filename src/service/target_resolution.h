@@ -22,7 +22,10 @@ struct TargetName {
   [[nodiscard]] bool is_address() const;
 };
 
-/// Every address of a name, with its port, as getaddrinfo(3) orders them. Blocks.
+/// More addresses of one name than this are not tried: a DNS answer is somebody else's.
+inline constexpr std::size_t kMostAddresses = 32;
+
+/// The addresses of a name, kMostAddresses at most, with its port, as getaddrinfo(3) orders them. Blocks.
 [[nodiscard]] Result<std::vector<SocketAddress>> resolve_name(const TargetName& name);
 
 /// Where connections arrive at ourselves.

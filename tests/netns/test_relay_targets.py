@@ -141,6 +141,21 @@ def test_a_name_that_becomes_ourselves_is_left_out(lab, relay, names):
     is_relayed(lab, lab.server.listen(PORT))
 
 
+@pytest.mark.parametrize("many", ["addresses of a name", "targets"])
+def test_very_many_targets_come_to_an_end(lab, relay, names, many):
+    """Each refuses. A DNS answer is somebody else's, so of that only the first 32 count."""
+    addresses = [f"127.0.{1 + number // 250}.{1 + number % 250}" for number in range(300)]
+    names.say(*(f"{address} target.test" for address in addresses))
+    given = ["target.test", 81] if many != "targets" else [addresses[0], 81, *(
+        word for address in addresses[1:] for word in ("--target", f"{address}:81"))]
+    instance = relay(PORT, *given, wrapper=names.wrapper)
+    with pytest.raises(ConnectionResetError):
+        lab.client.connect(lab.router.address, PORT).recv(1)
+    assert instance.flow()["end"] == "connect_refused"
+    assert instance.counters()["target_failovers"] == (31 if many != "targets" else 299)
+    assert instance.stop() == 0
+
+
 def test_the_resolver_ends_with_the_relay(relay, names):
     names.say("192.0.2.2 target.test")
     for end in (lambda instance: instance.stop(), lambda instance: instance.kill()):

@@ -19,6 +19,15 @@ from plain_relay import FAMILIES, PORT, at, dial, is_relayed, refused, status_of
 # --- one target
 
 
+def test_a_confined_relay_keeps_nothing_that_its_caller_had_open(relay, tmp_path):
+    root = tmp_path / "root"
+    root.mkdir()
+    with open("/etc/hostname", "rb") as file:
+        instance = relay("--chroot", root, PORT, "192.0.2.2", wrapper=("sh", "-c", 'exec 9</etc; exec "$@"', "sh"), pass_fds=[file.fileno()])
+    opened = [os.readlink(f"/proc/{instance.pid}/fd/{each}") for each in os.listdir(f"/proc/{instance.pid}/fd")]
+    assert not [each for each in opened if each.startswith("/etc")], opened
+
+
 @pytest.mark.parametrize("target_family", FAMILIES)
 def test_relays_between_families_as_well_as_within_one(lab, relay, target_family):
     before = snapshot(lab.router)

@@ -103,6 +103,11 @@ TEST(Decision, a_target_that_is_a_listener_of_ours_is_never_dialled) {
     EXPECT_EQ(decide(with, "192.0.2.2:5000", "192.0.2.1:8080").refusal, Refusal::self) << self;
     with.targets->replace({{{.address = at("198.51.100.2:80")}}, {{.address = at(self)}}});
     EXPECT_FALSE(Policy(with).next_dial(at("192.0.2.2:5000"), at("198.51.100.2:80"), 1)) << self;
+    with.targets->replace(
+        {{{.address = at("198.51.100.2:80")}}, {{.address = at(self)}}, {{.address = at("198.51.100.3:80")}}});
+    const auto next = Policy(with).next_dial(at("192.0.2.2:5000"), at("198.51.100.2:80"), 1);
+    ASSERT_TRUE(next) << self;
+    EXPECT_EQ(next->target, at("198.51.100.3:80")) << "the one behind it";
   }
 }
 
