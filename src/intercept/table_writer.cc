@@ -1,4 +1,5 @@
-// See table_writer.h. Pure.
+// The text that many rules share, so that each chain says only what is its own. Called by what writes tables; pure, and blind to what the
+// rules are for.
 #include "intercept/table_writer.h"
 
 #include <fmt/format.h>
