@@ -56,7 +56,11 @@ void close_inherited_descriptors() noexcept {
 Status enter_root_directory(const std::string& directory) {
   if (chroot(directory.c_str()) == 0 && chdir("/") == 0) return {};
   const int code = errno;
-  if (code == ENOENT || code == ENOTDIR) return usage_error("chroot", directory, "there is no such directory");
+  if (code == ENOENT) {
+    return usage_error("chroot", directory, "there is no such directory",
+                       "mkdir -p " + directory + ", or name another");
+  }
+  if (code == ENOTDIR) return usage_error("chroot", directory, "not a directory", "name one, best an empty one");
   return system_error(code, "chroot", directory, code == EPERM ? "needs CAP_SYS_CHROOT: run it as root" : "");
 }
 

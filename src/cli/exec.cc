@@ -9,10 +9,11 @@
 #include <vector>
 
 #include "cli/command_words.h"
+#include "cli/flag_values.h"
 #include "cli/verb.h"
 #include "exec/launch.h"
 #include "exec/user.h"
-#include "limpid/mark.h"
+#include "net/resolve.h"
 
 namespace limpid {
 namespace {
@@ -23,12 +24,12 @@ struct ExecFlags {
   bool transparent = false;
   std::vector<std::string> bind_source;
   bool udp = false;
-  std::string mark;
+  std::optional<std::string> mark;
   std::string user;
 };
 
 Status add_source(const std::string& text, ExecOptions& options) {
-  const auto address = IpAddress::parse(text);
+  const auto address = IpAddress::parse(without_brackets(text));
   if (!address) return usage_error("--bind-source", text, address.error().cause, address.error().remedy);
   if (address->is_unspecified() || address->is_multicast() || address->is_broadcast()) {
     return usage_error("--bind-source", text, "nothing can be sent from this address");
@@ -55,13 +56,12 @@ Result<ExecOptions> parse(const ExecFlags& flags) {
     return usage_error("--udp", "", "only with --bind-source", "--transparent is for TCP and UDP anyway");
   }
   options.datagrams_from_source = flags.udp;
-  if (!flags.mark.empty()) {
-    const auto mark = Mark::parse(flags.mark);
-    if (!mark) return usage_error("--mark", flags.mark, mark.error().cause, mark.error().remedy);
-    if (mark->value == 0) return usage_error("--mark", flags.mark, "0 is no mark");
-    options.mark = mark->value;
+  if (flags.mark) {
+    const auto mark = parse_socket_mark("--mark", *flags.mark);
+    if (!mark) return std::unexpected(mark.error());
+    options.mark = *mark;
   }
-  const bool nothing_else = flags.bind_source.empty() && flags.mark.empty();
+  const bool nothing_else = flags.bind_source.empty() && !flags.mark;
   options.transparent = flags.transparent || nothing_else;
   return options;
 }

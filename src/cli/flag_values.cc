@@ -6,6 +6,9 @@
 #include <algorithm>
 #include <charconv>
 
+#include "limpid/mark.h"
+#include "net/resolve.h"
+
 namespace limpid {
 namespace {
 
@@ -58,6 +61,42 @@ Result<std::uint32_t> parse_number(std::string_view flag, std::string_view typed
     return wrong(flag, typed, fmt::format("not {}", meaning), fmt::format("give a number from {} to {}", least, most));
   }
   return number;
+}
+
+Result<std::uint32_t> parse_socket_mark(std::string_view flag, std::string_view typed) {
+  const auto mark = Mark::parse(typed);
+  if (typed.find('/') != std::string_view::npos) {
+    return wrong(flag, typed, "a socket's mark has no mask", "write the number alone, for example 0x2000000");
+  }
+  if (!mark || mark->value == 0) return wrong(flag, typed, "not a mark", "write a number, for example 0x2000000");
+  return mark->value;
+}
+
+Status refuse_port(std::string_view operand, std::string_view typed, std::string_view command) {
+  const bool bracketed = typed.starts_with('[') && typed.find("]:") != std::string_view::npos;
+  if (!bracketed && std::ranges::count(typed, ':') != 1) return {};
+  const auto colon = typed.rfind(':');
+  const auto host = without_brackets(typed.substr(0, colon));
+  return wrong(operand, typed, "a host and a port in one word",
+               fmt::format("write the port apart: {} {} {}", command, shown(host), shown(typed.substr(colon + 1))));
+}
+
+Status check_dialled(std::string_view flag, std::string_view typed, const SocketAddress& target) {
+  const IpAddress& address = target.address;
+  if (address.is_unspecified()) {
+    return wrong(flag, typed, "no host has this address", "for this host itself write 127.0.0.1 or ::1");
+  }
+  if (address.is_multicast() || address.is_broadcast()) {
+    return wrong(flag, typed, "the address of many hosts", "give the address of one");
+  }
+  return check_scope(flag, typed, target);
+}
+
+Status check_scope(std::string_view flag, std::string_view typed, const SocketAddress& address) {
+  const bool lacks_scope = address.family() == Family::ipv6 && address.address.is_link_local() && address.scope_id == 0;
+  if (!lacks_scope) return {};
+  return wrong(flag, typed, "a link-local address means nothing without its link",
+               fmt::format("add the interface, for example {}%eth0", address.address.to_string()));
 }
 
 }  // namespace limpid

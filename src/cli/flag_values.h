@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "limpid/address.h"
 #include "limpid/error.h"
 
 namespace limpid {
@@ -22,5 +23,17 @@ namespace limpid {
 
 [[nodiscard]] Result<std::uint32_t> parse_number(std::string_view flag, std::string_view typed, std::uint32_t least,
                                                  std::uint32_t most, std::string_view meaning);
+
+/// A mark for SO_MARK: a plain number, not 0.
+[[nodiscard]] Result<std::uint32_t> parse_socket_mark(std::string_view flag, std::string_view typed);
+
+/// An error for "192.0.2.9:80" where only a host may stand. `command` is what the remedy begins with: "limpid nc".
+[[nodiscard]] Status refuse_port(std::string_view operand, std::string_view typed, std::string_view command);
+
+/// An error for a link-local IPv6 address that does not say which link.
+[[nodiscard]] Status check_scope(std::string_view flag, std::string_view typed, const SocketAddress& address);
+
+/// That, and an error for an address at which no single host can be dialled. Names are not looked up.
+[[nodiscard]] Status check_dialled(std::string_view flag, std::string_view typed, const SocketAddress& address);
 
 }  // namespace limpid

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "cli/command_words.h"
+#include "cli/flag_values.h"
 #include "cli/verb.h"
 #include "lab/demo.h"
 #include "lab/enclosure.h"
@@ -26,7 +27,7 @@ namespace {
 
 struct LabFlags {
   std::string host = "client";
-  unsigned servers = 1;
+  std::string servers = "1";
   std::vector<std::string> command;
 };
 
@@ -37,8 +38,8 @@ int execute_in_host(int network_namespace, const std::string& host, const std::v
 }
 
 // The first process of the lab: builds it, then runs the command in one of its hosts.
-int run_first(const Enclosure& enclosure, const LabFlags& flags) {
-  const auto lab = Lab::create({.servers = flags.servers});
+int run_first(const Enclosure& enclosure, const LabFlags& flags, unsigned servers) {
+  const auto lab = Lab::create({.servers = servers});
   if (!lab) return report(lab.error());
   const LabHost* host = lab->find(flags.host);
   const auto holders = start_holders(*lab);
@@ -59,8 +60,10 @@ int run_lab(LabFlags flags, const CLI::App& verb) {
     const char* shell = std::getenv("SHELL");
     flags.command = {shell != nullptr && *shell != '\0' ? shell : "/bin/sh"};
   }
-  const auto status =
-      run_enclosed([&flags](const Enclosure& enclosure) { return run_first(enclosure, flags); }, report);
+  const auto servers = parse_number("--servers", flags.servers, 1, kMostLabServers, "a number of servers");
+  if (!servers) return report(servers.error());
+  const auto status = run_enclosed(
+      [&flags, &servers](const Enclosure& enclosure) { return run_first(enclosure, flags, *servers); }, report);
   return status ? *status : report(status.error());
 }
 
@@ -104,8 +107,10 @@ void add_lab_verb(CLI::App& app, Action& action) {
 
   auto* run =
       lab->add_subcommand("run", "Build a lab, run a command in it (default: your shell), return its exit status");
-  run->add_option("--in", flags->host, "Host to run it in: client, router, server, server2, …")->capture_default_str();
-  run->add_option("--servers", flags->servers, "Number of servers, 1 to 8")->capture_default_str();
+  run->add_option("--in", flags->host, "Host to run it in: client, router, server, server2, …")
+      ->type_name("HOST")
+      ->capture_default_str();
+  run->add_option("--servers", flags->servers, "Number of servers, 1 to 8")->type_name("N")->capture_default_str();
   take_command(*run, "command", "The command and its arguments, behind --");
   run->callback([flags, run, &action] { action = [flags, run] { return run_lab(*flags, *run); }; });
 

@@ -2,14 +2,13 @@
 #include <fcntl.h>
 
 #include <CLI/CLI.hpp>
-#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
 #include <span>
 #include <string>
-#include <string_view>
 
+#include "cli/parse_errors.h"
 #include "cli/verb.h"
 #include "limpid/version.h"
 
@@ -24,34 +23,6 @@ constexpr const char* kFirstSteps = R"(limpid: transparent proxying for Linux
 
 Every command has --help. `limpid --help` lists them all.
 )";
-
-/// CLI11 looks for a missing subcommand before it looks at words that it does not know: say which word was meant as
-/// one.
-limpid::Error explain_missing(CLI::App& app, std::span<char* const> words, const CLI::RequiredError& error) {
-  const CLI::App* verb = &app;
-  std::string path = "limpid";
-  for (const std::string_view word : words.subspan(1)) {
-    const auto verbs = verb->get_subcommands([](const CLI::App*) { return true; });
-    if (verbs.empty()) break;
-    const auto found = std::ranges::find(verbs, word, [](const CLI::App* each) { return each->get_name(); });
-    if (found == verbs.end()) {
-      return limpid::usage_error("", word, "no such command or option", "see " + path + " --help").error();
-    }
-    verb = *found;
-    path += ' ' + verb->get_name();
-  }
-  return limpid::usage_error("", path, error.what(), "see " + path + " --help").error();
-}
-
-/// "limpid rules show": as far as parsing came.
-std::string chosen_verb(const CLI::App& app) {
-  std::string path = "limpid";
-  for (const CLI::App* verb = &app; !verb->get_subcommands().empty();) {
-    verb = verb->get_subcommands().front();
-    path += ' ' + verb->get_name();
-  }
-  return path;
-}
 
 /// A program that is started with a standard descriptor closed would give its number to the next socket, and write its messages there.
 void occupy_standard_descriptors() {
@@ -90,10 +61,8 @@ int run(int argc, char** argv) {
     return app.exit(help);
   } catch (const CLI::CallForVersion& version) {
     return app.exit(version);
-  } catch (const CLI::RequiredError& error) {
-    return limpid::report(explain_missing(app, std::span(argv, static_cast<std::size_t>(argc)), error));
   } catch (const CLI::ParseError& error) {
-    return limpid::report(limpid::usage_error("", "", error.what(), "see " + chosen_verb(app) + " --help").error());
+    return limpid::report(limpid::explain(error, app, std::span(argv, static_cast<std::size_t>(argc)).subspan(1)));
   }
   const int status = action();
   if (std::fflush(stdout) != 0 || std::ferror(stdout) != 0) {

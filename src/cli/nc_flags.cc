@@ -7,6 +7,7 @@
 #include <charconv>
 
 #include "cli/duration.h"
+#include "cli/flag_values.h"
 #include "intercept/plan.h"
 #include "net/resolve.h"
 #include "netcat/words.h"
@@ -14,24 +15,12 @@
 namespace limpid {
 namespace {
 
-/// What was typed goes back to the terminal, so nothing in it may act there.
-std::string shown(std::string_view typed) {
-  if (typed.empty()) return "\"\"";
-  std::string text;
-  for (const char c : typed.substr(0, 80)) text += c >= ' ' && c <= '~' ? c : '?';
-  return text;
-}
-
-std::unexpected<Error> wrong(std::string_view flag, std::string_view typed, const Error& error) {
-  return usage_error(flag, shown(typed), error.cause, error.remedy);
-}
-
 /// 0 lets the kernel choose one.
 Result<Port> parse_port(std::string_view flag, std::string_view typed) {
   std::uint32_t value = 0;
   const auto [end, error] = std::from_chars(typed.data(), typed.data() + typed.size(), value);
   if (error != std::errc{} || end != typed.data() + typed.size() || value > 65535) {
-    return usage_error(flag, shown(typed), "not a port", "give a number from 1 to 65535, or 0 for any that is free");
+    return wrong(flag, typed, "not a port", "give a number from 1 to 65535, or 0 for any that is free");
   }
   return Port{static_cast<std::uint16_t>(value)};
 }
@@ -47,8 +36,8 @@ Status parse_addresses(const NcFlags& flags, NetcatOptions& options) {
   if (!source) return wrong("-s", *flags.source, source.error());
   options.source = source->front();
   if (options.family && *options.family != options.source->family()) {
-    return usage_error("-s", shown(*flags.source), fmt::format("not an {} address", to_string(*options.family)),
-                       "leave out -4 and -6: the address says which it is");
+    return wrong("-s", *flags.source, fmt::format("not an {} address", to_string(*options.family)),
+                 "leave out -4 and -6: the address says which it is");
   }
   options.family = options.source->family();
   return {};
@@ -73,7 +62,7 @@ Status parse_times(const NcFlags& flags, NetcatOptions& options) {
 
 Status parse_program(const NcFlags& flags, NetcatOptions& options) {
   if (flags.program && flags.command) {
-    return usage_error("-c", shown(*flags.command), "it contradicts -e", "give one of them");
+    return wrong("-c", *flags.command, "it contradicts -e", "give one of them");
   }
   if (flags.command) {
     auto words = split_words(*flags.command);
@@ -96,9 +85,8 @@ Result<std::vector<std::string>> take_operands(const NcFlags& flags, NetcatOptio
   const std::size_t most = !flags.listen ? 2 : flags.source_port ? 0 : 1;
   if (words.size() <= most) return words;
   if (!flags.program) {
-    return usage_error(
-        "", shown(words[most]), "one argument too many",
-        flags.listen ? "limpid nc -l PORT; the address to listen on goes behind -s" : "limpid nc HOST PORT");
+    return wrong("", words[most], "one argument too many",
+                 flags.listen ? "limpid nc -l PORT; the address to listen on goes behind -s" : "limpid nc HOST PORT");
   }
   const auto rest = words.begin() + static_cast<std::ptrdiff_t>(most);
   options.program.insert(options.program.end(), rest, words.end());
@@ -116,6 +104,18 @@ Status parse_listening_port(const NcFlags& flags, const std::vector<std::string>
   return {};
 }
 
+/// Of a HOST that is an address: it must be of the family that the flags ask for.
+Status check_family(const NcFlags& flags, const NetcatOptions& options) {
+  const auto literal = literal_address(options.host);
+  if (!literal || !options.family || *options.family == literal->family()) return {};
+  const std::string is_of =
+      fmt::format("{} is an {} address", without_brackets(options.host), to_string(literal->family()));
+  const std::string_view family = flags.ipv4 ? "-4" : flags.ipv6 ? "-6" : "";
+  if (!flags.source) return usage_error(family, "", is_of, fmt::format("leave out {}", family));
+  return wrong(fmt::format("{}{}-s", family, family.empty() ? "" : " "), *flags.source, is_of,
+               "both ends need addresses of one family");
+}
+
 Status parse_target(const NcFlags& flags, const std::vector<std::string>& operands, NetcatOptions& options) {
   if (operands.size() < 2) {
     return usage_error("nc", "", operands.empty() ? "no host and port given" : "no port given",
@@ -123,12 +123,14 @@ Status parse_target(const NcFlags& flags, const std::vector<std::string>& operan
   }
   options.host = operands[0];
   if (options.host.empty()) return usage_error("host", "\"\"", "it is empty", "limpid nc HOST PORT");
+  if (auto apart = refuse_port("host", options.host, "limpid nc"); !apart) return apart;
+  if (auto checked = check_family(flags, options); !checked) return checked;
   auto ports = PortSet::parse(operands[1]);
   if (!ports) return wrong("port", operands[1], ports.error());
   options.ports = std::move(*ports);
   const auto first = options.ports.ranges().front();
   if (!flags.scan && (options.ports.ranges().size() > 1 || first.first != first.last)) {
-    return usage_error("port", shown(operands[1]), "several ports", "add -z to see which of them are open");
+    return wrong("port", operands[1], "several ports", "add -z to see which of them are open");
   }
   if (flags.source_port) {
     const auto port = parse_port("-p", *flags.source_port);
@@ -153,6 +155,8 @@ Status check_combinations(const NcFlags& flags) {
 
 Result<std::optional<NcSetup>> parse_setup(const NcFlags& flags) {
   if (!flags.setup) {
+    if (flags.name_given)
+      return wrong("--name", flags.name, "it tags what --setup installs", "add --setup, or leave it out");
     if (!flags.tcp && !flags.udp) return std::nullopt;
     return usage_error(flags.tcp ? "--tcp" : "--udp", "", "it says what --setup shall intercept",
                        "add --setup; without it nothing is installed");
@@ -173,10 +177,9 @@ Result<std::optional<NcSetup>> parse_setup(const NcFlags& flags) {
                            ? fmt::format("{} PORTS intercepts them; -s ADDRESS diverts a foreign address", flag)
                            : "add -s ADDRESS, a foreign one");
   }
-  if (!flags.listen) return usage_error(flag, shown(*typed), "only a listener can intercept", "add -l");
+  if (!flags.listen) return wrong(flag, *typed, "only a listener can intercept", "add -l");
   if (flags.source) {
-    return usage_error("-s", shown(*flags.source), fmt::format("with {} the listener is on loopback", flag),
-                       "leave it out");
+    return wrong("-s", *flags.source, fmt::format("with {} the listener is on loopback", flag), "leave it out");
   }
   auto ports = PortSet::parse(*typed);
   if (!ports) return wrong(flag, *typed, ports.error());
@@ -224,6 +227,7 @@ void add_nc_flags(CLI::App& verb, NcFlags& flags) {
   verb.add_option("--name", flags.name, "Tags what is installed; several at one time need several names")
       ->type_name("NAME")
       ->capture_default_str()
+      ->each([&flags](const std::string&) { flags.name_given = true; })
       ->group(kSetUp);
 }
 

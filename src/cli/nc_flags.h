@@ -40,6 +40,7 @@ struct NcFlags {
   bool verbose = false;
   bool transparent = false;
   bool setup = false;
+  bool name_given = false;
 };
 
 /// What --setup is to install.

@@ -6,6 +6,7 @@
 #include <pwd.h>
 
 #include <CLI/CLI.hpp>
+#include <array>
 #include <functional>
 #include <limits>
 #include <optional>
@@ -78,6 +79,21 @@ Status parse_programs(std::string_view prefix, const std::vector<std::string>& u
   return {};
 }
 
+/// The first that chooses among programs.
+std::string_view given_flag(const ProgramFlags& flags) {
+  using Values = std::vector<std::string>;
+  const std::array<std::pair<std::string_view, const Values&>, 6> all = {{{"--uid", flags.uid},
+                                                                          {"--gid", flags.gid},
+                                                                          {"--cgroup", flags.cgroup},
+                                                                          {"--exclude-uid", flags.exclude_uid},
+                                                                          {"--exclude-gid", flags.exclude_gid},
+                                                                          {"--exclude-cgroup", flags.exclude_cgroup}}};
+  for (const auto& [name, values] : all) {
+    if (!values.empty()) return name;
+  }
+  return "--local";
+}
+
 }  // namespace
 
 void add_program_flags(CLI::App& verb, ProgramFlags& flags) {
@@ -108,8 +124,7 @@ Status parse_program_flags(const ProgramFlags& flags, Scope& scope) {
   if (flags.local || flags.local_only) {
     scope.local = std::move(local);
   } else if (!local.only.empty() || !local.never.empty()) {
-    return usage_error("--uid, --gid, --cgroup", "",
-                       "they choose among this host's own programs, which are not intercepted",
+    return usage_error(given_flag(flags), "", "it chooses among this host's own programs, which are not intercepted",
                        "give --local too (or --local-only, without forwarded traffic)");
   }
   return {};

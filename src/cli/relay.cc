@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "cli/duration.h"
+#include "cli/flag_values.h"
 #include "cli/interception_flags.h"
 #include "cli/relay_flags.h"
 #include "cli/verb.h"
@@ -39,27 +40,23 @@ struct PlainRelayFlags {
   bool round_robin = false;
 };
 
-/// What was typed goes back to the terminal, so nothing in it may act there.
-std::string shown(std::string_view typed) {
-  if (typed.empty()) return "\"\"";
-  std::string text;
-  for (const char c : typed.substr(0, 80)) text += c >= ' ' && c <= '~' ? c : '?';
-  return text;
-}
-
-Result<Port> parse_port(std::string_view what, std::string_view typed) {
+/// `typed` is the whole word, of which `port` may be the end.
+Result<Port> parse_port(std::string_view what, std::string_view typed, std::string_view port) {
   std::uint32_t value = 0;
-  const auto [end, error] = std::from_chars(typed.data(), typed.data() + typed.size(), value);
-  if (error != std::errc{} || end != typed.data() + typed.size() || value == 0 || value > 65535) {
-    return usage_error(what, shown(typed), "not a port", "give a number from 1 to 65535");
+  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), value);
+  if (error != std::errc{} || end != port.data() + port.size() || value == 0 || value > 65535) {
+    return wrong(what, typed, "not a port", "give a number from 1 to 65535");
   }
   return Port{static_cast<std::uint16_t>(value)};
 }
 
 Result<std::string> parse_host(std::string_view what, std::string_view typed, std::string_view host) {
   const bool strange = std::ranges::any_of(host, [](char c) { return c <= ' ' || c > '~' || c == '/'; });
-  if (host.empty() || strange) return usage_error(what, shown(typed), "not a host", "a name or an address");
-  return std::string(host);
+  if (host.empty() || strange) return wrong(what, typed, "not a host", "a name or an address");
+  if (const auto address = literal_address(host)) {
+    if (auto checked = check_dialled(what, typed, *address); !checked) return std::unexpected(checked.error());
+  }
+  return std::string(without_brackets(host));
 }
 
 /// HOST, HOST:PORT, an IPv6 address as it is, or in brackets with or without a port.
@@ -70,7 +67,7 @@ Result<TargetName> parse_target(std::string_view typed, Port usual_port) {
     const auto bracket = typed.find(']');
     const auto behind = bracket == std::string_view::npos ? "?" : typed.substr(bracket + 1);
     if (!behind.empty() && !behind.starts_with(':')) {
-      return usage_error("--target", shown(typed), "not HOST[:PORT]", "write [2001:db8::1]:80");
+      return wrong("--target", typed, "not HOST[:PORT]", "write [2001:db8::1]:80");
     }
     host = typed.substr(1, bracket - 1);
     if (!behind.empty()) port = behind.substr(1);
@@ -82,7 +79,7 @@ Result<TargetName> parse_target(std::string_view typed, Port usual_port) {
   if (!name) return std::unexpected(name.error());
   TargetName target{.host = std::move(*name), .port = usual_port};
   if (port) {
-    const auto number = parse_port("--target", *port);
+    const auto number = parse_port("--target", typed, *port);
     if (!number) return std::unexpected(number.error());
     target.port = *number;
   }
@@ -93,11 +90,13 @@ Status parse_operands(const PlainRelayFlags& flags, PlainRelayOptions& options) 
   if (!flags.listen_port || !flags.host) {
     return usage_error("relay", "", flags.listen_port ? "no HOST given" : "no LISTEN-PORT given", kUsage);
   }
-  const auto listen_port = parse_port("LISTEN-PORT", *flags.listen_port);
+  const auto listen_port = parse_port("LISTEN-PORT", *flags.listen_port, *flags.listen_port);
   if (!listen_port) return std::unexpected(listen_port.error());
   options.port = *listen_port;
-  const auto port = flags.port ? parse_port("PORT", *flags.port) : listen_port;
+  const auto port = flags.port ? parse_port("PORT", *flags.port, *flags.port) : listen_port;
   if (!port) return std::unexpected(port.error());
+  const auto command = fmt::format("limpid relay {}", listen_port->value);
+  if (auto apart = refuse_port("HOST", *flags.host, command); !apart) return apart;
   auto host = parse_host("HOST", *flags.host, *flags.host);
   if (!host) return std::unexpected(host.error());
   options.targets.push_back({.host = std::move(*host), .port = *port});
@@ -117,11 +116,15 @@ Status parse_listen_addresses(const PlainRelayFlags& flags, PlainRelayOptions& o
   options.ipv6 = !flags.ipv4;
   for (const auto& typed : flags.listen_addresses) {
     const auto found = resolve_host(typed, std::nullopt, /*numeric=*/true);
-    if (!found) return usage_error("--listen-address", shown(typed), found.error().cause, found.error().remedy);
+    if (!found) return wrong("--listen-address", typed, found.error());
     const auto& address = found->front();
     if (!(address.family() == Family::ipv4 ? options.ipv4 : options.ipv6)) {
-      return usage_error("--listen-address", shown(typed), fmt::format("an {} address", to_string(address.family())),
-                         "leave out -4 and -6: the address says which it is");
+      return wrong("--listen-address", typed, fmt::format("an {} address", to_string(address.family())),
+                   "leave out -4 and -6: the address says which it is");
+    }
+    if (auto checked = check_scope("--listen-address", typed, address); !checked) return checked;
+    if (std::ranges::find(options.listen_addresses, address) != options.listen_addresses.end()) {
+      return wrong("--listen-address", typed, "given twice", "leave one of them out");
     }
     options.listen_addresses.push_back(address);
   }
@@ -141,14 +144,9 @@ Status parse_source_flags(const PlainRelayFlags& flags, PlainRelayOptions& optio
     }
   }
   if (!flags.mark) return {};
-  std::string_view digits = *flags.mark;
-  const bool hexadecimal = digits.starts_with("0x");
-  if (hexadecimal) digits.remove_prefix(2);
-  const auto [end, error] =
-      std::from_chars(digits.data(), digits.data() + digits.size(), options.mark, hexadecimal ? 16 : 10);
-  if (error != std::errc{} || end != digits.data() + digits.size() || options.mark == 0) {
-    return usage_error("--mark", shown(*flags.mark), "not a mark", "write a number, for example 0x2000000");
-  }
+  const auto mark = parse_socket_mark("--mark", *flags.mark);
+  if (!mark) return std::unexpected(mark.error());
+  options.mark = *mark;
   return {};
 }
 

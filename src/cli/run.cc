@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "cli/duration.h"
+#include "cli/flag_values.h"
 #include "cli/interception_flags.h"
 #include "cli/relay_flags.h"
 #include "cli/verb.h"
@@ -26,6 +27,7 @@ struct RunFlags {
   std::string udp_dns_timeout = "10s";
   std::string max_udp_sessions;
   std::string max_udp_sessions_per_source;
+  std::string udp_flag;  ///< which of those was given; empty: none
   bool dry_run = false;
 };
 
@@ -85,8 +87,13 @@ Result<ServiceOptions> parse_run_flags(const RunFlags& flags) {
     auto target = resolve_target(flags.target);
     if (!target) {
       Error error = std::move(target.error());
+      if (error.kind == ErrorKind::usage) return wrong("--target", flags.target, error);
       error.operation = "--target";
       return std::unexpected(std::move(error));
+    }
+    if (SocketAddress::parse(flags.target)) {
+      if (auto checked = check_dialled("--target", flags.target, *target); !checked)
+        return std::unexpected(checked.error());
     }
     options.fixed_target = *target;
   }
@@ -95,6 +102,9 @@ Result<ServiceOptions> parse_run_flags(const RunFlags& flags) {
   static_cast<RelaySettings&>(options) = *settings;
   if (auto parsed = parse_confirm(flags.confirm, options); !parsed) return std::unexpected(parsed.error());
   if (auto parsed = parse_udp(flags, options.udp); !parsed) return std::unexpected(parsed.error());
+  if (!flags.udp_flag.empty() && options.interception.scope.udp.empty()) {
+    return usage_error(flags.udp_flag, "", "no UDP is intercepted", "add --udp PORTS, or leave it out");
+  }
   return options;
 }
 
@@ -122,35 +132,29 @@ void add_run_verb(CLI::App& app, Action& action) {
   verb->add_option("--confirm", flags->confirm, "Roll back unless confirmed on the terminal within this time")
       ->type_name("SECONDS");
   add_relay_flags(*verb, flags->relay);
-  constexpr auto kUdp = "UDP";
-  verb->add_option("--udp-mapping", flags->udp_mapping,
-                   "What makes a session: endpoint-independent (the client alone, the default) or\n"
-                   "address-and-port-dependent (client and destination)")
-      ->type_name("BEHAVIOUR")
-      ->group(kUdp);
-  verb->add_option("--udp-filtering", flags->udp_filtering,
-                   "Who may answer: endpoint-independent (anybody, the default) or address-and-port-dependent\n"
-                   "(only whom the client has written to)")
-      ->type_name("BEHAVIOUR")
-      ->group(kUdp);
-  verb->add_option("--udp-timeout", flags->udp_timeout, "Silence that ends a session (300s)")
-      ->type_name("TIME")
-      ->group(kUdp);
-  verb->add_option("--udp-unanswered-timeout", flags->udp_unanswered_timeout,
-                   "The same while nobody has answered (30s)")
-      ->type_name("TIME")
-      ->group(kUdp);
-  verb->add_option("--udp-dns-timeout", flags->udp_dns_timeout, "The same for answered sessions to port 53 (10s)")
-      ->type_name("TIME")
-      ->group(kUdp);
-  verb->add_option("--max-udp-sessions", flags->max_udp_sessions,
-                   "More than this: the least recently used ends; a quarter of the file descriptors if not given")
-      ->type_name("N")
-      ->group(kUdp);
-  verb->add_option("--max-udp-sessions-per-source", flags->max_udp_sessions_per_source,
-                   "The same for one client address (1024)")
-      ->type_name("N")
-      ->group(kUdp);
+  const auto add_udp = [&](const std::string& name, std::string& value, const std::string& help) {
+    return verb->add_option(name, value, help)
+        ->group("UDP")
+        ->each([given = &flags->udp_flag, name](const std::string&) { *given = name; });
+  };
+  add_udp("--udp-mapping", flags->udp_mapping,
+          "What makes a session: endpoint-independent (the client alone, the default) or\n"
+          "address-and-port-dependent (client and destination)")
+      ->type_name("BEHAVIOUR");
+  add_udp("--udp-filtering", flags->udp_filtering,
+          "Who may answer: endpoint-independent (anybody, the default) or address-and-port-dependent\n"
+          "(only whom the client has written to)")
+      ->type_name("BEHAVIOUR");
+  add_udp("--udp-timeout", flags->udp_timeout, "Silence that ends a session (300s)")->type_name("TIME");
+  add_udp("--udp-unanswered-timeout", flags->udp_unanswered_timeout, "The same while nobody has answered (30s)")
+      ->type_name("TIME");
+  add_udp("--udp-dns-timeout", flags->udp_dns_timeout, "The same for answered sessions to port 53 (10s)")
+      ->type_name("TIME");
+  add_udp("--max-udp-sessions", flags->max_udp_sessions,
+          "More than this: the least recently used ends; a quarter of the file descriptors if not given")
+      ->type_name("N");
+  add_udp("--max-udp-sessions-per-source", flags->max_udp_sessions_per_source, "The same for one client address (1024)")
+      ->type_name("N");
   verb->add_flag("--dry-run", flags->dry_run, "Print what would be installed, as commands, and change nothing");
   verb->callback([flags, &action] { action = [flags] { return run(*flags); }; });
 }

@@ -20,8 +20,6 @@
 namespace limpid {
 namespace {
 
-constexpr unsigned kMostServers = 8;
-
 /// One end of a cable.
 struct Port4And6 {
   std::string interface;
@@ -209,7 +207,7 @@ Result<std::vector<LabHost>> build(unsigned servers) {
 }  // namespace
 
 Result<Lab> Lab::create(const LabOptions& options) {
-  if (options.servers < 1 || options.servers > kMostServers) {
+  if (options.servers < 1 || options.servers > kMostLabServers) {
     return usage_error("lab", std::to_string(options.servers) + " servers", "there can be 1 to 8 of them");
   }
   if (!has_capability(CAP_SYS_ADMIN)) {

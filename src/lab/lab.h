@@ -26,8 +26,10 @@
 
 namespace limpid {
 
+inline constexpr unsigned kMostLabServers = 8;
+
 struct LabOptions {
-  unsigned servers = 1;  ///< 1…8
+  unsigned servers = 1;  ///< 1…kMostLabServers
 };
 
 /// One host of the lab.

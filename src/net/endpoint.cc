@@ -18,8 +18,9 @@
 namespace limpid {
 namespace {
 
-constexpr std::string_view kNeedsNetAdmin =
+constexpr std::string_view kForeignNeedsNetAdmin =
     "an address that this host does not have needs CAP_NET_ADMIN: run it as root";
+constexpr std::string_view kTransparentNeedsNetAdmin = "a transparent socket needs CAP_NET_ADMIN: run it as root";
 constexpr int kBacklog = 128;
 
 struct Option {
@@ -34,10 +35,10 @@ Status set_option(int fd, const Option& option, const SocketAddress& object, std
   return system_error(errno, std::string("set ") + std::string(option.text) + " for", object.to_string(), remedy);
 }
 
-Status make_transparent(int fd, const SocketAddress& local) {
+Status make_transparent(int fd, const SocketAddress& local, std::string_view remedy) {
   const Option option = local.family() == Family::ipv4 ? Option{SOL_IP, IP_TRANSPARENT, "IP_TRANSPARENT"}
                                                        : Option{SOL_IPV6, IPV6_TRANSPARENT, "IPV6_TRANSPARENT"};
-  return set_option(fd, option, local, kNeedsNetAdmin);
+  return set_option(fd, option, local, remedy);
 }
 
 Result<UniqueFd> open_socket(Transport transport, const SocketAddress& object) {
@@ -69,16 +70,12 @@ Status connect_socket(int fd, const SocketAddress& target) {
   return system_error(errno, "connect to", target.to_string());
 }
 
-Result<bool> wants_transparent(const SocketAddress& local, Transparency transparency) {
-  if (transparency == Transparency::always) return true;
-  return is_foreign(local.address);
-}
-
 /// Of a socket that is to be bound to `local`.
 Status prepare_local(int fd, const SocketAddress& local, Transparency transparency) {
-  const auto transparent = wants_transparent(local, transparency);
-  if (!transparent) return std::unexpected(transparent.error());
-  return *transparent ? make_transparent(fd, local) : Status();
+  if (transparency == Transparency::always) return make_transparent(fd, local, kTransparentNeedsNetAdmin);
+  const auto foreign = is_foreign(local.address);
+  if (!foreign) return std::unexpected(foreign.error());
+  return *foreign ? make_transparent(fd, local, kForeignNeedsNetAdmin) : Status();
 }
 
 /// Room for the packet information of either family.

@@ -138,6 +138,13 @@ std::string find_udp_port_owner(Port port) {
   return any_owner("udp", port);
 }
 
+std::unexpected<Error> port_in_use(Transport transport, Port port, std::string_view remedy) {
+  const bool tcp = transport == Transport::tcp;
+  const std::string owner = tcp ? find_port_owner(port) : find_udp_port_owner(port);
+  return failure(tcp ? "listen on port" : "listen on UDP port", fmt::to_string(port.value),
+                 owner.empty() ? "it is in use" : "it is in use by " + owner, remedy);
+}
+
 std::vector<UdpServer> find_wildcard_udp_servers(const PortSet& ports, std::size_t most) {
   auto sockets = read_sockets("udp");
   std::erase_if(sockets, [&](const SocketLine& socket) {

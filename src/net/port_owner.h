@@ -4,10 +4,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "limpid/address.h"
+#include "limpid/error.h"
 #include "limpid/port_set.h"
+#include "net/endpoint.h"
 
 namespace limpid {
 
@@ -16,6 +19,9 @@ namespace limpid {
 [[nodiscard]] std::string find_port_owner(Port port);
 /// The same for a UDP socket that is bound to `port`.
 [[nodiscard]] std::string find_udp_port_owner(Port port);
+
+/// That a port cannot be listened on, because of whom: "listen on port 80: it is in use by nginx (pid 812)". As slow.
+[[nodiscard]] std::unexpected<Error> port_in_use(Transport transport, Port port, std::string_view remedy);
 
 struct UdpServer {
   Port port;

@@ -14,11 +14,13 @@ Result<SocketAddress> resolve_target(std::string_view text) {
   const auto literal = SocketAddress::parse(text);
   if (literal) return literal;
   const auto colon = text.rfind(':');
-  const std::string name(text.substr(0, colon));
-  // Take the port's error from the literal's parser by giving it an address in place of the name.
-  if (colon == std::string_view::npos || name.empty() || name.find_first_of("[]:/ ") != std::string::npos) {
+  const std::string name(without_brackets(text.substr(0, colon)));
+  const bool scoped = text.starts_with('[') && name.find('%') != std::string::npos;  // "[fe80::1%eth0]:80"
+  if (colon == std::string_view::npos || name.empty() ||
+      (!scoped && name.find_first_of("[]:/ ") != std::string::npos)) {
     return literal;
   }
+  // Take the port's error from the literal's parser by giving it an address in place of the name.
   auto result = SocketAddress::parse("0.0.0.0" + std::string(text.substr(colon)));
   if (!result) return usage_error("parse target", text, result.error().cause, result.error().remedy);
 
@@ -38,8 +40,15 @@ Result<SocketAddress> resolve_target(std::string_view text) {
   return result;
 }
 
+std::string_view without_brackets(std::string_view host) noexcept {
+  const bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+  // A name has no colon: whoever puts brackets around one means something else.
+  if (!bracketed || host.find(':') == std::string_view::npos) return host;
+  return host.substr(1, host.size() - 2);
+}
+
 Result<std::vector<SocketAddress>> resolve_host(std::string_view host, std::optional<Family> family, bool numeric) {
-  const std::string name(host);
+  const std::string name(without_brackets(host));
   addrinfo hints{};
   hints.ai_socktype = SOCK_STREAM;
   if (family) hints.ai_family = *family == Family::ipv4 ? AF_INET : AF_INET6;
@@ -59,6 +68,12 @@ Result<std::vector<SocketAddress>> resolve_host(std::string_view host, std::opti
     addresses.push_back(*address);
   }
   return addresses;
+}
+
+std::optional<SocketAddress> literal_address(std::string_view host) {
+  const auto addresses = resolve_host(host, std::nullopt, /*numeric=*/true);
+  if (!addresses) return std::nullopt;
+  return addresses->front();
 }
 
 }  // namespace limpid

@@ -181,15 +181,15 @@ class Server {
   DatagramBatch batch_;
 };
 
-Result<UniqueFd> open_one(const NetcatOptions& options, SocketAddress local) {
+/// `flag`: the one because of which it may have to be transparent.
+Result<UniqueFd> open_one(const NetcatOptions& options, SocketAddress local, std::string_view flag) {
   auto opened =
       open_listener(options.transport, local, options.transparent ? Transparency::always : Transparency::when_foreign);
-  if (opened || opened.error().code != EADDRINUSE || options.transport != Transport::tcp) return opened;
-  const std::string owner = find_port_owner(local.port);
-  if (owner.empty()) return opened;
-  Error error = opened.error();
-  error.cause += ", held by " + owner;
-  return std::unexpected(std::move(error));
+  if (!opened && options.transparent && opened.error().code == EPERM) {
+    opened.error().remedy = fmt::format("{} needs CAP_NET_ADMIN: run it as root", flag);
+  }
+  if (opened || opened.error().code != EADDRINUSE) return opened;
+  return port_in_use(options.transport, local.port, "give another PORT");
 }
 
 }  // namespace
@@ -208,7 +208,7 @@ Result<NetcatListeners> open_netcat_listeners(const NetcatOptions& options, bool
   std::vector<std::string> places_taken;
   for (SocketAddress place : places) {
     place.port = listeners.port;
-    auto opened = open_one(options, place);
+    auto opened = open_one(options, place, on_loopback ? "--setup" : "--transparent");
     if (!opened) {
       // IPv6 is off on this host: not an error unless it was asked for.
       const bool lacks_family = opened.error().code == EAFNOSUPPORT || opened.error().code == EADDRNOTAVAIL;

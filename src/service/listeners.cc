@@ -1,12 +1,12 @@
 // One port for both families and every worker.
 #include "service/listeners.h"
 
-#include <fmt/format.h>
 #include <sys/socket.h>
 
 #include <cerrno>
 
 #include "net/datagram_socket.h"
+#include "net/endpoint.h"
 #include "net/port_owner.h"
 #include "net/tcp_socket.h"
 
@@ -87,13 +87,11 @@ Result<Listeners> open_listeners(const ListenerRequest& request) {
   for (int attempt = 1;; ++attempt) {
     Protocol tried{};
     auto listeners = open_on(request, request.port, tried);
+    if (!listeners && listeners.error().code == EADDRNOTAVAIL) listeners.error().remedy = request.absent_remedy;
     if (listeners || listeners.error().code != EADDRINUSE) return listeners;
     if (request.port.value == 0 && attempt < kAttempts) continue;
-    const bool tcp = tried == Protocol::tcp;
-    const auto owner = tcp ? find_port_owner(request.port) : find_udp_port_owner(request.port);
-    return failure(tcp ? "listen on port" : "listen on UDP port", fmt::to_string(request.port.value),
-                   owner.empty() ? "it is in use" : "it is in use by " + owner,
-                   request.busy_remedy);
+    const auto transport = tried == Protocol::tcp ? Transport::tcp : Transport::udp;
+    return port_in_use(transport, request.port, request.busy_remedy);
   }
 }
 

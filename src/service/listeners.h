@@ -25,6 +25,7 @@ struct ListenerRequest {
   std::vector<SocketAddress> addresses{};
   bool transparent = true;  ///< IP_TRANSPARENT; UDP listeners always have it
   std::string busy_remedy = "give another --listen-port, or none to have one chosen";
+  std::string absent_remedy{};  ///< of an address that this host does not have
 };
 
 struct Listeners {

@@ -180,7 +180,11 @@ Status confine(const PlainRelayOptions& options, const UnprivilegedUser& nobody)
   if (options.source != SourceMode::none || options.mark != 0) kept.push_back(CAP_NET_RAW);
   const bool keeps_port = options.source == SourceMode::address_and_port || options.source == SourceMode::prefer_port;
   if (keeps_port) kept.push_back(CAP_NET_BIND_SERVICE);
-  if (auto entered = enter_root_directory(*options.root_directory); !entered) return entered;
+  if (auto entered = enter_root_directory(*options.root_directory); !entered) {
+    Error error = std::move(entered.error());
+    error.operation = "--chroot";
+    return std::unexpected(std::move(error));
+  }
   return give_up_privileges(nobody, kept);
 }
 
@@ -239,7 +243,8 @@ Status run_plain_relay(const PlainRelayOptions& options) {
        .socket = {.mark = options.mark, .keepalive_idle = options.keepalive_idle, .fast_open = options.fast_open},
        .addresses = addresses,
        .transparent = options.transparent,
-       .busy_remedy = "give another LISTEN-PORT"});
+       .busy_remedy = "give another LISTEN-PORT",
+       .absent_remedy = "not this host's address: `ip addr` lists them; with --tproxy it may be foreign"});
   if (!listeners) return std::unexpected(listeners.error());
   const auto nobody = find_unprivileged_user();
   auto resolver = start_resolver(options, targets, nobody);

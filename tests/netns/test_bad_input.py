@@ -24,8 +24,10 @@ WRONG_USE = [
     (["--tcp", "90-80"], "90-80"),
     (["--tcp", "80-"], "80-"),
     (["--tcp", "80;drop"], "80;drop"),
-    (["--tcp", "80", "--no-such-flag"], "--no-such-flag"),
-    (["--tcp", "80", "stray"], "stray"),
+    (["--tcp", "80", "--no-such-flag"], "limpid: --no-such-flag: no such option (see limpid run --help)"),
+    (["--tcp", "80", "stray"], "limpid: stray: one argument too many (see limpid run --help)"),
+    (["--tcp", "80", "--udp"], "limpid: --udp: PORTS missing (see limpid run --help)"),
+    (["--tcp", "80", "--name", "a", "--name", "b"], "limpid: --name: given twice"),
     (["--tcp", "80", "--from", "an-interface-name-too-long"], "an-interface-name-too-long"),
     (["--tcp", "80", "--from", 'lan"; flush ruleset; "'], "flush ruleset"),
     (["--tcp", "80", "--from", "10.0.0.0/33"], "10.0.0.0/33"),
@@ -39,7 +41,14 @@ WRONG_USE = [
     (["--tcp", "80", "--fail", "shut"], "shut"),
     (["--tcp", "80", "--target", "198.51.100.2"], "198.51.100.2"),
     (["--tcp", "80", "--target", "198.51.100.2:0"], "198.51.100.2:0"),
-    (["--tcp", "80", "--target", "198.51.100.2:99999"], "99999"),
+    (["--tcp", "80", "--target", "198.51.100.2:99999"], "--target 198.51.100.2:99999"),
+    (["--tcp", "80", "--target", "[2001:zz::1]:80"], "--target [2001:zz::1]:80"),
+    (["--tcp", "80", "--target", "0.0.0.0:80"], "no host has this address"),
+    (["--tcp", "80", "--target", "[fe80::1]:80"], "add the interface"),
+    (["--tcp", "80", "--udp-timeout", "10"], ["--udp-timeout:", "add --udp"]),
+    (["--tcp", "80", "--max-udp-sessions", "10"], "--max-udp-sessions:"),
+    (["--tcp", "80", "--exclude-uid", "root"], ["--exclude-uid:", "give --local"]),
+    (["--tcp", "80", "--gid", "root"], "--gid:"),
     (["--tcp", "80", "--target", "2001:db8::1:80"], "2001:db8::1:80"),
     (["--tcp", "80", "--workers", "0"], "--workers"),
     (["--tcp", "80", "--workers", "many"], "many"),
@@ -92,8 +101,17 @@ def test_an_interface_that_does_not_exist_yet_is_a_warning(start):
     assert len(warning) == 1 and "no-such-if0" in warning[0]
 
 
-@pytest.mark.parametrize("arguments, says", [(["walk"], "walk"), (["rules"], "rules"), (["rules", "paint"], "paint"),
-                                             (["rules", "show"], "--tcp")],
+@pytest.mark.parametrize("arguments, says", [
+    (["walk"], "walk: no such command or option (see limpid --help)"),
+    (["--walk", "run"], "--walk: no such option"),
+    (["rules"], "limpid rules: no command (one of: show, apply, remove, diff)"),
+    (["rules", "paint"], "paint: no such command or option (see limpid rules --help)"),
+    (["rules", "show"], "--tcp"),
+    (["rules", "show", "--bogus"], "limpid: --bogus: no such option (see limpid rules show --help)"),
+    (["completion"], "limpid: SHELL: missing (bash, zsh or fish"),
+    (["lab", "run", "--servers", "9", "--", "true"], "--servers 9: not a number of servers"),
+    (["lab", "run", "--servers", "some", "--", "true"], "--servers some"),
+    (["lab", "run", "--servers"], "--servers: N missing (see limpid lab run --help)")],
                          ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_wrong_verbs(lab, arguments, says):
     fails(lab, arguments, USAGE, says)

@@ -206,11 +206,13 @@ def test_other_ports_are_forwarded(lab, document, netcat):
 
 # The whole, and one line of Limpid's in its place
 
-# A transparent proxy out of two netcats: the listener's program calls whom its client dialled, as its client.
-RELAY = """#!/bin/sh
-host() {{ address=${{1%:*}}; address=${{address#'['}}; echo "${{address%']'}}"; }}
-exec {limpid} nc -N -s "$(host "$LIMPID_CLIENT")" "$(host "$LIMPID_ORIGINAL_DESTINATION")" "${{LIMPID_ORIGINAL_DESTINATION##*:}}"
-"""
+DOCUMENT = Path(__file__).parents[2] / "docs" / "from-the-kernel-document.md"
+
+
+def documented_script():
+    """A transparent proxy out of two netcats, as our document has it: it calls whom its client dialled, as its client."""
+    script, = re.findall(r"^```sh\n(#!/bin/sh\n.*?)^```$", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    return script
 
 
 def seen_through(lab, web, other):
@@ -240,7 +242,7 @@ def test_limpid_run_is_all_of_it_in_one_line(lab, document, netcat, start, tmp_p
     document.divert()
     document.redirect()
     relay = tmp_path / "relay"
-    relay.write_text(RELAY.format(limpid=limpid_process.BINARY))
+    relay.write_text(documented_script().replace("limpid nc ", f"{limpid_process.BINARY} nc "))
     relay.chmod(0o755)
     netcat(lab.router, "-l", "-k", "-v", "--transparent", "-e", relay, PROXY_PORT).listening()
     by_the_document = seen_through(lab, web, other)

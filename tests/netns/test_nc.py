@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -423,7 +424,17 @@ WRONG_USE = [
     (["--setup", "-l", "--tcp", "80", "-s", "127.0.0.1"], "-s"),
     (["--setup", "--tcp", "80", "198.51.100.2", "80"], "--tcp"),
     (["--setup", "-l", "--tcp", "80", "--name", "A B"], "A B"),
-    (["--no-such-flag", "198.51.100.2", "80"], "--no-such-flag"),
+    (["--name", "x", "198.51.100.2", "80"], "add --setup"),
+    (["-4", "2001:db8:2::2", "80"], "-4: 2001:db8:2::2 is an IPv6 address"),
+    (["-4", "[2001:db8:2::2]", "80"], "-4: 2001:db8:2::2 is an IPv6 address"),
+    (["-6", "198.51.100.2", "80"], "-6: 198.51.100.2 is an IPv4 address"),
+    (["-z", "-6", "198.51.100.2", "80"], "-6: 198.51.100.2 is an IPv4 address"),
+    (["-s", "192.0.2.7", "2001:db8:2::2", "7000"], "-s 192.0.2.7: 2001:db8:2::2 is an IPv6 address"),
+    (["-4", "-s", "192.0.2.7", "2001:db8:2::2", "7000"], "-4 -s 192.0.2.7: "),
+    (["-s", "[192.0.2.7]", "198.51.100.2", "7000"], "-s [192.0.2.7]: not an address"),
+    (["198.51.100.2:80", "80"], "limpid nc 198.51.100.2 80"),
+    (["198.51.100.2", "80", "-s"], "limpid: -s: ADDRESS missing (see limpid nc --help)"),
+    (["--no-such-flag", "198.51.100.2", "80"], "limpid: --no-such-flag: no such option (see limpid nc --help)"),
 ]
 
 
@@ -439,23 +450,38 @@ def test_a_busy_port_names_who_holds_it(lab, netcat):
     lab.server.listen(7000)
     server = netcat(lab.server, "-l", option(lab), 7000)
     assert server.status() == FAILURE
-    assert "7000" in server.messages and str(os.getpid()) in server.messages
+    assert re.fullmatch(rf"limpid: listen on port 7000: it is in use by \S+ \(pid {os.getpid()}\) \(give another PORT\)\n",
+                        server.messages), server.messages
 
 
 def test_a_busy_udp_port_is_not_shared(lab, netcat):
-    netcat(lab.server, "-l", "-u", "-v", 7000).listening()
+    first = netcat(lab.server, "-l", "-u", "-v", 7000).listening()
     second = netcat(lab.server, "-l", "-u", "-v", 7000)
-    assert second.status() == FAILURE and "7000" in second.messages
+    assert second.status() == FAILURE
+    assert f"listen on UDP port 7000: it is in use by limpid (pid {first.process.pid}) (give another PORT)" in second.messages
 
 
-@pytest.mark.parametrize("arguments", [["-l", "-s", "FOREIGN", "7000"], ["-s", "FOREIGN", "SERVER", "7000"],
-                                       ["-l", "--transparent", "7000"], ["-l", "-u", "-s", "FOREIGN", "7000"]],
-                         ids=lambda value: " ".join(value))
-def test_a_foreign_address_without_privileges(lab, arguments):
+@pytest.mark.parametrize("family", ["ipv6"], indirect=True)
+def test_ipv6_addresses_may_stand_in_brackets(lab, netcat):
+    server = netcat(lab.server, "-l", "-v", "-s", f"[{lab.server.address}]", 7000).listening()
+    client = netcat(lab.client, "-N", "-s", f"[{lab.client.address}]", f"[{lab.server.address}]", 7000, stdin=b"in brackets")
+    assert client.status() == 0, client.messages
+    assert server.output() == b"in brackets"
+    assert f"connection from [{lab.client.address}]:" in server.messages
+
+
+@pytest.mark.parametrize("arguments, says", [
+    (["-l", "-s", "FOREIGN", "7000"], "an address that this host does not have needs CAP_NET_ADMIN"),
+    (["-s", "FOREIGN", "SERVER", "7000"], "an address that this host does not have needs CAP_NET_ADMIN"),
+    (["-l", "-u", "-s", "FOREIGN", "7000"], "an address that this host does not have needs CAP_NET_ADMIN"),
+    (["-l", "--transparent", "7000"], "(--transparent needs CAP_NET_ADMIN"),
+    (["-l", "--setup", "--tcp", "80"], "(--setup needs CAP_NET_ADMIN")],
+                         ids=lambda value: " ".join(value) if isinstance(value, list) else "")
+def test_what_needs_privileges_says_so(lab, arguments, says):
     words = [{"FOREIGN": lab.nowhere, "SERVER": lab.server.address}.get(word, word) for word in arguments]
     done = lab.client.run("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", limpid_process.BINARY, "nc", *words,
                           check=False)
-    assert done.returncode == UNSUPPORTED and "CAP_NET_ADMIN" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert done.returncode == UNSUPPORTED and says in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def test_own_addresses_need_no_privileges(lab, netcat):

@@ -210,22 +210,40 @@ def ends_with(lab, *arguments, wrapper=()):
     (("8080", ""), 'HOST "": not a host'),
     (("8080", "two words"), "HOST two words: not a host"),
     (("8080", "192.0.2.2", "--target", ""), '--target "": not a host'),
-    (("8080", "192.0.2.2", "--target", "a:"), '--target "": not a port'),
+    (("8080", "192.0.2.2", "--target", "a:"), "--target a:: not a port"),
+    (("8080", "192.0.2.2", "--target", "192.0.2.11:99999"), "--target 192.0.2.11:99999: not a port"),
+    (("8080", "192.0.2.9:80"), "write the port apart: limpid relay 8080 192.0.2.9 80"),
+    (("8080", "www.example.org:80", "80"), "write the port apart: limpid relay 8080 www.example.org 80"),
+    (("8080", "[2001:db8::1]:80"), "write the port apart: limpid relay 8080 2001:db8::1 80"),
+    (("8080", "224.0.0.1", "80"), "HOST 224.0.0.1: the address of many hosts"),
+    (("8080", "ff02::1", "80"), "HOST ff02::1: the address of many hosts"),
+    (("8080", "255.255.255.255", "80"), "HOST 255.255.255.255: the address of many hosts"),
+    (("8080", "0.0.0.0", "80"), "HOST 0.0.0.0: no host has this address"),
+    (("8080", "::", "80"), "HOST ::: no host has this address"),
+    (("8080", "fe80::1", "80"), "add the interface, for example fe80::1%eth0"),
+    (("8080", "192.0.2.2", "--target", "[fe80::1]:80"), "--target [fe80::1]:80: a link-local address"),
     (("8080", "192.0.2.2", "--target", "[::1"), "--target [::1: not HOST[:PORT]"),
     (("8080", "192.0.2.2", "--target", "[::1]80"), "not HOST[:PORT]"),
     (("-4", "-6", "8080", "192.0.2.2"), "they contradict each other"),
     (("-4", "-L", "::1", "8080", "192.0.2.2"), "--listen-address ::1: an IPv6 address"),
+    (("-L", "192.0.2.1", "-L", "192.0.2.1", "8080", "192.0.2.2"), "--listen-address 192.0.2.1: given twice"),
+    (("-L", "::1", "-L", "[0::1]", "8080", "192.0.2.2"), "--listen-address [0::1]: given twice"),
+    (("-L", "fe80::1", "8080", "192.0.2.2"), "--listen-address fe80::1: a link-local address"),
     (("-L", "lo", "8080", "192.0.2.2"), "--listen-address lo: not an address"),
     (("--once", "--loop", "8080", "192.0.2.2"), "it contradicts --once"),
     (("--source", "address", "8080", "192.0.2.2"), "add --tproxy"),
     (("--source", "client", "8080", "192.0.2.2"), "not a source mode"),
     (("--mark", "0", "8080", "192.0.2.2"), "--mark 0: not a mark"),
+    (("--mark", "", "8080", "192.0.2.2"), '--mark "": not a mark'),
+    (("--mark", "0x1/0x3", "8080", "192.0.2.2"), "--mark 0x1/0x3: a socket's mark has no mask"),
     (("--resolve-interval", "1ms", "8080", "192.0.2.2"), "too short"),
-    (("--chroot", "/nonexistent", "8080", "192.0.2.2"), "there is no such directory"),
+    (("--chroot", "/nonexistent", "8080", "192.0.2.2"),
+     "--chroot /nonexistent: there is no such directory (mkdir -p /nonexistent, or name another)"),
+    (("--chroot", "/etc/passwd/", "8080", "192.0.2.2"), "--chroot /etc/passwd/: not a directory"),
     (("--chroot", "", "8080", "192.0.2.2"), "it is empty"),
     (("--connect-timeout", "0", "8080", "192.0.2.2"), "--connect-timeout 0"),
     (("8080", "127.0.0.1"), "this relay listens there itself"),
-    (("8080", "0.0.0.0"), "this relay listens there itself"),
+    (("8080", "[::1]"), "this relay listens there itself"),
     (("8080", "192.0.2.1"), "this relay listens there itself"),
     (("8080", "2001:db8:2::1"), "this relay listens there itself"),
     (("8080", "localhost"), "this relay listens there itself"),
@@ -247,7 +265,7 @@ def test_a_busy_port_names_its_owner(lab):
 def test_an_address_that_is_not_ours(lab):
     status, line = ends_with(lab, "-L", lab.nowhere, PORT, lab.server.address)
     assert status == FAILURE
-    assert lab.nowhere in line
+    assert lab.nowhere in line and "not this host's address: `ip addr` lists them; with --tproxy it may be foreign" in line
 
 
 NO_CAPABILITIES = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
