@@ -201,7 +201,39 @@ Status compare_routing(const Plan& plan, std::vector<std::string>& differences) 
   return {};
 }
 
+/// nft's listing of the plan's tables; empty, with a line in `differences`, where one is missing.
+Result<std::optional<std::string>> list_tables(const Plan& plan, std::vector<std::string>& differences) {
+  std::string text;
+  for (const NftTableName& table : tables_of(plan)) {
+    auto listing = list_nft_table(table);
+    if (!listing) return std::unexpected(listing.error());
+    if (!listing->has_value()) {
+      differences.push_back(fmt::format("missing: nft table {}", table.to_string()));
+      return std::optional<std::string>();
+    }
+    text += without_remembered_elements(**listing);
+  }
+  return std::optional(std::move(text));
+}
+
 }  // namespace
+
+Result<std::string> list_installed(const Plan& plan) {
+  std::vector<std::string> missing;
+  auto listing = list_tables(plan, missing);
+  if (!listing) return std::unexpected(listing.error());
+  if (!*listing) return failure("list", "what is installed", missing.front());
+  return std::move(**listing);
+}
+
+Result<std::vector<std::string>> find_drift(const Plan& plan, std::string_view installed) {
+  std::vector<std::string> differences;
+  if (auto compared = compare_routing(plan, differences); !compared) return std::unexpected(compared.error());
+  const auto live = list_tables(plan, differences);
+  if (!live) return std::unexpected(live.error());
+  if (*live) std::ranges::move(compare_texts(installed, **live), std::back_inserter(differences));
+  return differences;
+}
 
 Result<std::vector<std::string>> diff_plan(const Plan& plan) {
   std::vector<std::string> differences;
@@ -213,19 +245,12 @@ Result<std::vector<std::string>> diff_plan(const Plan& plan) {
   }
   if (auto compared = compare_routing(plan, differences); !compared) return std::unexpected(compared.error());
 
-  std::string live;
-  for (const NftTableName& table : tables_of(plan)) {
-    auto listing = list_nft_table(table);
-    if (!listing) return std::unexpected(listing.error());
-    if (!listing->has_value()) {
-      differences.push_back(fmt::format("missing: nft table {}", table.to_string()));
-      return differences;
-    }
-    live += without_remembered_elements(**listing);
-  }
+  const auto live = list_tables(plan, differences);
+  if (!live) return std::unexpected(live.error());
+  if (!*live) return differences;
   auto planned = canonical_listing(plan);
   if (!planned) return std::unexpected(planned.error());
-  std::ranges::move(compare_texts(*planned, live), std::back_inserter(differences));
+  std::ranges::move(compare_texts(*planned, **live), std::back_inserter(differences));
   return differences;
 }
 

@@ -39,4 +39,9 @@ namespace limpid {
 /// namespace and compares nft's own listings, so that nft's canonical form never matters.
 [[nodiscard]] Result<std::vector<std::string>> diff_plan(const Plan& plan);
 
+/// nft's listing of the tables of a plan that is installed, to compare with later.
+[[nodiscard]] Result<std::string> list_installed(const Plan& plan);
+/// The same as diff_plan(), against such a listing: cheaper, and without a process of its own. Sysctls are not compared.
+[[nodiscard]] Result<std::vector<std::string>> find_drift(const Plan& plan, std::string_view installed);
+
 }  // namespace limpid

@@ -2,7 +2,6 @@
 #include "service/draining.h"
 
 #include <csignal>
-#include <vector>
 
 #include "service/signals.h"
 
@@ -31,13 +30,14 @@ void drain(Relay& relay, const Logger& log, int signal_fd, std::chrono::millisec
     const int ignored = next_signal(signal_fd, kDrainPoll);
 }
 
-void log_counters(const Logger& log, std::string_view message, const Relay& relay) {
+void log_counters(const Logger& log, std::string_view message, const Relay& relay, const std::vector<Field>& more) {
   std::vector<Field> fields;
   fields.push_back(field("flows_open", relay.open_flows()));
   for (std::size_t i = 0; i < kCounterCount; ++i) {
     const auto counter = static_cast<Counter>(i);
     fields.push_back(field(to_string(counter), relay.count(counter)));
   }
+  fields.insert(fields.end(), more.begin(), more.end());
   log.info(message, fields);
 }
 

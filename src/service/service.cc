@@ -3,8 +3,10 @@
 #include "service/service.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <memory>
 #include <string>
@@ -19,6 +21,7 @@
 #include "service/draining.h"
 #include "service/listeners.h"
 #include "service/local_target.h"
+#include "service/plan_guard.h"
 #include "service/resources.h"
 #include "service/signals.h"
 
@@ -133,6 +136,35 @@ bool is_confirmed(std::chrono::seconds patience, int terminal, int signal_fd, co
   }
 }
 
+/// Serves, and keeps the rules in repair, until a signal asks for the end.
+void run_until_signal(const ServiceOptions& options, const Plan& plan, const Relay& relay, const Logger& log,
+                      int signal_fd) {
+  auto guard = PlanGuard::start(plan, options.repair, log);
+  if (!guard) {
+    log.warning("changes of the rules by others will not be noticed", {field("error", guard.error().message())});
+  }
+  for (;;) {
+    std::array<pollfd, 3> wanted{pollfd{signal_fd, POLLIN, 0}, pollfd{-1, POLLIN, 0}, pollfd{-1, POLLIN, 0}};
+    if (guard) {
+      wanted[1].fd = guard->descriptors()[0];
+      wanted[2].fd = guard->descriptors()[1];
+    }
+    poll(wanted.data(), wanted.size(), guard ? static_cast<int>(guard->patience().count()) : -1);
+    if (guard) {
+      if (wanted[1].revents != 0 || wanted[2].revents != 0) guard->hear();
+      guard->look();
+    }
+    const int signal = wanted[0].revents != 0 ? next_signal(signal_fd, std::chrono::milliseconds{0}) : 0;
+    if (signal == SIGUSR1) {
+      log_counters(
+          log, "counters", relay,
+          {field("rules_changed", guard ? guard->drifts() : 0), field("rules_repaired", guard ? guard->repairs() : 0)});
+    } else if (signal != 0) {
+      return;
+    }
+  }
+}
+
 Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, const Logger& log, int signal_fd,
              int terminal) {
   InstalledPlan installed(plan, log);
@@ -148,19 +180,10 @@ Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, cons
             field("max_flows", relay.max_flows())});
 
   Status outcome;
-  bool running = true;
   if (options.confirm && !is_confirmed(*options.confirm, terminal, signal_fd, relay, log)) {
-    running = false;
     outcome = failure("--confirm", "", "not confirmed; everything is as it was before");
   }
-  while (running) {
-    const int signal = next_signal(signal_fd, std::chrono::milliseconds{-1});
-    if (signal == SIGUSR1) {
-      log_counters(log, "counters", relay);
-    } else if (signal != 0) {
-      running = false;
-    }
-  }
+  if (outcome) run_until_signal(options, plan, relay, log, signal_fd);
   if (auto draining = begin_drain(plan); !draining) {
     log.warning("could not stop capturing before the drain", {field("error", draining.error().message())});
   }

@@ -10,6 +10,7 @@
 #include "limpid/interception.h"
 #include "policy/decision.h"
 #include "relay/udp_engine.h"
+#include "service/plan_guard.h"
 #include "service/settings.h"
 
 namespace limpid {
@@ -22,6 +23,7 @@ struct ServiceOptions : RelaySettings {
   std::optional<SocketAddress> fixed_target;
   UdpOptions udp;  ///< policy and mark are filled in
   std::optional<std::chrono::seconds> confirm;
+  Repair repair = Repair::on;
 };
 
 /// Runs until SIGTERM, SIGINT or SIGHUP, drains and removes what it installed; a second signal ends the drain at once.

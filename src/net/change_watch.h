@@ -1,0 +1,34 @@
+// Hears what changes in the kernel's firewall and policy routing: for whoever has put something there and wants to know when it has
+// been taken away. Says that something may have changed, not what: the listener looks for itself.
+#pragma once
+
+#include <array>
+#include <string>
+
+#include "limpid/error.h"
+#include "limpid/mark.h"
+#include "limpid/unique_fd.h"
+
+namespace limpid {
+
+/// Hears of one nftables table (by its name, in every family), of all policy rules, and of the routes of one table, in the network
+/// namespace in which it was opened. Never blocks.
+class ChangeWatch {
+ public:
+  [[nodiscard]] static Result<ChangeWatch> open(std::string nft_table, TableId route_table);
+
+  /// Readable when there may be something to hear.
+  [[nodiscard]] std::array<int, 2> descriptors() const noexcept { return {firewall_.get(), routing_.get()}; }
+  /// Takes everything that waits. True if something of it concerns us, or if something was lost because too much came at once.
+  [[nodiscard]] bool take();
+
+ private:
+  ChangeWatch(UniqueFd firewall, UniqueFd routing, std::string nft_table, TableId route_table);
+
+  UniqueFd firewall_;
+  UniqueFd routing_;
+  std::string nft_table_;
+  TableId route_table_;
+};
+
+}  // namespace limpid

@@ -1,0 +1,113 @@
+// Firewalls reload in several steps, so it waits for a quiet moment before it looks, but not for long: as long as our table is
+// missing, nothing is intercepted.
+#include "service/plan_guard.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+#include "intercept/install.h"
+
+namespace limpid {
+namespace {
+
+constexpr std::chrono::milliseconds kQuiet{50};
+constexpr std::chrono::milliseconds kLongestWait{400};
+/// Undone within this time, so many times in a row: something is fighting back.
+constexpr std::chrono::milliseconds kStruckBack{250};
+constexpr unsigned kMostStrikes = 10;
+/// Lines of a difference that a message shows.
+constexpr std::size_t kMostShown = 3;
+
+std::string in_words(const std::vector<std::string>& differences) {
+  std::string text;
+  for (std::size_t i = 0; i < std::min(differences.size(), kMostShown); ++i) {
+    if (i > 0) text += "; ";
+    text += differences[i];
+  }
+  if (differences.size() > kMostShown) text += fmt::format("; and {} more", differences.size() - kMostShown);
+  return text;
+}
+
+}  // namespace
+
+Result<PlanGuard> PlanGuard::start(const Plan& plan, Repair mode, const Logger& log) {
+  auto watch = ChangeWatch::open(plan.table_name, plan.inputs.ownership.table);
+  if (!watch) return std::unexpected(watch.error());
+  // Listening comes first: what changes while the listing is made is heard, and looked at.
+  auto installed = list_installed(plan);
+  if (!installed) return std::unexpected(installed.error());
+  return PlanGuard(plan, mode, log, std::move(*watch), std::move(*installed));
+}
+
+PlanGuard::PlanGuard(const Plan& plan, Repair mode, const Logger& log, ChangeWatch watch, std::string installed)
+    : plan_(&plan), log_(&log), mode_(mode), watch_(std::move(watch)), installed_(std::move(installed)) {}
+
+void PlanGuard::hear() {
+  if (!watch_.take() || gave_up_) return;
+  last_heard_ = Clock::now();
+  if (!first_heard_) first_heard_ = last_heard_;
+}
+
+std::chrono::milliseconds PlanGuard::patience() const {
+  if (!first_heard_) return std::chrono::milliseconds{-1};
+  const auto until = std::min(last_heard_ + kQuiet, *first_heard_ + kLongestWait);
+  return std::max(std::chrono::milliseconds{0}, std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()));
+}
+
+void PlanGuard::look() {
+  if (!first_heard_ || patience().count() > 0) return;
+  const auto heard = *std::exchange(first_heard_, std::nullopt);
+  const auto drift = find_drift(*plan_, installed_);
+  if (!drift) {
+    log_->warning("could not look whether the rules are still there", {field("error", drift.error().message())});
+    return;
+  }
+  if (drift->empty()) {
+    if (std::exchange(reported_, false)) log_->info("the rules are as they should be again");
+    return;
+  }
+  if (mode_ == Repair::off) {
+    if (!std::exchange(reported_, true)) {
+      ++drifts_;
+      log_->warning("somebody has changed our rules; they are left so (--repair off)",
+                    {field("found", in_words(*drift))});
+    }
+    return;
+  }
+  ++drifts_;
+  log_->warning("somebody has changed our rules; putting them back", {field("found", in_words(*drift))});
+  repair(heard);
+}
+
+void PlanGuard::repair(Clock::time_point heard) {
+  if (is_a_fight(heard)) {
+    gave_up_ = true;
+    log_->error(
+        "something takes our rules away again and again, so they are not put back any more (find it: `nft monitor`, "
+        "`ip monitor rule`; "
+        "then restart)",
+        {field("repairs", repairs_)});
+    return;
+  }
+  const auto planning_lock = lock_planning();
+  if (auto installed = install_plan(*plan_); !installed) {
+    log_->error("could not put the rules back", {field("error", installed.error().message())});
+    // Again when something changes; and soon, in case that what was in the way has just gone.
+    first_heard_ = last_heard_ = Clock::now() + std::chrono::seconds(1);
+    return;
+  }
+  ++repairs_;
+  last_repair_ = Clock::now();
+  // What we have done ourselves is no news.
+  if (watch_.take()) first_heard_ = last_heard_ = Clock::now();
+}
+
+bool PlanGuard::is_a_fight(Clock::time_point heard) {
+  strikes_ = last_repair_ && heard - *last_repair_ < kStruckBack ? strikes_ + 1 : 0;
+  return strikes_ >= kMostStrikes;
+}
+
+}  // namespace limpid

@@ -1,0 +1,59 @@
+// Keeps an installed plan in the kernel: notices when somebody else takes part of it away, and puts it back.
+#pragma once
+
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+
+#include "base/log.h"
+#include "intercept/plan.h"
+#include "limpid/error.h"
+#include "net/change_watch.h"
+
+namespace limpid {
+
+enum class Repair : std::uint8_t {
+  on,   ///< what is missing is put back
+  off,  ///< what is missing is reported: something else is in charge of the rules
+};
+
+/// One thread. Waits nowhere: the caller polls descriptors(), calls hear() when one is readable, and look() when patience() is over.
+class PlanGuard {
+ public:
+  /// `plan` and `log` must outlive it; the plan is installed.
+  [[nodiscard]] static Result<PlanGuard> start(const Plan& plan, Repair mode, const Logger& log);
+
+  [[nodiscard]] std::array<int, 2> descriptors() const noexcept { return watch_.descriptors(); }
+  void hear();
+  /// How long to wait before look(); negative: nothing has happened.
+  [[nodiscard]] std::chrono::milliseconds patience() const;
+  /// Compares, and repairs what differs. Gives up, with an error message, when others undo it again and again.
+  void look();
+
+  [[nodiscard]] std::uint64_t repairs() const noexcept { return repairs_; }
+  [[nodiscard]] std::uint64_t drifts() const noexcept { return drifts_; }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  PlanGuard(const Plan& plan, Repair mode, const Logger& log, ChangeWatch watch, std::string installed);
+  void repair(Clock::time_point heard);
+  [[nodiscard]] bool is_a_fight(Clock::time_point heard);
+
+  const Plan* plan_;
+  const Logger* log_;
+  Repair mode_;
+  ChangeWatch watch_;
+  std::string installed_;  ///< nft's listing of it, as it should be
+  std::optional<Clock::time_point> first_heard_;
+  Clock::time_point last_heard_;
+  std::optional<Clock::time_point> last_repair_;
+  unsigned strikes_ = 0;   ///< repairs in a row that were undone at once
+  bool reported_ = false;  ///< what differs now has been reported (Repair::off)
+  bool gave_up_ = false;
+  std::uint64_t repairs_ = 0;
+  std::uint64_t drifts_ = 0;
+};
+
+}  // namespace limpid
