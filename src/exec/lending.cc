@@ -5,8 +5,8 @@ namespace limpid {
 namespace {
 
 std::optional<IpAddress> source_for(const LentSocket& socket, const SocketAddress& remote, const ExecOptions& options) {
-  const bool wanted = socket.kind == SocketKind::stream ||
-                      (socket.kind == SocketKind::datagram && options.datagrams_from_source);
+  const bool wanted =
+      socket.kind == SocketKind::stream || (socket.kind == SocketKind::datagram && options.datagrams_from_source);
   // A reply to a foreign address would never find its way back over loopback: local resolvers and databases would be
   // lost.
   if (!wanted || remote.address.is_loopback() || remote.address.is_unspecified()) return std::nullopt;

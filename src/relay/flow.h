@@ -43,7 +43,7 @@ struct Flow {
   FlowState state = FlowState::connecting;
   FlowEnd end = FlowEnd::closed;
   SourceMode source = SourceMode::none;
-  bool queued = false;        ///< waits for its next turn in the worker's ready list
+  bool queued = false;         ///< waits for its next turn in the worker's ready list
   std::uint32_t attempts = 0;  ///< how many targets were dialled
   std::uint16_t sent_with_syn =
       0;  ///< connecting: bytes that the target leg has taken and that still wait in the client's socket
