@@ -6,7 +6,7 @@ import re
 import pytest
 
 from limpid_process import parse_logfmt
-from peers import exchange, read_exactly
+from peers import exchange, read_exactly, wait_until
 
 FIELDS = ["ts", "proto", "client", "orig_dst", "target", "source", "bytes_up", "bytes_down", "duration_ms", "end"]
 HOSTILE = [b"\nts=2000-01-01T00:00:00.000Z client=6.6.6.6:6 end=closed\n", b'"}\n{"ts": "x"}\n', b"\x1b[2J\x1b]0;owned\x07",
@@ -62,14 +62,17 @@ def test_quiet_says_nothing_but_keeps_serving(lab, launch):
 def relayed_once_ready(lab, limpid):
     """--quiet does not say when it is ready; the first connection that is not forwarded does."""
     listener = lab.server.listen(80)
-    for _ in range(1000):
+
+    def relayed():
+        assert limpid.process.poll() is None
         connection = lab.dial(listener)
         if not connection.was_forwarded:
             return connection
         connection.client.close()
         connection.server.close()
-        assert limpid.process.poll() is None
-    raise AssertionError("it never intercepted")
+        return None
+
+    return wait_until(relayed, "it intercepts")
 
 
 def test_verbose_says_more(lab, start):
