@@ -22,6 +22,7 @@ int main(int argc, char** argv) {
   std::vector<std::string> lines;
   for (std::string line; std::getline(std::cin, line);) lines.push_back(std::move(line));
   std::vector<std::span<const std::byte>> payloads;
+  payloads.reserve(lines.size());
   for (const auto& line : lines) payloads.push_back(std::as_bytes(std::span(line)));
   const auto sent = limpid::send_datagrams(socket->get(), std::nullopt, {.ttl = 64, .traffic_class = 0}, payloads);
   if (sent < payloads.size()) return std::perror("send"), 1;

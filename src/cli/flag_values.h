@@ -34,6 +34,6 @@ namespace limpid {
 [[nodiscard]] Status check_scope(std::string_view flag, std::string_view typed, const SocketAddress& address);
 
 /// That, and an error for an address at which no single host can be dialled. Names are not looked up.
-[[nodiscard]] Status check_dialled(std::string_view flag, std::string_view typed, const SocketAddress& address);
+[[nodiscard]] Status check_dialled(std::string_view flag, std::string_view typed, const SocketAddress& target);
 
 }  // namespace limpid

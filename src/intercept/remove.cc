@@ -125,6 +125,7 @@ Status execute(const Removal& removal) {
 
 std::vector<std::string> Removal::lines() const {
   std::vector<std::string> lines;
+  lines.reserve(tables.size() + rules.size() + routes.size() + sysctls.size());
   for (const NftTableName& table : tables) lines.push_back("nft table " + table.to_string());
   for (const RuleSpec& rule : rules) lines.push_back(describe(rule));
   for (const RouteSpec& route : routes) lines.push_back(describe(route));

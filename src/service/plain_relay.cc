@@ -272,8 +272,8 @@ Status run_plain_relay(const PlainRelayOptions& options) {
             field("source", to_string(options.source)), field("max_flows", (*relay)->max_flows())});
   std::uint64_t unwritten = 0;
   {
-    AccessLog access_log(**relay, options.log.format,
-                         options.access_log ? AccessLog::Output::standard_output : AccessLog::Output::nowhere);
+    const AccessLog access_log(**relay, options.log.format,
+                               options.access_log ? AccessLog::Output::standard_output : AccessLog::Output::nowhere);
     serve(options, **relay, targets, *resolver, log, signals->get());
     unwritten = access_log.unwritten();
   }
