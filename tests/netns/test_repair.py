@@ -62,7 +62,7 @@ def test_what_others_take_away_is_put_back(lab, start, tamper):
         started = time.monotonic()
         tamper(lab)
         wait_until(lambda: limpid.counters()["rules_repaired"] == round_number, "it is repaired", 5)
-        assert time.monotonic() - started < 2, "within a second, and one for a busy machine"
+        assert time.monotonic() - started < 4, "within a second, and more for a busy machine"
         assert kernel_state.difference(installed, rules_and_tables(lab)) == [], "no more and no less than before"
     exchange(connection.client, connection.server)
     lab.dial_relayed(listener)
