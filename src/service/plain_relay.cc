@@ -60,7 +60,10 @@ std::vector<SocketAddress> listen_addresses(const PlainRelayOptions& options) {
 template <class Items>
 std::string joined(const Items& items) {
   std::string text;
-  for (const auto& item : items) text += (text.empty() ? "" : ",") + item.to_string();
+  for (const auto& item : items) {
+    if (!text.empty()) text += ',';
+    text += item.to_string();
+  }
   return text;
 }
 
