@@ -18,8 +18,6 @@
 namespace limpid {
 namespace {
 
-// As shells have it: the program is not there, or is there and cannot be run.
-
 struct ExecFlags {
   bool transparent = false;
   std::vector<std::string> bind_source;

@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "cli/flag_values.h"
+#include "intercept/local_traffic.h"
 #include "intercept/plan.h"
 #include "net/interface_name.h"
 
@@ -222,12 +223,8 @@ Result<InterceptionRequest> parse_interception_flags(const InterceptionFlags& fl
   auto source = parse_source(flags.source);
   if (!source) return std::unexpected(source.error());
   request.source = *source;
-  request.options.keeps_source_port = *source == SourceMode::address_and_port || *source == SourceMode::prefer_port;
-  if (request.options.keeps_source_port && request.options.scope.local) {
-    return wrong(
-        "--source", flags.source, "a program of this host holds its own port, so the proxy cannot use it as well",
-        "--source address or none with --local; another instance, under another --name, for forwarded traffic");
-  }
+  request.options.keeps_source_port = keeps_port(*source);
+  if (request.options.keeps_source_port && request.options.scope.local) return refuse_kept_port(flags.source);
   auto fail = parse_fail(flags.fail);
   if (!fail) return std::unexpected(fail.error());
   request.options.fail = *fail;

@@ -7,7 +7,6 @@
 
 #include <CLI/CLI.hpp>
 #include <array>
-#include <functional>
 #include <limits>
 #include <optional>
 #include <utility>
@@ -18,9 +17,10 @@
 namespace limpid {
 namespace {
 
+using IdLookup = std::optional<std::uint32_t> (*)(const std::string& name);
+
 /// "1000", "1000-1999" or a name that `lookup` knows.
-Result<IdRange> parse_ids(std::string_view flag, const std::string& item, std::string_view what,
-                          const std::function<std::optional<std::uint32_t>(const std::string&)>& lookup) {
+Result<IdRange> parse_ids(std::string_view flag, const std::string& item, std::string_view what, IdLookup lookup) {
   constexpr std::uint32_t kMostId = std::numeric_limits<std::uint32_t>::max() - 1;  // the last one means "none"
   const std::string_view text = item;
   if (text.find_first_not_of("0123456789-") != std::string_view::npos) {
@@ -38,6 +38,19 @@ Result<IdRange> parse_ids(std::string_view flag, const std::string& item, std::s
   return IdRange{.first = *first, .last = *last};
 }
 
+Result<std::vector<IdRange>> parse_id_list(const std::string& flag, const std::vector<std::string>& values,
+                                           std::string_view what, IdLookup lookup) {
+  const auto items = items_of(flag, values);
+  if (!items) return std::unexpected(items.error());
+  std::vector<IdRange> ids;
+  for (const std::string& item : *items) {
+    const auto range = parse_ids(flag, item, what, lookup);
+    if (!range) return std::unexpected(range.error());
+    ids.push_back(*range);
+  }
+  return ids;
+}
+
 std::optional<std::uint32_t> user_of_name(const std::string& name) {
   const passwd* entry =
       ::getpwnam(name.c_str());  // NOLINT(concurrency-mt-unsafe): flags are read before any thread starts
@@ -52,22 +65,12 @@ std::optional<std::uint32_t> group_of_name(const std::string& name) {
 Status parse_programs(std::string_view prefix, const std::vector<std::string>& users,
                       const std::vector<std::string>& groups, const std::vector<std::string>& cgroups,
                       Programs& programs) {
-  const std::string uid_flag = fmt::format("--{}uid", prefix);
-  auto user_items = items_of(uid_flag, users);
-  if (!user_items) return std::unexpected(user_items.error());
-  for (const std::string& item : *user_items) {
-    auto ids = parse_ids(uid_flag, item, "user", user_of_name);
-    if (!ids) return std::unexpected(ids.error());
-    programs.users.push_back(*ids);
-  }
-  const std::string gid_flag = fmt::format("--{}gid", prefix);
-  auto group_items = items_of(gid_flag, groups);
-  if (!group_items) return std::unexpected(group_items.error());
-  for (const std::string& item : *group_items) {
-    auto ids = parse_ids(gid_flag, item, "group", group_of_name);
-    if (!ids) return std::unexpected(ids.error());
-    programs.groups.push_back(*ids);
-  }
+  auto user_ids = parse_id_list(fmt::format("--{}uid", prefix), users, "user", user_of_name);
+  if (!user_ids) return std::unexpected(user_ids.error());
+  programs.users = std::move(*user_ids);
+  auto group_ids = parse_id_list(fmt::format("--{}gid", prefix), groups, "group", group_of_name);
+  if (!group_ids) return std::unexpected(group_ids.error());
+  programs.groups = std::move(*group_ids);
   for (std::string cgroup : cgroups) {
     // /proc/PID/cgroup writes "/user.slice", shells complete "user.slice/".
     if (cgroup.starts_with('/')) cgroup.erase(0, 1);

@@ -3,7 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <charconv>
 #include <memory>
 #include <optional>
 
@@ -42,12 +41,9 @@ struct PlainRelayFlags {
 
 /// `typed` is the whole word, of which `port` may be the end.
 Result<Port> parse_port(std::string_view what, std::string_view typed, std::string_view port) {
-  std::uint32_t value = 0;
-  const auto [end, error] = std::from_chars(port.data(), port.data() + port.size(), value);
-  if (error != std::errc{} || end != port.data() + port.size() || value == 0 || value > 65535) {
-    return wrong(what, typed, "not a port", "give a number from 1 to 65535");
-  }
-  return Port{static_cast<std::uint16_t>(value)};
+  const auto number = parse_number(what, port, 1, 65535, "a port");
+  if (!number) return wrong(what, typed, number.error());
+  return Port{static_cast<std::uint16_t>(*number)};
 }
 
 Result<std::string> parse_host(std::string_view what, std::string_view typed, std::string_view host) {

@@ -191,6 +191,12 @@ Status validate_cgroup(std::string_view path) {
                      "write it as systemd-cgls or /proc/PID/cgroup shows it, for example user.slice/user-1000.slice");
 }
 
+std::unexpected<Error> refuse_kept_port(std::string_view typed) {
+  return usage_error(
+      "--source", typed, "a program of this host holds its own port, so the proxy cannot use it as well",
+      "--source address or none with --local; another instance, under another --name, for forwarded traffic");
+}
+
 Status require_cgroups(const LocalScope& scope) {
   for (const Programs* programs : {&scope.only, &scope.never}) {
     for (const std::string& cgroup : programs->cgroups) {

@@ -16,6 +16,9 @@ namespace limpid {
 /// exists is looked at when the plan is installed.
 [[nodiscard]] Status validate_cgroup(std::string_view path);
 
+/// The error that the client's port cannot be kept where clients are programs of this host. `typed`: the source mode; may be empty.
+[[nodiscard]] std::unexpected<Error> refuse_kept_port(std::string_view typed);
+
 /// Whether nft will find the cgroups (it looks below /sys/fs/cgroup); the error says which is missing.
 [[nodiscard]] Status require_cgroups(const LocalScope& scope);
 

@@ -36,11 +36,6 @@ struct Surroundings {
   const Ownership* left_over = nullptr;
 };
 
-bool owns(const Ownership& owner, const RuleSpec& rule) {
-  const auto rules = policy_rules(rule.family, owner);
-  return std::ranges::find(rules, rule) != rules.end();
-}
-
 Surroundings look_around(const Survey& survey, const std::string& name) {
   Surroundings around;
   around.survey = &survey;
@@ -56,8 +51,7 @@ Surroundings look_around(const Survey& survey, const std::string& name) {
     around.rules.push_back(rule);
   }
   for (const RouteSpec& route : survey.routes) {
-    if (route.protocol == kRouteProtocol && !is_anothers([&](const Ownership& o) { return o.table == route.table; }))
-      continue;
+    if (route.protocol == kRouteProtocol && !is_anothers([&](const Ownership& o) { return owns(o, route); })) continue;
     around.routes.push_back(route);
   }
   return around;
@@ -208,11 +202,7 @@ Status check_local(const Survey& survey, const InterceptionOptions& options) {
   if (!scope.forwarded && !scope.local)
     return usage_error("plan", "", "neither forwarded nor local traffic is in scope", "");
   if (!scope.local) return {};
-  if (options.keeps_source_port) {
-    return usage_error(
-        "--source", "", "a program of this host holds its own port, so the proxy cannot use it as well",
-        "--source address or none with --local; another instance, under another --name, for forwarded traffic");
-  }
+  if (options.keeps_source_port) return refuse_kept_port("");
   for (const Programs* programs : {&scope.local->only, &scope.local->never}) {
     for (const std::string& cgroup : programs->cgroups) {
       if (auto valid = validate_cgroup(cgroup); !valid) return valid;

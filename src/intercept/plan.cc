@@ -82,12 +82,25 @@ std::vector<NftTableName> tables_of(const Plan& plan) {
   return tables;
 }
 
-std::string render_nft_replacement(const Plan& plan) {
+bool owns(const Ownership& ownership, const RuleSpec& rule) {
+  const auto rules = policy_rules(rule.family, ownership);
+  return std::ranges::find(rules, rule) != rules.end();
+}
+
+bool owns(const Ownership& ownership, const RouteSpec& route) {
+  return route.table == ownership.table;
+}
+
+std::string render_deletion(const std::vector<NftTableName>& tables) {
   std::string text;
   // The first line makes the second one succeed whether or not there is a table; nft sends all of it as one
   // transaction.
-  for (const NftTableName& table : tables_of(plan))
-    text += fmt::format("table {0}\ndelete table {0}\n", table.to_string());
+  for (const NftTableName& table : tables) text += fmt::format("table {0}\ndelete table {0}\n", table.to_string());
+  return text;
+}
+
+std::string render_nft_replacement(const Plan& plan) {
+  std::string text = render_deletion(tables_of(plan));
   text += plan.nft_table;
   for (const CompanionTable& companion : plan.companions) text += companion.definition;
   return text;

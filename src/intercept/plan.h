@@ -115,11 +115,18 @@ struct Plan {
 /// Every table of the plan, the main one first.
 [[nodiscard]] std::vector<NftTableName> tables_of(const Plan& plan);
 
+/// The nft statements that delete the tables, whether or not they are there.
+[[nodiscard]] std::string render_deletion(const std::vector<NftTableName>& tables);
+
 /// The nft input that puts the tables there atomically, whether or not some of these names exist.
 [[nodiscard]] std::string render_nft_replacement(const Plan& plan);
 
 /// The policy routing rules of an installation, in the order in which they are added.
 [[nodiscard]] std::vector<RuleSpec> policy_rules(Family family, const Ownership& ownership);
+/// Whether a rule is exactly as the installation made it: one with another mark at the same place is a left-over of an earlier run.
+[[nodiscard]] bool owns(const Ownership& ownership, const RuleSpec& rule);
+/// The same of a route: all of its table's are its own.
+[[nodiscard]] bool owns(const Ownership& ownership, const RouteSpec& route);
 
 /// "priority 100 iif lo fwmark 0x1/0x3 protocol 76 goto 102": what follows `ip rule add`, or `ip rule del`.
 [[nodiscard]] std::string rule_arguments(const RuleSpec& rule);

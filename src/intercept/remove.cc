@@ -31,9 +31,7 @@ class FirstError {
 
 /// All of them in one transaction, whether or not they are there.
 Status delete_tables(const std::vector<NftTableName>& tables) {
-  std::string input;
-  for (const NftTableName& table : tables) input += fmt::format("table {0}\ndelete table {0}\n", table.to_string());
-  return feed_nft(NftMode::apply, input, "nft table " + tables.front().to_string());
+  return feed_nft(NftMode::apply, render_deletion(tables), "nft table " + tables.front().to_string());
 }
 
 /// Deletes what is in the kernel exactly so; a look-alike of somebody else's is left alone.
@@ -70,19 +68,10 @@ std::vector<SysctlChange> sysctls_of(const Ownership& owner) {
   return changes;
 }
 
-/// Exactly as the installation made it: one with another mark at the same place is a left-over of an earlier run.
-bool belongs(const Ownership& owner, const RuleSpec& rule) {
-  const auto rules = policy_rules(rule.family, owner);
-  return std::ranges::find(rules, rule) != rules.end();
-}
-bool belongs(const Ownership& owner, const RouteSpec& route) {
-  return route.table == owner.table;
-}
-
 template <class Spec>
 bool is_orphan(const std::vector<Ownership>& owners, const Spec& spec) {
   return spec.protocol == kRouteProtocol &&
-         std::ranges::none_of(owners, [&](const Ownership& o) { return belongs(o, spec); });
+         std::ranges::none_of(owners, [&](const Ownership& o) { return owns(o, spec); });
 }
 
 Status find_orphans(const NftTables& tables, Removal& removal) {

@@ -210,22 +210,6 @@ Result<UniqueFd> open_datagram_socket(const DatagramSocketOptions& options) {
   return fd;
 }
 
-std::optional<IpAddress> source_towards(const SocketAddress& to, std::uint32_t mark) noexcept {
-  const int domain = to.family() == Family::ipv4 ? AF_INET : AF_INET6;
-  const UniqueFd fd(socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-  sockaddr_storage native{};
-  socklen_t length = to.to_native(native);
-  // connect(2) sends nothing for UDP: it looks up the route, and with it the source.
-  if (!fd.valid() || setsockopt(fd.get(), SOL_SOCKET, SO_MARK, &mark, sizeof mark) != 0 ||
-      connect(fd.get(), reinterpret_cast<const sockaddr*>(&native), length) != 0) {
-    return std::nullopt;
-  }
-  length = sizeof native;
-  if (getsockname(fd.get(), reinterpret_cast<sockaddr*>(&native), &length) != 0) return std::nullopt;
-  const auto local = SocketAddress::from_native(native);
-  return local ? std::optional(local->address) : std::nullopt;
-}
-
 struct DatagramBatch::Memory {
   std::array<std::array<std::byte, kPayloadBytes>, kMost> payloads;
   alignas(cmsghdr) std::array<std::array<std::byte, kControlBytes>, kMost> controls;

@@ -125,13 +125,27 @@ std::string_view to_string(Transport transport) noexcept {
   return transport == Transport::tcp ? "TCP" : "UDP";
 }
 
+std::optional<IpAddress> source_towards(const SocketAddress& to, std::uint32_t mark) noexcept {
+  const int domain = to.family() == Family::ipv4 ? AF_INET : AF_INET6;
+  const UniqueFd fd(socket(domain, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  sockaddr_storage native{};
+  socklen_t length = to.to_native(native);
+  // connect(2) sends nothing for UDP: it looks up the route, and with it the source.
+  if (!fd.valid() || setsockopt(fd.get(), SOL_SOCKET, SO_MARK, &mark, sizeof mark) != 0 ||
+      connect(fd.get(), reinterpret_cast<const sockaddr*>(&native), length) != 0) {
+    return std::nullopt;
+  }
+  length = sizeof native;
+  if (getsockname(fd.get(), reinterpret_cast<sockaddr*>(&native), &length) != 0) return std::nullopt;
+  const auto local = SocketAddress::from_native(native);
+  return local ? std::optional(local->address) : std::nullopt;
+}
+
 Result<bool> is_foreign(const IpAddress& address) {
   if (address.is_unspecified() || address.is_loopback() || address.is_multicast()) return false;
-  auto socket = RouteSocket::open();
-  if (!socket) return std::unexpected(socket.error());
-  const auto own = socket->addresses();
+  const auto own = own_addresses();
   if (!own) return std::unexpected(own.error());
-  return std::ranges::none_of(*own, [&](const AddressInfo& info) { return info.address == address; });
+  return std::ranges::find(*own, address) == own->end();
 }
 
 Result<UniqueFd> open_listener(Transport transport, const SocketAddress& local, Transparency transparency) {

@@ -28,6 +28,9 @@ enum class Transparency : std::uint8_t {
 /// multicast.
 [[nodiscard]] Result<bool> is_foreign(const IpAddress& address);
 
+/// The address of this host that the kernel would choose as source towards `to`. Empty where there is no way.
+[[nodiscard]] std::optional<IpAddress> source_towards(const SocketAddress& to, std::uint32_t mark) noexcept;
+
 /// A listening TCP socket, or a UDP socket that tells DatagramBatch the original destinations. IPv6 sockets
 /// are IPv6 only. A foreign address without CAP_NET_ADMIN is an error of kind `unsupported`.
 [[nodiscard]] Result<UniqueFd> open_listener(Transport transport, const SocketAddress& local,

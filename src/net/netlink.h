@@ -105,4 +105,7 @@ class RouteSocket {
   std::uint32_t sequence_ = 0;
 };
 
+/// The addresses of this host's interfaces, asked for with a socket of its own.
+[[nodiscard]] Result<std::vector<IpAddress>> own_addresses();
+
 }  // namespace limpid

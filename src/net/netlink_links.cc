@@ -117,4 +117,15 @@ Status RouteSocket::add_address(const std::string& link, const IpAddress& addres
   return change(message, "add address " + address.to_string() + "/" + std::to_string(prefix_length), link);
 }
 
+Result<std::vector<IpAddress>> own_addresses() {
+  auto socket = RouteSocket::open();
+  if (!socket) return std::unexpected(socket.error());
+  const auto found = socket->addresses();
+  if (!found) return std::unexpected(found.error());
+  std::vector<IpAddress> addresses;
+  addresses.reserve(found->size());
+  for (const AddressInfo& info : *found) addresses.push_back(info.address);
+  return addresses;
+}
+
 }  // namespace limpid

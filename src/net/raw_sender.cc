@@ -1,6 +1,4 @@
 // Raw sockets with our own IP headers: raw(7) for IPv4, IPV6_HDRINCL (kernel 4.5) for IPv6.
-#include "net/raw_sender.h"
-
 #include <netinet/in.h>
 #include <sys/socket.h>
 
@@ -9,6 +7,9 @@
 #include <cerrno>
 #include <new>
 #include <vector>
+
+#include "limpid/datagram.h"
+#include "net/packet.h"
 
 namespace limpid {
 namespace {

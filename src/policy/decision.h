@@ -29,6 +29,10 @@ enum class SourceMode : std::uint8_t {
 
 /// "none", "address", "address+port", "prefer-port".
 [[nodiscard]] std::string_view to_string(SourceMode mode) noexcept;
+/// Whether the target may see the client's own port: with it, both legs have one 5-tuple.
+[[nodiscard]] constexpr bool keeps_port(SourceMode mode) noexcept {
+  return mode == SourceMode::address_and_port || mode == SourceMode::prefer_port;
+}
 
 enum class Refusal : std::uint8_t {
   direct,           ///< it reached our listener without having been intercepted

@@ -23,20 +23,20 @@ FlowEnd connect_failure(int code) noexcept {
   }
 }
 
-void count_end(Counters& counters, FlowEnd end) noexcept {
+void count_end(Counters& counters, FlowEnd end, std::uint64_t times) noexcept {
   switch (end) {
-    case FlowEnd::client_reset: counters.add(Counter::client_resets); break;
-    case FlowEnd::target_reset: counters.add(Counter::target_resets); break;
-    case FlowEnd::connect_refused: counters.add(Counter::connect_refused); break;
-    case FlowEnd::connect_timeout: counters.add(Counter::connect_timeout); break;
-    case FlowEnd::connect_unreachable: counters.add(Counter::connect_unreachable); break;
-    case FlowEnd::connect_failed: counters.add(Counter::connect_failed); break;
-    case FlowEnd::source_unavailable: counters.add(Counter::source_unavailable); break;
-    case FlowEnd::idle_timeout: counters.add(Counter::idle_timeouts); break;
-    case FlowEnd::refused_direct: counters.add(Counter::refused_direct); break;
-    case FlowEnd::refused_self: counters.add(Counter::refused_self); break;
-    case FlowEnd::refused_forbidden_target: counters.add(Counter::refused_forbidden_target); break;
-    case FlowEnd::refused_limit: counters.add(Counter::refused_limit); break;
+    case FlowEnd::client_reset: counters.add(Counter::client_resets, times); break;
+    case FlowEnd::target_reset: counters.add(Counter::target_resets, times); break;
+    case FlowEnd::connect_refused: counters.add(Counter::connect_refused, times); break;
+    case FlowEnd::connect_timeout: counters.add(Counter::connect_timeout, times); break;
+    case FlowEnd::connect_unreachable: counters.add(Counter::connect_unreachable, times); break;
+    case FlowEnd::connect_failed: counters.add(Counter::connect_failed, times); break;
+    case FlowEnd::source_unavailable: counters.add(Counter::source_unavailable, times); break;
+    case FlowEnd::idle_timeout: counters.add(Counter::idle_timeouts, times); break;
+    case FlowEnd::refused_direct: counters.add(Counter::refused_direct, times); break;
+    case FlowEnd::refused_self: counters.add(Counter::refused_self, times); break;
+    case FlowEnd::refused_forbidden_target: counters.add(Counter::refused_forbidden_target, times); break;
+    case FlowEnd::refused_limit: counters.add(Counter::refused_limit, times); break;
     case FlowEnd::closed:
     case FlowEnd::stopped:
     case FlowEnd::unanswered:

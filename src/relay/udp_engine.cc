@@ -10,7 +10,10 @@
 #include <new>
 
 #include "limpid/transparent.h"
+#include "net/endpoint.h"
+#include "net/packet.h"
 #include "relay/clock.h"
+#include "relay/flow_end.h"
 
 namespace limpid {
 namespace {
@@ -121,13 +124,7 @@ void UdpEngine::send_up(std::span<const ReceivedDatagram> run) {
   if (!first.original_destination) return counters_.add(Counter::refused_direct, run.size());
   const auto decision =
       options_.policy->decide({.client = first.peer, .original_destination = *first.original_destination});
-  if (decision.refusal) {
-    switch (*decision.refusal) {
-      case Refusal::direct: return counters_.add(Counter::refused_direct, run.size());
-      case Refusal::self: return counters_.add(Counter::refused_self, run.size());
-      case Refusal::forbidden_target: return counters_.add(Counter::refused_forbidden_target, run.size());
-    }
-  }
+  if (decision.refusal) return count_end(counters_, refusal_end(*decision.refusal), run.size());
   const auto fields = one_hop_further(first.fields);
   if (fields.ttl == 0) {
     counters_.add(Counter::udp_ttl_expired, run.size());
@@ -202,17 +199,17 @@ UdpSession* UdpEngine::open(const UdpSessionKey& key, const ReceivedDatagram& da
 }
 
 Result<UniqueFd> UdpEngine::open_leg(const Dial& dial, const SocketAddress& client, SourceMode& source) {
-  DatagramLegOptions leg{
+  DatagramSocketOptions leg{
       .source = std::nullopt, .peer = std::nullopt, .family = dial.target.family(), .mark = options_.bypass_mark};
   const bool foreign = dial.source != SourceMode::none && !client.address.is_link_local();
   if (!foreign) {
     if (dial.source_family_differs || dial.source != SourceMode::none) counters_.add(Counter::source_fallback_none);
-    return open_datagram_leg(leg);
+    return open_datagram_socket(leg);
   }
   const bool wants_port = dial.source != SourceMode::address;
   leg.source = client;
   if (!wants_port) leg.source->port = {};
-  auto fd = open_datagram_leg(leg);
+  auto fd = open_datagram_socket(leg);
   source = wants_port ? SourceMode::address_and_port : SourceMode::address;
   if (!wants_port) return fd;
   if (fd) {
@@ -223,7 +220,7 @@ Result<UniqueFd> UdpEngine::open_leg(const Dial& dial, const SocketAddress& clie
   counters_.add(Counter::source_port_fallback);
   leg.source->port = {};
   source = SourceMode::address;
-  return open_datagram_leg(leg);
+  return open_datagram_socket(leg);
 }
 
 void UdpEngine::receive_from_targets(UdpSession& session) {

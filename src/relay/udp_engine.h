@@ -21,10 +21,9 @@
 #include <optional>
 #include <vector>
 
+#include "limpid/datagram.h"
 #include "limpid/error.h"
 #include "limpid/unique_fd.h"
-#include "net/datagram_socket.h"
-#include "net/raw_sender.h"
 #include "policy/decision.h"
 #include "relay/counters.h"
 #include "relay/flow_record.h"

@@ -3,6 +3,7 @@
 
 #include <csignal>
 
+#include "service/access_log.h"
 #include "service/signals.h"
 
 namespace limpid {
@@ -39,6 +40,20 @@ void log_counters(const Logger& log, std::string_view message, const Relay& rela
   }
   fields.insert(fields.end(), more.begin(), more.end());
   log.info(message, fields);
+}
+
+void serve_with_access_log(Relay& relay, const RelaySettings& settings, const Logger& log,
+                           const std::function<void()>& serve) {
+  std::uint64_t unwritten = 0;
+  {
+    const AccessLog access_log(relay, settings.log.format,
+                               settings.access_log ? AccessLog::Output::standard_output : AccessLog::Output::nowhere);
+    serve();
+    unwritten = access_log.unwritten();
+  }
+  log_counters(log, "stopped", relay);
+  if (unwritten > 0)
+    log.warning("access log lines were lost: nobody read standard output", {field("lines", unwritten)});
 }
 
 }  // namespace limpid

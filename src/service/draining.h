@@ -1,12 +1,14 @@
-// The end of a relay, the same for every verb that has one: flows may finish, within bounds; and the counters as a message.
+// What every verb with a relay does around it: access log and counters, and its end, when flows may finish, within bounds.
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <string_view>
 #include <vector>
 
 #include "base/log.h"
 #include "relay/relay.h"
+#include "service/settings.h"
 
 namespace limpid {
 
@@ -15,5 +17,9 @@ void drain(Relay& relay, const Logger& log, int signal_fd, std::chrono::millisec
 
 /// One message with every counter, and `more` behind them.
 void log_counters(const Logger& log, std::string_view message, const Relay& relay, const std::vector<Field>& more = {});
+
+/// Runs `serve` with the access log that the settings ask for beside it; then logs the counters, and how many lines were lost.
+void serve_with_access_log(Relay& relay, const RelaySettings& settings, const Logger& log,
+                           const std::function<void()>& serve);
 
 }  // namespace limpid

@@ -5,7 +5,7 @@
 
 #include <cerrno>
 
-#include "net/datagram_socket.h"
+#include "limpid/datagram.h"
 #include "net/endpoint.h"
 #include "net/port_owner.h"
 #include "net/tcp_socket.h"
@@ -28,7 +28,8 @@ std::vector<SocketAddress> wanted_addresses(const ListenerRequest& request) {
 /// One listening socket of one kind on `address`.
 Result<UniqueFd> open_one(const SocketAddress& address, const ListenerRequest& request, bool reuse_port,
                           Protocol protocol) {
-  if (protocol == Protocol::udp) return open_datagram_listener(address, request.socket.mark, reuse_port);
+  if (protocol == Protocol::udp)
+    return listen_datagrams(address, {.reuse_port = reuse_port, .mark = request.socket.mark});
   auto options = request.socket;
   options.reuse_port = reuse_port;
   return request.transparent ? listen_transparent(address, options) : listen_ordinary(address, options);

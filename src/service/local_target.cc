@@ -29,11 +29,9 @@ bool is_kept_out(const LocalScope& scope, std::uint32_t user) {
 
 Result<bool> is_of_this_host(const IpAddress& address) {
   if (address.is_loopback()) return true;
-  auto socket = RouteSocket::open();
-  if (!socket) return std::unexpected(socket.error());
-  const auto addresses = socket->addresses();
-  if (!addresses) return std::unexpected(addresses.error());
-  return std::ranges::find(*addresses, address, &AddressInfo::address) != addresses->end();
+  const auto own = own_addresses();
+  if (!own) return std::unexpected(own.error());
+  return std::ranges::find(*own, address) != own->end();
 }
 
 Status exclude_target(Scope& scope, Port target, const Logger& log) {
@@ -50,9 +48,10 @@ Status exclude_target(Scope& scope, Port target, const Logger& log) {
     if (user == 0) {
       // A server that has changed its user often keeps a parent that is root and sends nothing.
       if (users.size() > 1) continue;
-      return failure("--target",
-                     find_port_owner(target).empty() ? find_udp_port_owner(target) : find_port_owner(target),
-                     "it runs on this host, as root, and what it sends would come back to it", std::string(kRemedy));
+      std::string owner = find_port_owner(target);
+      if (owner.empty()) owner = find_udp_port_owner(target);
+      return failure("--target", owner, "it runs on this host, as root, and what it sends would come back to it",
+                     std::string(kRemedy));
     }
     scope.local->never.users.push_back({.first = user, .last = user});
     log.info("the target's own traffic is left alone", {field("uid", user)});

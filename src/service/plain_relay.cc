@@ -18,7 +18,6 @@
 #include "net/netlink.h"
 #include "net/sysctl.h"
 #include "relay/relay.h"
-#include "service/access_log.h"
 #include "service/draining.h"
 #include "service/listeners.h"
 #include "service/resolver_process.h"
@@ -31,17 +30,6 @@ namespace {
 constexpr std::string_view kFastOpenKey = "net.ipv4.tcp_fastopen";
 constexpr unsigned kFastOpenClient = 1;
 constexpr unsigned kFastOpenServer = 2;
-
-Result<std::vector<IpAddress>> host_addresses() {
-  auto socket = RouteSocket::open();
-  if (!socket) return std::unexpected(socket.error());
-  const auto found = socket->addresses();
-  if (!found) return std::unexpected(found.error());
-  std::vector<IpAddress> addresses;
-  addresses.reserve(found->size());
-  for (const auto& info : *found) addresses.push_back(info.address);
-  return addresses;
-}
 
 /// All addresses of the wanted families; without IPv6 where the kernel has none, unless nothing else is wanted.
 std::vector<SocketAddress> listen_addresses(const PlainRelayOptions& options) {
@@ -125,7 +113,7 @@ class Targets {
     }
     resolved_.at(news.name) = news.addresses;
     // The host's own addresses may have changed as well since the start.
-    if (auto addresses = host_addresses()) own_.host = std::move(*addresses);
+    if (auto addresses = own_addresses()) own_.host = std::move(*addresses);
     const auto selection = select_targets(resolved_, own_);
     for (const auto& address : selection.ourselves) {
       log_.warning("a target is left out: this relay listens there itself",
@@ -181,8 +169,7 @@ Status confine(const PlainRelayOptions& options, const UnprivilegedUser& nobody)
   std::vector<unsigned> kept;
   // For IP_TRANSPARENT (do_ip_setsockopt) and, since Linux 5.17, SO_MARK.
   if (options.source != SourceMode::none || options.mark != 0) kept.push_back(CAP_NET_RAW);
-  const bool keeps_port = options.source == SourceMode::address_and_port || options.source == SourceMode::prefer_port;
-  if (keeps_port) kept.push_back(CAP_NET_BIND_SERVICE);
+  if (keeps_port(options.source)) kept.push_back(CAP_NET_BIND_SERVICE);
   if (auto entered = enter_root_directory(*options.root_directory); !entered) {
     Error error = std::move(entered.error());
     error.operation = "--chroot";
@@ -228,7 +215,7 @@ Status outcome_of_one(const Relay& relay) {
 Status run_plain_relay(const PlainRelayOptions& options) {
   if (options.root_directory) close_inherited_descriptors();
   const Logger log(options.log);
-  auto host = host_addresses();
+  auto host = own_addresses();
   if (!host) return std::unexpected(host.error());
   const auto addresses = listen_addresses(options);
   Targets targets(options, {.listeners = addresses, .host = std::move(*host)}, log);
@@ -273,16 +260,8 @@ Status run_plain_relay(const PlainRelayOptions& options) {
   log.info("relaying",
            {field("listen", joined(listeners->addresses)), field("targets", joined_targets(*targets.list())),
             field("source", to_string(options.source)), field("max_flows", (*relay)->max_flows())});
-  std::uint64_t unwritten = 0;
-  {
-    const AccessLog access_log(**relay, options.log.format,
-                               options.access_log ? AccessLog::Output::standard_output : AccessLog::Output::nowhere);
-    serve(options, **relay, targets, *resolver, log, signals->get());
-    unwritten = access_log.unwritten();
-  }
-  log_counters(log, "stopped", **relay);
-  if (unwritten > 0)
-    log.warning("access log lines were lost: nobody read standard output", {field("lines", unwritten)});
+  serve_with_access_log(**relay, options, log,
+                        [&] { serve(options, **relay, targets, *resolver, log, signals->get()); });
   return options.once ? outcome_of_one(**relay) : Status();
 }
 

@@ -16,7 +16,6 @@
 #include "intercept/survey.h"
 #include "net/port_owner.h"
 #include "relay/relay.h"
-#include "service/access_log.h"
 #include "service/confirm.h"
 #include "service/draining.h"
 #include "service/listeners.h"
@@ -30,10 +29,6 @@ namespace {
 
 /// Programs with UDP ports in scope that are named at the start: enough to explain, where a wide range is in scope.
 constexpr std::size_t kMostExplained = 5;
-
-bool keeps_source_port(SourceMode mode) {
-  return mode == SourceMode::address_and_port || mode == SourceMode::prefer_port;
-}
 
 /// As whom datagrams are sent on. Unless told, with the client's own port where it is free: who looks at it sees nothing
 /// new when Limpid starts or ends. But an answer to what the client has sent past us from the same port comes to our leg
@@ -56,8 +51,8 @@ Result<Groundwork> lay_groundwork(const ServiceOptions& options) {
   auto survey = survey_kernel();
   if (!survey) return std::unexpected(survey.error());
   auto interception = options.interception;
-  interception.keeps_source_port = keeps_source_port(options.source);
-  interception.keeps_udp_port = keeps_source_port(udp_source(options));
+  interception.keeps_source_port = keeps_port(options.source);
+  interception.keeps_udp_port = keeps_port(udp_source(options));
   if (!survey->ipv6_available && interception.scope.ipv6) {
     if (!interception.scope.ipv4) {
       return unsupported("--ipv6-only", "", "this host has IPv6 switched off",
@@ -269,16 +264,8 @@ Status run_service(const ServiceOptions& wanted) {
   if (auto installed = install_plan(plan); !installed) return installed;
   planning_lock->reset();
   Status outcome;
-  std::uint64_t unwritten = 0;
-  {
-    const AccessLog access_log(**relay, options.log.format,
-                               options.access_log ? AccessLog::Output::standard_output : AccessLog::Output::nowhere);
-    outcome = serve(options, plan, **relay, log, signals->get(), terminal.get());
-    unwritten = access_log.unwritten();
-  }
-  log_counters(log, "stopped", **relay);
-  if (unwritten > 0)
-    log.warning("access log lines were lost: nobody read standard output", {field("lines", unwritten)});
+  serve_with_access_log(**relay, options, log,
+                        [&] { outcome = serve(options, plan, **relay, log, signals->get(), terminal.get()); });
   return outcome;
 }
 
