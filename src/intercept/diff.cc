@@ -4,16 +4,11 @@
 //
 // The namespace is made by a forked child, because leaving one needs privileges that entering a user namespace may not
 // give back.
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
-#include <cstdlib>
 
+#include "base/forked.h"
 #include "intercept/install.h"
 #include "intercept/nft.h"
 #include "net/namespace.h"
@@ -123,46 +118,11 @@ std::string without_remembered_elements(std::string_view listing) {
   return text;
 }
 
-void write_all(int descriptor, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(descriptor, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return;
-    text.remove_prefix(static_cast<std::size_t>(written));
-  }
-}
-
-std::string read_all(int descriptor) {
-  std::string text;
-  std::array<char, 65536> buffer{};
-  while (true) {
-    const ssize_t length = ::read(descriptor, buffer.data(), buffer.size());
-    if (length < 0 && errno == EINTR) continue;
-    if (length <= 0) return text;
-    text.append(buffer.data(), static_cast<std::size_t>(length));
-  }
-}
-
 /// nft's canonical form of the plan's table.
 Result<std::string> canonical_listing(const Plan& plan) {
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return system_error(errno, "open", "pipe");
-  const UniqueFd read_end(ends[0]);
-  UniqueFd write_end(ends[1]);
-  const pid_t child = ::fork();
-  if (child < 0) return system_error(errno, "fork", "");
-  if (child == 0) {
-    const auto listing = list_in_new_namespace(plan);
-    write_all(write_end.get(), listing ? *listing : listing.error().message());
-    ::_exit(listing ? EXIT_SUCCESS : EXIT_FAILURE);  // none of the parent's destructors may run here
-  }
-  write_end.reset();
-  std::string text = read_all(read_end.get());
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS) return text;
-  return failure("load the plan in a namespace of its own", "", text.empty() ? "the process for it died" : text);
+  auto listing = run_forked([&plan] { return list_in_new_namespace(plan); });
+  if (listing) return listing;
+  return failure("load the plan in a namespace of its own", "", listing.error().message());
 }
 
 /// Planned ones that are not there, and ours that are there but not planned: those of the plan's table and priorities.

@@ -108,6 +108,10 @@ Result<std::optional<std::string>> list_nft_table(const NftTableName& table) {
   return std::unexpected(listing.error());
 }
 
+Result<std::string> list_nft_ruleset() {
+  return run_nft({"-j", "-nn", "-t", "list", "ruleset"}, {}, "list", "the nft ruleset");
+}
+
 Result<NftTables> find_nft_tables() {
   auto listing = run_nft({"-j", "list", "tables"}, {}, "list", "nft tables");
   if (!listing) return std::unexpected(listing.error());

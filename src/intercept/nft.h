@@ -24,6 +24,10 @@ enum class NftMode : std::uint8_t {
 /// nft's own listing of a table, numeric and without counters; empty when there is no such table.
 [[nodiscard]] Result<std::optional<std::string>> list_nft_table(const NftTableName& table);
 
+/// Everybody's tables as JSON, numeric, without the elements of sets. Unlike the listing of a table of ours it may crash an older
+/// nft, which is an error.
+[[nodiscard]] Result<std::string> list_nft_ruleset();
+
 /// What there is under names that instances of ours have.
 struct NftTables {
   std::vector<Ownership> ours;           ///< in family inet, with a comment that is ours

@@ -12,6 +12,7 @@
 #include <sstream>
 #include <system_error>
 
+#include "intercept/disturbances.h"
 #include "intercept/nft.h"
 #include "net/sysctl.h"
 
@@ -20,18 +21,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::uint32_t kMainTable = 254;
-
 bool is_on(std::string_view key) {
   const auto value = read_sysctl(key);
   return value && *value != "0";
-}
-
-/// sysctl's spelling of an interface name: its dots are slashes.
-std::string sysctl_name(std::string_view interface) {
-  std::string name(interface);
-  std::ranges::replace(name, '.', '/');
-  return name;
 }
 
 /// Lines of "NUMBER NAME", with comments after '#'; see rt_tables in ip-route(8).
@@ -107,43 +99,6 @@ Status read_installations(Survey& survey) {
   return {};
 }
 
-void warn_of_bridge_netfilter(Survey& survey) {
-  for (const std::string_view key : {"net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"}) {
-    if (!is_on(key)) continue;
-    for (const LinkInfo& link : survey.links) {
-      std::error_code ignored;
-      if (!fs::exists(fs::path("/sys/class/net") / link.name / "bridge", ignored)) continue;
-      // br_nf_pre_routing() runs our chain for a bridged frame; skb_orphan() in ip_rcv() then undoes tproxy's choice.
-      survey.warnings.push_back(fmt::format(
-          "{}=1 and {} is a bridge: connections that arrive through it cannot be intercepted (sysctl -w {}=0, unless a "
-          "firewall between its ports depends on it)",
-          key, link.name, key));
-    }
-  }
-}
-
-/// Strict reverse path filtering drops what arrives on another interface than the one that leads back. That needs
-/// several ways out.
-void warn_of_strict_filtering(Survey& survey) {
-  std::set<std::string> ways_out;
-  for (const RouteSpec& route : survey.routes) {
-    const bool is_default = route.destination == Prefix::everything(Family::ipv4) && !route.local;
-    if (is_default && route.table.value == kMainTable && !route.device.empty()) ways_out.insert(route.device);
-  }
-  if (ways_out.size() < 2) return;
-  for (const std::string& device : ways_out) {
-    const std::string own_key = fmt::format("net.ipv4.conf.{}.rp_filter", sysctl_name(device));
-    // The larger of the two holds (Documentation/networking/ip-sysctl.rst).
-    const std::string effective =
-        std::max(read_sysctl("net.ipv4.conf.all.rp_filter").value_or("0"), read_sysctl(own_key).value_or("0"));
-    if (effective != "1") continue;
-    survey.warnings.push_back(fmt::format(
-        "rp_filter is strict on {}, one of several default routes: replies that arrive there for connections that left "
-        "elsewhere are dropped silently (sysctl -w net.ipv4.conf.all.rp_filter=2 {}=2)",
-        device, own_key));
-  }
-}
-
 void read_sysctls(Survey& survey) {
   survey.forwarding_ipv4 = is_on(kForwardingIpv4);
   survey.forwarding_ipv6 = is_on(kForwardingIpv6);
@@ -171,8 +126,8 @@ Result<Survey> survey_kernel() {
   survey.named_tables = named_tables();
   read_sysctls(survey);
   read_client_ports(survey);
-  warn_of_bridge_netfilter(survey);
-  warn_of_strict_filtering(survey);
+  for (const Disturbance& found : find_bridge_netfilter(survey.links)) survey.warnings.push_back(found.message());
+  for (const Disturbance& found : find_strict_filtering(survey.routes)) survey.warnings.push_back(found.message());
   return survey;
 }
 

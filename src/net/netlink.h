@@ -50,6 +50,9 @@ struct LinkInfo {
   std::uint32_t mtu = 0;
   /// IF_OPER_UP: the kernel has taken notice of its carrier and sends what it is given. Loopback has no such state.
   bool operational = false;
+  std::string kind = {};  ///< "bridge", "veth", …; empty: none
+  int master = 0;         ///< index of the bridge or bond that it is a port of; 0: none
+  bool ethernet = false;  ///< its frames have Ethernet headers
 };
 
 struct AddressInfo {

@@ -1,6 +1,7 @@
 // Links and addresses in rtnetlink: what the lab needs to build a network, and what a survey reads.
 #include <linux/if.h>
 #include <linux/if_addr.h>
+#include <linux/if_arp.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
@@ -17,6 +18,20 @@ namespace {
 using netlink::Attributes;
 using netlink::Request;
 
+int keep_kind(const nlattr* attribute, void* kind) {
+  if (mnl_attr_get_type(attribute) == IFLA_INFO_KIND && mnl_attr_validate(attribute, MNL_TYPE_NUL_STRING) >= 0) {
+    *static_cast<std::string*>(kind) = mnl_attr_get_str(attribute);
+  }
+  return MNL_CB_OK;
+}
+
+/// "bridge", "veth", …; empty for a physical interface, which has no kind.
+std::string kind_of(const nlattr* link_info) {
+  std::string kind;
+  if (link_info != nullptr) mnl_attr_parse_nested(link_info, &keep_kind, &kind);
+  return kind;
+}
+
 }  // namespace
 
 Result<std::vector<LinkInfo>> RouteSocket::links() {
@@ -28,12 +43,15 @@ Result<std::vector<LinkInfo>> RouteSocket::links() {
       [&found](const nlmsghdr& message) {
         if (message.nlmsg_type != RTM_NEWLINK || mnl_nlmsg_get_payload_len(&message) < sizeof(ifinfomsg)) return;
         const auto& header = *static_cast<const ifinfomsg*>(mnl_nlmsg_get_payload(&message));
-        const Attributes<IFLA_OPERSTATE> attributes(message, sizeof header);
+        const Attributes<IFLA_LINKINFO> attributes(message, sizeof header);
         found.push_back({.index = header.ifi_index,
                          .name = attributes.text(IFLA_IFNAME),
                          .up = (header.ifi_flags & IFF_UP) != 0,
                          .mtu = attributes.u32(IFLA_MTU).value_or(0),
-                         .operational = attributes.u8(IFLA_OPERSTATE).value_or(0) == IF_OPER_UP});
+                         .operational = attributes.u8(IFLA_OPERSTATE).value_or(0) == IF_OPER_UP,
+                         .kind = kind_of(attributes[IFLA_LINKINFO]),
+                         .master = static_cast<int>(attributes.u32(IFLA_MASTER).value_or(0)),
+                         .ethernet = header.ifi_type == ARPHRD_ETHER});
       });
   if (!outcome) return std::unexpected(outcome.error());
   return found;
