@@ -28,6 +28,7 @@ using Action = std::function<int()>;
 
 void add_run_verb(CLI::App& app, Action& action);
 void add_rules_verb(CLI::App& app, Action& action);
+void add_doctor_verb(CLI::App& app, Action& action);
 void add_lab_verb(CLI::App& app, Action& action);
 void add_exec_verb(CLI::App& app, Action& action);
 void add_nc_verb(CLI::App& app, Action& action);

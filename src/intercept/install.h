@@ -17,6 +17,9 @@ namespace limpid {
 /// Held while numbers are chosen and installed, so that two instances never choose the same. Waits up to ten seconds.
 [[nodiscard]] Result<UniqueFd> lock_planning();
 
+/// Held while somebody probes: two probes would count each other's packets. Does not wait.
+[[nodiscard]] Result<UniqueFd> lock_probing();
+
 /// Has the kernel check the whole nft input without changing anything (nft --check), and names the missing kernel
 /// feature if that is what is wrong.
 [[nodiscard]] Status check_plan(const Plan& plan);

@@ -124,4 +124,12 @@ Result<UniqueFd> lock_planning() {
   }
 }
 
+Result<UniqueFd> lock_probing() {
+  const AbstractAddress address = abstract_address("limpid/probing");
+  auto lock = try_lock(address, "probing");
+  if (!lock || lock->valid()) return lock;
+  auto holder = find_holder(address);
+  return failure("lock", "probing", fmt::format("held by {}", holder ? holder->text : "another process"), "try again when it has ended");
+}
+
 }  // namespace limpid

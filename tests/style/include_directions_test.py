@@ -12,7 +12,7 @@ MAY_INCLUDE = {
     "upstream": {"base", "net"},
     "relay": {"base", "net", "policy", "sniff", "upstream"},
     "intercept": {"base", "net", "policy"},
-    "doctor": {"base", "net", "intercept"},
+    "doctor": {"base", "net", "policy", "intercept", "lab"},
     "lab": {"base", "net"},
     "netcat": {"base", "net"},
     "exec": {"base", "net"},

@@ -1,0 +1,176 @@
+// Collects the facts: the survey of the intercept room, everybody's rules, and what /proc says about sockets, limits and
+// counters. What belongs to this network namespace is read through /proc/thread-self.
+#include "doctor/facts.h"
+
+#include <fmt/format.h>
+#include <linux/capability.h>
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <charconv>
+#include <fstream>
+
+#include "doctor/services.h"
+#include "intercept/install.h"
+#include "intercept/installed_scope.h"
+#include "net/namespace.h"
+#include "net/port_owner.h"
+#include "net/sysctl.h"
+
+namespace limpid::doctor {
+namespace {
+
+int number_of(const std::string& key) {
+  const auto text = read_sysctl(key);
+  int number = 0;
+  if (text) std::from_chars(text->data(), text->data() + text->size(), number);
+  return number;
+}
+
+std::optional<std::uint64_t> count_of(const std::string& key) {
+  const auto text = read_sysctl(key);
+  std::uint64_t number = 0;
+  if (!text || std::from_chars(text->data(), text->data() + text->size(), number).ec != std::errc{}) return std::nullopt;
+  return number;
+}
+
+InterfaceSetting setting_of(const std::string& interface, std::string_view name) {
+  return {.all = number_of(fmt::format("net.ipv4.conf.all.{}", name)),
+          .own = number_of(fmt::format("net.ipv4.conf.{}.{}", sysctl_name(interface), name))};
+}
+
+void collect_interfaces(Facts& facts) {
+  for (const LinkInfo& link : facts.survey.links) {
+    const bool has_address = std::ranges::any_of(
+        facts.addresses, [&](const AddressInfo& a) { return a.link_index == link.index && !a.address.is_link_local(); });
+    facts.interfaces.push_back({.link = link,
+                                .rp_filter = setting_of(link.name, "rp_filter"),
+                                .src_valid_mark = setting_of(link.name, "src_valid_mark"),
+                                .route_localnet = setting_of(link.name, "route_localnet"),
+                                .has_address = has_address});
+  }
+}
+
+void collect_rules(Facts& facts) {
+  if (auto ruleset = read_ruleset()) {
+    facts.ruleset = std::move(*ruleset);
+  } else {
+    facts.ruleset_problem = ruleset.error().message();
+    facts.ruleset_not_permitted = !facts.may_change_network;
+  }
+  if (auto iptables = read_iptables()) {
+    facts.iptables = std::move(*iptables);
+  } else {
+    facts.iptables_problem = iptables.error().message();
+    facts.iptables_not_permitted = !facts.may_change_network;
+  }
+}
+
+Judged judge_installed(const FoundInstallation& found, const Facts& facts) {
+  Judged judged;
+  judged.ownership = found.ownership;
+  judged.installed = true;
+  judged.alive = !lock_instance(found.name).has_value();
+  if (facts.ruleset) {
+    const std::string table = table_name_of(found.name);
+    const InstalledScope read = read_installed_scope(*facts.ruleset, table);
+    judged.scope = read.scope;
+    judged.fail = read.fail;
+    judged.draining = read.draining;
+    judged.scope_complete = read.complete;
+    judged.keeps_tcp_port = std::ranges::any_of(facts.ruleset->chains, [&](const NftChain& chain) {
+      return chain.table == table && chain.name == "prerouting" && chain.priority == -300;  // NF_IP_PRI_RAW
+    });
+  }
+  return judged;
+}
+
+Status collect_judged(Facts& facts, const FactsRequest& request) {
+  if (request.planned) {
+    Judged judged;
+    const auto numbers = choose_numbers(facts.survey, *request.planned);
+    if (!numbers) return std::unexpected(numbers.error());
+    judged.ownership.name = request.planned->name;
+    judged.ownership.mark = numbers->mark;
+    judged.ownership.table = numbers->table;
+    judged.ownership.priority = numbers->priority;
+    judged.ownership.listener = request.planned->listener;
+    judged.scope = request.planned->scope;
+    judged.fail = request.planned->fail;
+    judged.keeps_tcp_port = request.planned->keeps_source_port;
+    facts.judged.push_back(std::move(judged));
+    return {};
+  }
+  for (const FoundInstallation& found : facts.survey.installations) {
+    if (request.name.empty() || found.name == request.name) facts.judged.push_back(judge_installed(found, facts));
+  }
+  return {};
+}
+
+void collect_sockets(Facts& facts) {
+  auto tcp = server_sockets(Transport::tcp, std::nullopt);
+  auto udp = server_sockets(Transport::udp, std::nullopt);
+  if (!tcp || !udp) facts.sockets_problem = (tcp ? udp.error() : tcp.error()).message();
+  if (tcp) facts.tcp_listeners = std::move(*tcp);
+  if (udp) facts.udp_sockets = std::move(*udp);
+  for (const Judged& judged : facts.judged) {
+    const Port port = judged.ownership.listener;
+    std::string owner = find_port_owner(port);
+    if (owner.empty()) owner = find_udp_port_owner(port);
+    if (!owner.empty()) facts.port_owners[port.value] = std::move(owner);
+  }
+}
+
+void collect_limits(Facts& facts) {
+  const auto used = count_of("net.netfilter.nf_conntrack_count");
+  const auto most = count_of("net.netfilter.nf_conntrack_max");
+  if (used && most) facts.conntrack = Usage{.used = *used, .most = *most};
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) facts.descriptors = {.used = limit.rlim_max, .most = limit.rlim_cur};
+  std::ifstream handles("/proc/sys/fs/file-nr");
+  std::uint64_t unused = 0;
+  handles >> facts.file_handles.used >> unused >> facts.file_handles.most;
+  facts.time_wait = read_time_wait();
+  facts.available_memory_kib = read_available_memory_kib();
+}
+
+}  // namespace
+
+Result<Facts> collect_facts(const FactsRequest& request) {
+  Facts facts;
+  facts.may_change_network = has_capability(CAP_NET_ADMIN);
+  auto survey = survey_kernel();
+  if (!survey) return std::unexpected(survey.error());
+  facts.survey = std::move(*survey);
+  auto socket = RouteSocket::open();
+  if (!socket) return std::unexpected(socket.error());
+  auto addresses = socket->addresses();
+  if (!addresses) return std::unexpected(addresses.error());
+  facts.addresses = std::move(*addresses);
+  collect_interfaces(facts);
+  collect_rules(facts);
+  if (auto judged = collect_judged(facts, request); !judged) return std::unexpected(judged.error());
+  facts.bridges = find_bridge_netfilter(facts.survey.links);
+  facts.strict_ways_out = find_strict_filtering(facts.survey.routes);
+  collect_sockets(facts);
+  collect_limits(facts);
+  facts.unanswered = read_unanswered();
+  facts.martian_sources = read_martian_sources();
+  facts.reverse_path_drops = read_reverse_path_drops();
+  facts.networkd_runs = runs_here("systemd-network");
+  facts.networkd_keeps_rules = networkd_keeps_foreign_rules();
+  facts.network_manager_runs = runs_here("NetworkManager");
+  return facts;
+}
+
+bool covers(const Scope& scope, const std::string& interface) {
+  if (!scope.forwarded || interface == "lo") return false;
+  if (scope.from_interfaces.empty() || !scope.from_prefixes.empty()) return true;
+  return std::ranges::find(scope.from_interfaces, interface) != scope.from_interfaces.end();
+}
+
+bool is_covered(const Facts& facts, const std::string& interface) {
+  return std::ranges::any_of(facts.judged, [&](const Judged& judged) { return covers(judged.scope, interface); });
+}
+
+}  // namespace limpid::doctor

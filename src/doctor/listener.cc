@@ -1,0 +1,104 @@
+// The proxy's sockets: whether they are there, transparent, of both families, and not open to the network.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "doctor/checks.h"
+
+namespace limpid::doctor {
+namespace {
+
+std::string owner_of(const Facts& facts, Port port) {
+  const auto found = facts.port_owners.find(port.value);
+  return found == facts.port_owners.end() ? "a program" : found->second;
+}
+
+/// The sockets of one transport and family that tproxy finds.
+Finding check_sockets(const Facts& facts, const Judged& judged, Transport transport, Family family) {
+  const Port port = judged.ownership.listener;
+  const auto& sockets = transport == Transport::tcp ? facts.tcp_listeners : facts.udp_sockets;
+  const std::string address = SocketAddress{.address = IpAddress::loopback(family), .port = port}.to_string();
+  const std::string subject = fmt::format("{} {}", to_string(transport), address);
+  bool there = false;
+  bool transparent = false;
+  bool unknown = false;
+  for (const ServerSocket& socket : sockets) {
+    if (socket.local.port != port || socket.connected || !socket.hears_loopback(family)) continue;
+    there = true;
+    transparent = transparent || socket.transparent.value_or(false);
+    unknown = unknown || !socket.transparent;
+  }
+  const std::string_view fate = judged.fail == FailMode::closed ? "rejected" : "forwarded as usual";
+  if (!there) {
+    return failure(Group::listener, "listener",
+                   fmt::format("nothing listens there: what is in scope is {}", fate), subject,
+                   advise(fmt::format("start the proxy, with a transparent listener on {}", address)));
+  }
+  if (transparent) {
+    return ok(Group::listener, "listener", fmt::format("{} listens, transparently", owner_of(facts, port)), subject);
+  }
+  if (unknown) {
+    return skipped(Group::listener, "listener-transparent", "the kernel does not tell whether it is transparent", subject);
+  }
+  return failure(Group::listener, "listener-transparent",
+                 fmt::format("{} listens without {}: tproxy passes it by, and what is in scope is {}",
+                             owner_of(facts, port), family == Family::ipv4 ? "IP_TRANSPARENT" : "IPV6_TRANSPARENT", fate),
+                 subject,
+                 advise("have the proxy set the option before bind(2); in Squid `http_port ... tproxy`, in HAProxy `bind ... "
+                        "transparent`"));
+}
+
+Findings check_exposure(const Facts& facts, const Judged& judged) {
+  const Port port = judged.ownership.listener;
+  std::vector<std::string> exposed;
+  const auto collect = [&](const std::vector<ServerSocket>& sockets, bool wanted) {
+    for (const ServerSocket& socket : sockets) {
+      if (!wanted || socket.local.port != port || socket.connected || socket.local.address.unmapped().is_loopback()) continue;
+      exposed.push_back(fmt::format("{} {}", to_string(socket.transport), socket.local.to_string()));
+    }
+  };
+  collect(facts.tcp_listeners, !judged.scope.tcp.empty());
+  collect(facts.udp_sockets, !judged.scope.udp.empty());
+  if (exposed.empty()) {
+    return {ok(Group::listener, "wan-exposure", "the listener is on loopback addresses only", fmt::format("port {}", port.value))};
+  }
+  const auto evidence = facts.evidence.find(judged.ownership.name);
+  if (evidence != facts.evidence.end() && evidence->second.reachable_tcp == false) {
+    return {ok(Group::listener, "wan-exposure", "a firewall keeps the network away from it", exposed.front())};
+  }
+  const bool proven = evidence != facts.evidence.end() && evidence->second.reachable_tcp == true;
+  const std::string table = "guard_" + judged.ownership.name;
+  Remedy remedy;
+  remedy.commands = {
+      {"nft", "add", "table", "inet", table},
+      {"nft", "add", "chain", "inet", table, "input", "{ type filter hook input priority -10 ; }"},
+      {"nft", "add", "rule", "inet", table, "input", "iifname", "!=", "lo", "fib", "daddr", "type", "local", "meta", "l4proto",
+       "{ tcp, udp }", "th", "dport", std::to_string(port.value), "drop"}};
+  remedy.advice = "better: have the proxy listen on 127.0.0.1 and [::1] only";
+  return {warning(Group::listener, "wan-exposure",
+                  fmt::format("{} {} from the network directly: whoever connects there has not been intercepted, and the proxy "
+                              "may dial itself, or anybody, for them",
+                              owner_of(facts, port), proven ? "was reached" : "can be reached"),
+                  exposed.front(), std::move(remedy))};
+}
+
+}  // namespace
+
+Findings check_listener(const Facts& facts) {
+  if (!facts.sockets_problem.empty()) return {skipped(Group::listener, "listener", facts.sockets_problem)};
+  Findings findings;
+  for (const Judged& judged : facts.judged) {
+    if (!judged.installed) continue;
+    for (const Family family : {Family::ipv4, Family::ipv6}) {
+      if (!(family == Family::ipv4 ? judged.scope.ipv4 : judged.scope.ipv6)) continue;
+      if (!judged.scope.tcp.empty()) findings.push_back(check_sockets(facts, judged, Transport::tcp, family));
+      if (!judged.scope.udp.empty()) findings.push_back(check_sockets(facts, judged, Transport::udp, family));
+    }
+    append(findings, check_exposure(facts, judged));
+  }
+  return findings;
+}
+
+}  // namespace limpid::doctor
