@@ -3,12 +3,15 @@
 #include "service/plan_guard.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 
 #include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "intercept/install.h"
+#include "intercept/survey.h"
+#include "service/signals.h"
 
 namespace limpid {
 namespace {
@@ -60,6 +63,7 @@ std::chrono::milliseconds PlanGuard::patience() const {
 void PlanGuard::look() {
   if (!first_heard_ || patience().count() > 0) return;
   const auto heard = *std::exchange(first_heard_, std::nullopt);
+  warn_of_rules_before_ours();
   const auto drift = find_drift(*plan_, installed_);
   if (!drift) {
     log_->warning("could not look whether the rules are still there", {field("error", drift.error().message())});
@@ -80,6 +84,18 @@ void PlanGuard::look() {
   ++drifts_;
   log_->warning("somebody has changed our rules; putting them back", {field("found", in_words(*drift))});
   repair(heard);
+}
+
+/// Nothing of ours is missing then, and yet our packets go elsewhere. Whose rule it is, only the operator can know.
+void PlanGuard::warn_of_rules_before_ours() {
+  const auto& ownership = plan_->inputs.ownership;
+  auto warnings =
+      find_precedence_warnings({.mark = ownership.mark, .table = ownership.table, .priority = ownership.priority});
+  if (!warnings) return;
+  for (const std::string& warning : *warnings) {
+    if (std::ranges::find(warned_of_, warning) == warned_of_.end()) log_->warning(warning);
+  }
+  warned_of_ = std::move(*warnings);
 }
 
 void PlanGuard::repair(Clock::time_point heard) {
@@ -108,6 +124,23 @@ void PlanGuard::repair(Clock::time_point heard) {
 bool PlanGuard::is_a_fight(Clock::time_point heard) {
   strikes_ = last_repair_ && heard - *last_repair_ < kStruckBack ? strikes_ + 1 : 0;
   return strikes_ >= kMostStrikes;
+}
+
+int keep_until_signal(int signal_fd, PlanGuard* guard) {
+  for (;;) {
+    std::array<pollfd, 3> wanted{pollfd{signal_fd, POLLIN, 0}, pollfd{-1, POLLIN, 0}, pollfd{-1, POLLIN, 0}};
+    if (guard != nullptr) {
+      wanted[1].fd = guard->descriptors()[0];
+      wanted[2].fd = guard->descriptors()[1];
+    }
+    poll(wanted.data(), wanted.size(), guard != nullptr ? static_cast<int>(guard->patience().count()) : -1);
+    if (guard != nullptr) {
+      if (wanted[1].revents != 0 || wanted[2].revents != 0) guard->hear();
+      guard->look();
+    }
+    if (wanted[0].revents == 0) continue;
+    if (const int signal = next_signal(signal_fd, std::chrono::milliseconds{0}); signal != 0) return signal;
+  }
 }
 
 }  // namespace limpid
