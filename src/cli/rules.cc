@@ -180,7 +180,6 @@ int watch(const RulesFlags& flags) {
     print(render_commands(installable->plan));
     return kExitDone;
   }
-  warn_without_listener(installable->plan);
   const auto watched = watch_rules(installable->plan, {.repair = *repair, .keep = flags.keep, .log = *log},
                                    std::move(installable->planning_lock));
   return watched ? kExitDone : report(watched.error());

@@ -126,20 +126,30 @@ bool PlanGuard::is_a_fight(Clock::time_point heard) {
   return strikes_ >= kMostStrikes;
 }
 
-int keep_until_signal(int signal_fd, PlanGuard* guard) {
+int keep_until_signal(int signal_fd, PlanGuard* guard, std::chrono::milliseconds patience) {
+  using std::chrono::milliseconds;
+  const auto deadline = std::chrono::steady_clock::now() + patience;
   for (;;) {
     std::array<pollfd, 3> wanted{pollfd{signal_fd, POLLIN, 0}, pollfd{-1, POLLIN, 0}, pollfd{-1, POLLIN, 0}};
+    milliseconds wait{-1};
+    if (patience.count() >= 0) {
+      wait = std::max(milliseconds{0}, std::chrono::ceil<milliseconds>(deadline - std::chrono::steady_clock::now()));
+    }
     if (guard != nullptr) {
       wanted[1].fd = guard->descriptors()[0];
       wanted[2].fd = guard->descriptors()[1];
+      const auto until_look = guard->patience();
+      if (until_look.count() >= 0 && (wait.count() < 0 || until_look < wait)) wait = until_look;
     }
-    poll(wanted.data(), wanted.size(), guard != nullptr ? static_cast<int>(guard->patience().count()) : -1);
+    poll(wanted.data(), wanted.size(), static_cast<int>(wait.count()));
     if (guard != nullptr) {
       if (wanted[1].revents != 0 || wanted[2].revents != 0) guard->hear();
       guard->look();
     }
-    if (wanted[0].revents == 0) continue;
-    if (const int signal = next_signal(signal_fd, std::chrono::milliseconds{0}); signal != 0) return signal;
+    if (wanted[0].revents != 0) {
+      if (const int signal = next_signal(signal_fd, milliseconds{0}); signal != 0) return signal;
+    }
+    if (patience.count() >= 0 && std::chrono::steady_clock::now() >= deadline) return 0;
   }
 }
 

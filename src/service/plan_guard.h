@@ -60,7 +60,9 @@ class PlanGuard {
   std::uint64_t drifts_ = 0;
 };
 
-/// Waits for the next signal and keeps the plan meanwhile. Without a guard, only waits. Returns the signal.
-[[nodiscard]] int keep_until_signal(int signal_fd, PlanGuard* guard);
+/// Waits for the next signal, for at most `patience` (negative: for ever), and keeps the plan meanwhile. Without a guard, only waits.
+/// Returns the signal, or 0 when patience is over.
+[[nodiscard]] int keep_until_signal(int signal_fd, PlanGuard* guard,
+                                    std::chrono::milliseconds patience = std::chrono::milliseconds{-1});
 
 }  // namespace limpid

@@ -1,13 +1,20 @@
 // The loop is PlanGuard's; here is only what comes before and after it.
 #include "service/rules_watch.h"
 
+#include <chrono>
 #include <csignal>
 
 #include "intercept/install.h"
 #include "service/installed_plan.h"
+#include "service/listener_watch.h"
 #include "service/signals.h"
 
 namespace limpid {
+namespace {
+
+constexpr std::chrono::milliseconds kListenerInterval{500};
+
+}  // namespace
 
 Status watch_rules(const Plan& plan, const RulesWatchOptions& options, UniqueFd planning_lock) {
   const Logger log(options.log);
@@ -28,7 +35,13 @@ Status watch_rules(const Plan& plan, const RulesWatchOptions& options, UniqueFd 
   const auto log_counters = [&](std::string_view message) {
     log.info(message, {field("rules_changed", guard->drifts()), field("rules_repaired", guard->repairs())});
   };
-  while (keep_until_signal(signals->get(), &*guard) == SIGUSR1) log_counters("counters");
+  ListenerWatch listener(plan, log);
+  for (;;) {
+    listener.look();
+    const int signal = keep_until_signal(signals->get(), &*guard, kListenerInterval);
+    if (signal == SIGUSR1) log_counters("counters");
+    if (signal != 0 && signal != SIGUSR1) break;
+  }
   log_counters("end");
   if (!options.keep) return installed.remove();
   installed.leave();

@@ -8,7 +8,7 @@ import kernel_state
 import limpid_process
 from another_proxy import TransparentProxy
 from limpid_process import DONE, FAILURE, USAGE
-from peers import exchange
+from peers import exchange, wait_until
 
 SCOPE = ["--tcp", "80", "--to-port", "3129"]
 
@@ -101,3 +101,22 @@ def test_json_messages_and_quiet(lab, watch, proxy):
     assert watching.counters() == {"rules_changed": 0, "rules_repaired": 0}
     watching.stop()
     assert all(line.startswith("{") for line in watching.messages.splitlines())
+
+
+@pytest.mark.parametrize("fail, outcome", [("open", "forwarded as usual"), ("closed", "rejected")])
+def test_it_says_when_the_proxy_goes_and_comes(lab, watch, fail, outcome):
+    watching = watch(*SCOPE, "--fail", fail, {"ipv4": "--ipv4-only", "ipv6": "--ipv6-only"}[lab.family])
+    missing = f"what is in scope is {outcome}"
+    wait_until(lambda: missing in watching.messages, "nobody listens yet")
+    with TransparentProxy(lab, 3129):
+        wait_until(lambda: "the proxy listens" in watching.messages, "it has come")
+        assert watching.messages.count(missing) == 1
+    wait_until(lambda: watching.messages.count(missing) == 2, "it has gone")
+
+
+def test_a_listener_that_is_not_transparent_is_none(lab, watch):
+    """The kernel hands it nothing; with one family only, because that is all that this proxy hears."""
+    with TransparentProxy(lab, 3129, transparent=False):
+        watching = watch(*SCOPE, {"ipv4": "--ipv4-only", "ipv6": "--ipv6-only"}[lab.family])
+        wait_until(lambda: "no transparent listener" in watching.messages, "it says so")
+        assert lab.dial(lab.server.listen(80)).was_forwarded
