@@ -27,13 +27,15 @@ test: ## every test, with a summary that counts what was skipped and why
 	@$(call compile,dev)
 	@scripts/run-tests.sh dev
 
-bench: ## Limpid beside kernel forwarding, HAProxy and nginx, interleaved; writes build/bench.json
+bench: ## Limpid beside kernel forwarding and other proxies, interleaved; writes build/bench.json and build/bench.svg
 	@$(call packages,bench)
 	@$(call compile,release)
+	@cmake --build --preset release --target udp_exchange
 	@build/release/src/cli/limpid lab run --in router -- bench/bench.py --limpid "$(CURDIR)/build/release/src/cli/limpid" \
-	  --rounds $(or $(ROUNDS),5) --seconds $(or $(SECONDS),4) --json build/bench.json
+	  --udp-exchange "$(CURDIR)/build/release/bench/udp_exchange" --rounds $(or $(ROUNDS),5) --seconds $(or $(SECONDS),4) \
+	  --json build/bench.json --chart build/bench.svg
 
-bench-quick: ## the same in two minutes, with fewer and shorter rounds
+bench-quick: ## the same in about two minutes, with one short round
 	@$(MAKE) bench ROUNDS=1 SECONDS=2
 
 asan: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
