@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 20
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
-.PHONY: build demo test bench bench-quick lint format asan tsan fuzz install clean help
+.PHONY: build demo test bench bench-quick bench-micro lint format asan tsan fuzz install clean help
 
 packages = scripts/install-packages.sh $(1)
 compile = cmake --preset $(1) && cmake --build --preset $(1) --parallel $(JOBS)
@@ -37,6 +37,12 @@ bench: ## Limpid beside kernel forwarding and other proxies, interleaved; writes
 
 bench-quick: ## the same in about two minutes, with one short round
 	@$(MAKE) bench ROUNDS=1 SECONDS=2
+
+bench-micro: ## single steps of the relay (Google Benchmark); FILTER=regex
+	@$(call packages,bench)
+	@$(call compile,release)
+	@cmake --build --preset release --target micro
+	@build/release/bench/micro --benchmark_filter="$(or $(FILTER),.)"
 
 asan: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(call packages,test)
