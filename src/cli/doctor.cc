@@ -1,4 +1,6 @@
 // limpid doctor: what is wrong with interception on this host, or would be, and the commands that mend it.
+#include "doctor/doctor.h"
+
 #include <fmt/format.h>
 #include <langinfo.h>
 #include <linux/capability.h>
@@ -15,7 +17,6 @@
 #include "cli/flag_values.h"
 #include "cli/interception_flags.h"
 #include "cli/verb.h"
-#include "doctor/doctor.h"
 #include "doctor/mend.h"
 #include "doctor/report.h"
 #include "intercept/plan.h"
@@ -49,7 +50,8 @@ Status parse_target(const DoctorFlags& flags, doctor::Examination& examination) 
   if (!target) return wrong("--target", flags.target, target.error());
   const auto as = IpAddress::parse(flags.as);
   if (!as) return wrong("--as", flags.as, as.error());
-  if (as->family() != target->family()) return usage_error("--as", flags.as, "of another family than --target", "give two of one");
+  if (as->family() != target->family())
+    return usage_error("--as", flags.as, "of another family than --target", "give two of one");
   examination.target = *target;
   examination.as = *as;
   return {};
@@ -59,14 +61,16 @@ Result<doctor::Examination> parse(const DoctorFlags& flags) {
   doctor::Examination examination;
   if (!flags.only.empty() && !doctor::is_known(flags.only)) {
     return wrong("--only", flags.only, "neither a group nor an id of a finding",
-                 "privileges, kernel, installation, listener, routing, sysctls, firewall, limits, probe, or an id that a report shows");
+                 "privileges, kernel, installation, listener, routing, sysctls, firewall, limits, probe, or an id that "
+                 "a report shows");
   }
   examination.only = flags.only;
   if (flags.color != "auto" && flags.color != "always" && flags.color != "never") {
     return wrong("--color", flags.color, "not a choice", "auto, always or never");
   }
   if (flags.json && flags.fix) return usage_error("--fix", "", "not together with --json", "leave out one of the two");
-  if ((flags.yes || flags.dry_run) && !flags.fix) return usage_error("--yes, --dry-run", "", "they say how --fix acts", "add --fix");
+  if ((flags.yes || flags.dry_run) && !flags.fix)
+    return usage_error("--yes, --dry-run", "", "they say how --fix acts", "add --fix");
   if (!flags.via.empty()) {
     const auto via = validate_interface_name(flags.via);
     if (!via) return wrong("--via", flags.via, via.error());
@@ -90,8 +94,8 @@ doctor::ReportStyle style_of(const DoctorFlags& flags) {
   (void)std::setlocale(LC_CTYPE, "");
   const char* no_color = std::getenv("NO_COLOR");
   const char* terminal = std::getenv("TERM");
-  const bool plain = (no_color != nullptr && *no_color != '\0') || terminal == nullptr || std::string_view(terminal) == "dumb" ||
-                     ::isatty(STDOUT_FILENO) == 0;
+  const bool plain = (no_color != nullptr && *no_color != '\0') || terminal == nullptr ||
+                     std::string_view(terminal) == "dumb" || ::isatty(STDOUT_FILENO) == 0;
   return {.color = flags.color == "always" || (flags.color == "auto" && !plain),
           .unicode = std::string_view(::nl_langinfo(CODESET)) == "UTF-8"};
 }
@@ -121,7 +125,8 @@ Result<bool> mend(const DoctorFlags& flags, const doctor::Findings& findings) {
   }
   (void)std::fflush(stdout);
   if (flags.dry_run) return false;
-  if (!has_capability(CAP_NET_ADMIN)) return unsupported("--fix", "", "Operation not permitted", "needs CAP_NET_ADMIN: run as root");
+  if (!has_capability(CAP_NET_ADMIN))
+    return unsupported("--fix", "", "Operation not permitted", "needs CAP_NET_ADMIN: run as root");
   if (!flags.yes) {
     if (::isatty(STDIN_FILENO) == 0) return usage_error("--fix", "", "there is no terminal to ask on", "add --yes");
     if (!ask()) return false;
@@ -162,13 +167,18 @@ void add_doctor_verb(CLI::App& app, Action& action) {
       "doctor", "Find what is wrong with interception on this host, and how to mend it; tries it with real packets");
   constexpr auto kExamination = "Examination";
   verb->add_option("--only", flags->only, "One group or one id only")->type_name("GROUP|ID")->group(kExamination);
-  verb->add_option("--via", flags->via, "Probe as a client on this interface would come")->type_name("IFACE")->group(kExamination);
+  verb->add_option("--via", flags->via, "Probe as a client on this interface would come")
+      ->type_name("IFACE")
+      ->group(kExamination);
   verb->add_option("--target", flags->target, "Ask a real server whether its answers come back here; with --as")
       ->type_name("ADDRESS:PORT")
       ->group(kExamination);
   verb->add_option("--as", flags->as, "The client in whose name to ask it")->type_name("ADDRESS")->group(kExamination);
   verb->add_flag("--json", flags->json, "Print JSON (schema: docs/doctor.md)")->group(kExamination);
-  verb->add_option("--color", flags->color, "auto, always or never")->type_name("WHEN")->capture_default_str()->group(kExamination);
+  verb->add_option("--color", flags->color, "auto, always or never")
+      ->type_name("WHEN")
+      ->capture_default_str()
+      ->group(kExamination);
   constexpr auto kMending = "Mending";
   verb->add_flag("--fix", flags->fix, "Apply the safe remedies, after showing them")->group(kMending);
   verb->add_flag("--yes", flags->yes, "Do not ask")->group(kMending);

@@ -129,8 +129,8 @@ Status try_bpf_tc() {
 }
 
 Status try_bpf_sk_lookup() {
-  const auto loaded = load(BPF_PROG_TYPE_SK_LOOKUP, BPF_SK_LOOKUP, {set(BPF_REG_0, 1), leave()},
-                           "an eBPF program for socket look-ups");
+  const auto loaded =
+      load(BPF_PROG_TYPE_SK_LOOKUP, BPF_SK_LOOKUP, {set(BPF_REG_0, 1), leave()}, "an eBPF program for socket look-ups");
   return loaded ? Status() : Status(std::unexpected(loaded.error()));
 }
 

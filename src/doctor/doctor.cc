@@ -11,22 +11,63 @@
 namespace limpid::doctor {
 namespace {
 
-constexpr std::array kGroups = {Group::privileges, Group::kernel,   Group::installation, Group::listener, Group::routing,
-                                Group::sysctls,    Group::firewall, Group::limits,       Group::probe};
+constexpr std::array kGroups = {Group::privileges, Group::kernel,  Group::installation,
+                                Group::listener,   Group::routing, Group::sysctls,
+                                Group::firewall,   Group::limits,  Group::probe};
 
 /// Each has a section in docs/doctor.md.
-constexpr std::array<std::string_view, 50> kIds = {
-    "capabilities", "user-namespaces",
-    "trials", "nft-features", "policy-routing", "transparent-sockets", "nft-tproxy", "nft-socket", "xt-tproxy", "xt-socket",
-    "xt-tproxy-legacy", "xt-socket-legacy", "bpf-tc", "bpf-sk-lookup",
-    "installation", "rules-missing", "left-over", "orphans", "foreign-table",
-    "listener", "listener-transparent", "wan-exposure",
-    "mark-clash", "table-clash", "priority-clash", "rule-order", "networkd", "networkmanager", "return-path", "mtu",
-    "loopback", "ipv6-off", "rp-filter", "src-valid-mark", "br-netfilter", "forwarding", "route-localnet",
-    "rules", "input-drop", "rules-before", "mark-overwritten", "socket-not-transparent", "divert-behind-tproxy",
-    "descriptors", "conntrack", "ports", "memory",
-    "probe", "probe-not-intercepted", "probe-routing"};
-constexpr std::array<std::string_view, 4> kMoreIds = {"probe-prerouting", "probe-listener", "probe-return", "answer-drop"};
+constexpr std::array<std::string_view, 50> kIds = {"capabilities",
+                                                   "user-namespaces",
+                                                   "trials",
+                                                   "nft-features",
+                                                   "policy-routing",
+                                                   "transparent-sockets",
+                                                   "nft-tproxy",
+                                                   "nft-socket",
+                                                   "xt-tproxy",
+                                                   "xt-socket",
+                                                   "xt-tproxy-legacy",
+                                                   "xt-socket-legacy",
+                                                   "bpf-tc",
+                                                   "bpf-sk-lookup",
+                                                   "installation",
+                                                   "rules-missing",
+                                                   "left-over",
+                                                   "orphans",
+                                                   "foreign-table",
+                                                   "listener",
+                                                   "listener-transparent",
+                                                   "wan-exposure",
+                                                   "mark-clash",
+                                                   "table-clash",
+                                                   "priority-clash",
+                                                   "rule-order",
+                                                   "networkd",
+                                                   "networkmanager",
+                                                   "return-path",
+                                                   "mtu",
+                                                   "loopback",
+                                                   "ipv6-off",
+                                                   "rp-filter",
+                                                   "src-valid-mark",
+                                                   "br-netfilter",
+                                                   "forwarding",
+                                                   "route-localnet",
+                                                   "rules",
+                                                   "input-drop",
+                                                   "rules-before",
+                                                   "mark-overwritten",
+                                                   "socket-not-transparent",
+                                                   "divert-behind-tproxy",
+                                                   "descriptors",
+                                                   "conntrack",
+                                                   "ports",
+                                                   "memory",
+                                                   "probe",
+                                                   "probe-not-intercepted",
+                                                   "probe-routing"};
+constexpr std::array<std::string_view, 4> kMoreIds = {"probe-prerouting", "probe-listener", "probe-return",
+                                                      "answer-drop"};
 
 bool is_group(std::string_view text) {
   return std::ranges::any_of(kGroups, [&](Group group) { return name_of(group) == text; });
@@ -41,9 +82,11 @@ Findings probe(Facts& facts, const Examination& examination) {
   Findings findings;
   for (const Judged& judged : facts.judged) {
     append(findings, probe_live(facts, judged, {.via = examination.via}));
-    if (examination.target && examination.as) append(findings, probe_return_path(judged, *examination.target, *examination.as));
+    if (examination.target && examination.as)
+      append(findings, probe_return_path(judged, *examination.target, *examination.as));
   }
-  if (facts.judged.empty()) findings.push_back(skipped(Group::probe, "probe", "nothing is installed that could be probed"));
+  if (facts.judged.empty())
+    findings.push_back(skipped(Group::probe, "probe", "nothing is installed that could be probed"));
   return findings;
 }
 
@@ -56,7 +99,8 @@ Findings no_privileges() {
 }  // namespace
 
 bool is_known(std::string_view text) {
-  return is_group(text) || std::ranges::find(kIds, text) != kIds.end() || std::ranges::find(kMoreIds, text) != kMoreIds.end();
+  return is_group(text) || std::ranges::find(kIds, text) != kIds.end() ||
+         std::ranges::find(kMoreIds, text) != kMoreIds.end();
 }
 
 Result<Findings> examine(const Examination& examination) {

@@ -30,7 +30,8 @@ int number_of(const std::string& key) {
 std::optional<std::uint64_t> count_of(const std::string& key) {
   const auto text = read_sysctl(key);
   std::uint64_t number = 0;
-  if (!text || std::from_chars(text->data(), text->data() + text->size(), number).ec != std::errc{}) return std::nullopt;
+  if (!text || std::from_chars(text->data(), text->data() + text->size(), number).ec != std::errc{})
+    return std::nullopt;
   return number;
 }
 
@@ -41,8 +42,9 @@ InterfaceSetting setting_of(const std::string& interface, std::string_view name)
 
 void collect_interfaces(Facts& facts) {
   for (const LinkInfo& link : facts.survey.links) {
-    const bool has_address = std::ranges::any_of(
-        facts.addresses, [&](const AddressInfo& a) { return a.link_index == link.index && !a.address.is_link_local(); });
+    const bool has_address = std::ranges::any_of(facts.addresses, [&](const AddressInfo& a) {
+      return a.link_index == link.index && !a.address.is_link_local();
+    });
     facts.interfaces.push_back({.link = link,
                                 .rp_filter = setting_of(link.name, "rp_filter"),
                                 .src_valid_mark = setting_of(link.name, "src_valid_mark"),
@@ -77,7 +79,10 @@ Judged judge_installed(const FoundInstallation& found, const Facts& facts) {
     judged.scope = read.scope;
     judged.fail = read.fail;
     judged.draining = read.draining;
-    judged.scope_complete = read.complete;
+    // What a proxy needs beside its scope is not among the flags that can be told from the rules.
+    judged.scope_complete = read.complete && std::ranges::none_of(facts.ruleset->chains, [&](const NftChain& chain) {
+                              return chain.table == table && (chain.name == "tracked" || chain.name == "listener");
+                            });
     judged.keeps_tcp_port = std::ranges::any_of(facts.ruleset->chains, [&](const NftChain& chain) {
       return chain.table == table && chain.name == "prerouting" && chain.priority == -300;  // NF_IP_PRI_RAW
     });

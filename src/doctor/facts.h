@@ -26,9 +26,9 @@ struct Judged {
   Scope scope;
   FailMode fail = FailMode::open;
   bool installed = false;
-  bool alive = false;           ///< its process holds the lock of its name
-  bool draining = false;        ///< it captures nothing new
-  bool scope_complete = true;   ///< false: networks stand in sets that were not read
+  bool alive = false;          ///< its process holds the lock of its name
+  bool draining = false;       ///< it captures nothing new
+  bool scope_complete = true;  ///< false: networks stand in sets that were not read, or it was made for a certain proxy
   bool keeps_tcp_port = false;  ///< both legs are kept out of conntrack
 };
 
@@ -76,19 +76,19 @@ struct Facts {
   std::string sockets_problem;
   std::vector<UnansweredConnection> unanswered;
   std::optional<Usage> conntrack;
-  Usage descriptors;         ///< most: the soft limit of this process; used: the hard limit
-  Usage file_handles;        ///< of the whole system
+  Usage descriptors;   ///< most: the soft limit of this process; used: the hard limit
+  Usage file_handles;  ///< of the whole system
   std::uint64_t time_wait = 0;
-  std::uint64_t martian_sources = 0;      ///< /proc/net/stat/rt_cache in_martian_src: of the whole machine
-  std::uint64_t reverse_path_drops = 0;   ///< TcpExt IPReversePathFilter
+  std::uint64_t martian_sources = 0;     ///< /proc/net/stat/rt_cache in_martian_src: of the whole machine
+  std::uint64_t reverse_path_drops = 0;  ///< TcpExt IPReversePathFilter
   std::uint64_t available_memory_kib = 0;
   bool networkd_runs = false;
   bool networkd_keeps_rules = false;  ///< ManageForeignRoutingPolicyRules=no is configured
   bool network_manager_runs = false;
-  bool reverse_path_drops_rise = false;  ///< they went up while the doctor looked
+  bool reverse_path_drops_rise = false;              ///< they went up while the doctor looked
   std::map<std::uint16_t, std::string> port_owners;  ///< by listener port: "squid (pid 812)"
   std::map<std::string, ProbeEvidence> evidence;     ///< by name of the installation
-  bool may_change_network = false;  ///< CAP_NET_ADMIN
+  bool may_change_network = false;                   ///< CAP_NET_ADMIN
 };
 
 struct FactsRequest {

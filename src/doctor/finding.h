@@ -17,7 +17,17 @@ enum class Severity : std::uint8_t {
   failure,
 };
 
-enum class Group : std::uint8_t { privileges, kernel, installation, listener, routing, sysctls, firewall, limits, probe };
+enum class Group : std::uint8_t {
+  privileges,
+  kernel,
+  installation,
+  listener,
+  routing,
+  sysctls,
+  firewall,
+  limits,
+  probe
+};
 
 /// "kernel", …: what --only takes and JSON says.
 [[nodiscard]] std::string_view name_of(Group group) noexcept;
@@ -29,7 +39,7 @@ struct Remedy {
   std::vector<Command> commands = {};   ///< in order
   std::vector<std::string> paste = {};  ///< where a shell's own means are needed: to paste only, never run by us
   std::string advice = {};              ///< words for what no command does; may be empty
-  bool safe = false;               ///< --fix may run `commands`: they change what was found and nothing else
+  bool safe = false;                    ///< --fix may run `commands`: they change what was found and nothing else
 
   /// Every command, quoted for a shell.
   [[nodiscard]] std::vector<std::string> lines() const;

@@ -37,20 +37,23 @@ bool passed_input(const Facts& facts, const Judged& judged, Family family) {
 Findings check_input(const Facts& facts, const Judged& judged) {
   Findings findings;
   const auto note = [&](const FirewallChain& chain) {
-    const bool concerns = (judged.scope.ipv4 && chain.filters(Family::ipv4) && !passed_input(facts, judged, Family::ipv4)) ||
-                          (judged.scope.ipv6 && chain.filters(Family::ipv6) && !passed_input(facts, judged, Family::ipv6));
+    const bool concerns =
+        (judged.scope.ipv4 && chain.filters(Family::ipv4) && !passed_input(facts, judged, Family::ipv4)) ||
+        (judged.scope.ipv6 && chain.filters(Family::ipv6) && !passed_input(facts, judged, Family::ipv6));
     if (!concerns) return;
-    findings.push_back(warning(Group::firewall, "input-drop",
-                               fmt::format("{} drops what it does not know, and has no rule for the mark of intercepted packets, "
-                                           "which pass it with their own destination",
-                                           chain.name()),
-                               chain.name(), chain.let_in(judged.ownership.mark)));
+    findings.push_back(
+        warning(Group::firewall, "input-drop",
+                fmt::format("{} drops what it does not know, and has no rule for the mark of intercepted packets, "
+                            "which pass it with their own destination",
+                            chain.name()),
+                chain.name(), chain.let_in(judged.ownership.mark)));
   };
   for (const FirewallChain& chain : dropping_input_chains(facts)) {
     if (!chain.lets_in(facts, judged.ownership.mark)) note(chain);
   }
   if (findings.empty()) {
-    findings.push_back(ok(Group::firewall, "input-drop", "no input chain drops intercepted packets", judged.ownership.name));
+    findings.push_back(
+        ok(Group::firewall, "input-drop", "no input chain drops intercepted packets", judged.ownership.name));
   }
   return findings;
 }
@@ -72,17 +75,18 @@ Findings check_order(const Facts& facts, const Judged& judged) {
                                        : has_verdict(rule, "tproxy") ? "takes for another proxy"
                                                                      : "";
       if (verdict.empty()) continue;
-      findings.push_back(warning(
-          Group::firewall, "rules-before",
-          fmt::format("a rule in {} {} {} (handle {}) {} packets before ours see them", chain.family, chain.table, chain.name,
-                      rule.handle, verdict),
-          fmt::format("{} {} {}", chain.family, chain.table, chain.name),
-          Remedy{.paste = {fmt::format("nft -a list chain {} {} {}", chain.family, chain.table, chain.name)},
-                 .advice = "see whether it means what is in scope"}));
+      findings.push_back(
+          warning(Group::firewall, "rules-before",
+                  fmt::format("a rule in {} {} {} (handle {}) {} packets before ours see them", chain.family,
+                              chain.table, chain.name, rule.handle, verdict),
+                  fmt::format("{} {} {}", chain.family, chain.table, chain.name),
+                  Remedy{.paste = {fmt::format("nft -a list chain {} {} {}", chain.family, chain.table, chain.name)},
+                         .advice = "see whether it means what is in scope"}));
     }
   }
   if (findings.empty()) {
-    findings.push_back(ok(Group::firewall, "rules-before", "no rule of others acts before ours", judged.ownership.name));
+    findings.push_back(
+        ok(Group::firewall, "rules-before", "no rule of others acts before ours", judged.ownership.name));
   }
   return findings;
 }
@@ -100,15 +104,16 @@ std::optional<std::uint64_t> mark_that_is_set(const json& statement) {
 Findings check_overwriting(const Facts& facts, const Judged& judged) {
   Findings findings;
   const auto note = [&](const std::string& where, std::string look) {
-    findings.push_back(warning(Group::firewall, "mark-overwritten",
-                               fmt::format("a rule in {} sets the whole mark: where it meets an intercepted packet, that is not "
-                                           "delivered any more",
-                                           where),
-                               where,
-                               Remedy{.paste = {std::move(look)},
-                                      .advice = fmt::format("have it leave the bits {:#x} alone: in nft `meta mark set meta mark & "
-                                                            "{:#010x} | VALUE`, in iptables `--set-mark VALUE/MASK`",
-                                                            judged.ownership.mark.mask, ~judged.ownership.mark.mask)}));
+    findings.push_back(
+        warning(Group::firewall, "mark-overwritten",
+                fmt::format("a rule in {} sets the whole mark: where it meets an intercepted packet, that is not "
+                            "delivered any more",
+                            where),
+                where,
+                Remedy{.paste = {std::move(look)},
+                       .advice = fmt::format("have it leave the bits {:#x} alone: in nft `meta mark set meta mark & "
+                                             "{:#010x} | VALUE`, in iptables `--set-mark VALUE/MASK`",
+                                             judged.ownership.mark.mask, ~judged.ownership.mark.mask)}));
   };
   for (const NftRule& rule : facts.ruleset->rules) {
     if (is_ours(facts, rule.table) || rule.family == "bridge" || rule.family == "netdev") continue;
@@ -116,7 +121,8 @@ Findings check_overwriting(const Facts& facts, const Judged& judged) {
       return c.family == rule.family && c.table == rule.table && c.name == rule.chain;
     });
     if (chain == facts.ruleset->chains.end() || chain->hook != "prerouting") continue;
-    const bool sets = std::ranges::any_of(rule.expression, [](const json& s) { return mark_that_is_set(s).has_value(); });
+    const bool sets =
+        std::ranges::any_of(rule.expression, [](const json& s) { return mark_that_is_set(s).has_value(); });
     if (!sets || has_verdict(rule, "tproxy")) continue;
     note(fmt::format("{} {} {}", rule.family, rule.table, rule.chain),
          fmt::format("nft -a list chain {} {} {}", rule.family, rule.table, rule.chain));

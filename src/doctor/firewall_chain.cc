@@ -104,7 +104,8 @@ bool accepts_mark(const IptablesRule& rule, const MarkField& mark) {
 }  // namespace
 
 std::string FirewallChain::name() const {
-  return program == "nft" ? fmt::format("nft chain {} {} {}", family, table, chain) : fmt::format("{} {} {}", program, table, chain);
+  return program == "nft" ? fmt::format("nft chain {} {} {}", family, table, chain)
+                          : fmt::format("{} {} {}", program, table, chain);
 }
 
 bool FirewallChain::filters(Family wanted) const {
@@ -129,14 +130,16 @@ bool FirewallChain::lets_in(const Facts& facts, const MarkField& mark) const {
 Remedy FirewallChain::let_in(const MarkField& mark) const {
   Remedy remedy;
   if (program == "nft") {
-    remedy.commands = {{"nft", "insert", "rule", family, table, chain, "meta", "mark", "and", fmt::format("{:#x}", mark.mask), "==",
-                        fmt::format("{:#x}", mark.intercept), "accept"}};
+    remedy.commands = {{"nft", "insert", "rule", family, table, chain, "meta", "mark", "and",
+                        fmt::format("{:#x}", mark.mask), "==", fmt::format("{:#x}", mark.intercept), "accept"}};
   } else {
-    remedy.commands = {{program, "-t", table, "-I", chain, "1", "-m", "mark", "--mark", mark.intercept_mark().to_string(), "-j", "ACCEPT"}};
+    remedy.commands = {{program, "-t", table, "-I", chain, "1", "-m", "mark", "--mark",
+                        mark.intercept_mark().to_string(), "-j", "ACCEPT"}};
   }
   remedy.safe = true;
   remedy.advice = table == "firewalld"
-                      ? "until firewalld reloads: it cannot match marks itself; for good, allow the ports in the zone of the clients "
+                      ? "until firewalld reloads: it cannot match marks itself; for good, allow the ports in the zone "
+                        "of the clients "
                         "(firewall-cmd --permanent --zone=ZONE --add-port=PORT/tcp), or run this after each reload"
                       : "and in the firewall's own configuration, so that it stays; pin the mark with --mark";
   return remedy;
@@ -184,7 +187,8 @@ std::vector<FirewallChain> dropping_input_chains(const Facts& facts) {
   std::vector<FirewallChain> found;
   if (facts.ruleset) {
     for (const NftChain& chain : facts.ruleset->chains) {
-      const bool filters = chain.hook == "input" && (chain.family == "inet" || chain.family == "ip" || chain.family == "ip6");
+      const bool filters =
+          chain.hook == "input" && (chain.family == "inet" || chain.family == "ip" || chain.family == "ip6");
       if (!filters || is_own(facts, chain)) continue;
       const NftRule* last = last_rule_of(*facts.ruleset, chain);
       if (chain.drops_by_policy || (last != nullptr && drops_everything(*last))) found.push_back(from_nft(chain));

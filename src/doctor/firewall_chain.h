@@ -28,7 +28,8 @@ struct FirewallChain {
 };
 
 /// All of a hook at one priority, with rules or a policy: nft's base chains of `family`, and iptables-legacy's tables.
-[[nodiscard]] std::vector<FirewallChain> chains_at(const Facts& facts, Family family, const std::string& hook, int priority);
+[[nodiscard]] std::vector<FirewallChain> chains_at(const Facts& facts, Family family, const std::string& hook,
+                                                   int priority);
 
 /// The priorities at which chains of others stand in a hook, in order.
 [[nodiscard]] std::vector<int> priorities_of(const Facts& facts, Family family, const std::string& hook);

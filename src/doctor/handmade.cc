@@ -32,7 +32,8 @@ std::vector<std::string> transparent(const std::vector<std::string>& words) {
   std::vector<std::string> result;
   for (std::size_t i = 0; i < words.size(); ++i) {
     result.push_back(words[i]);
-    if (i > 0 && words[i - 1] == "-m" && words[i] == "socket" && std::ranges::find(words, "--transparent") == words.end()) {
+    if (i > 0 && words[i - 1] == "-m" && words[i] == "socket" &&
+        std::ranges::find(words, "--transparent") == words.end()) {
       result.emplace_back("--transparent");
     }
   }
@@ -45,9 +46,10 @@ Findings check_iptables(const Iptables& tables) {
     if (rule.table != "mangle" || !matches_socket(rule) || rule.has("--transparent")) continue;
     Command command = changing(tables, rule, "-R", rule.number);
     std::ranges::copy(transparent(rule.words), std::back_inserter(command));
-    findings.push_back(failure(Group::firewall, "socket-not-transparent",
-                               "`-m socket` without --transparent takes the packets of ordinary sockets too, not a proxy's alone",
-                               place_of(tables, rule), mend(std::move(command))));
+    findings.push_back(
+        failure(Group::firewall, "socket-not-transparent",
+                "`-m socket` without --transparent takes the packets of ordinary sockets too, not a proxy's alone",
+                place_of(tables, rule), mend(std::move(command))));
   }
   const auto first_tproxy = std::ranges::find_if(tables.rules, [](const IptablesRule& rule) {
     return rule.table == "mangle" && rule.chain == "PREROUTING" && rule.target() == "TPROXY";
@@ -62,11 +64,12 @@ Findings check_iptables(const Iptables& tables) {
     Remedy remedy;
     remedy.commands = {changing(tables, rule, "-D", rule.number), std::move(insertion)};
     remedy.safe = true;
-    findings.push_back(failure(Group::firewall, "divert-behind-tproxy",
-                               fmt::format("this rule of established sockets comes behind TPROXY (rule {}), which takes their packets "
-                                           "first",
-                                           first_tproxy->number),
-                               place_of(tables, rule), std::move(remedy)));
+    findings.push_back(
+        failure(Group::firewall, "divert-behind-tproxy",
+                fmt::format("this rule of established sockets comes behind TPROXY (rule {}), which takes their packets "
+                            "first",
+                            first_tproxy->number),
+                place_of(tables, rule), std::move(remedy)));
     break;  // the numbers of those behind it are others once this is done
   }
   return findings;
@@ -103,19 +106,21 @@ Findings check_nft(const Facts& facts) {
   Findings findings;
   const NftRule* tproxy = nullptr;
   for (const NftRule& rule : facts.ruleset->rules) {
-    const bool ours = std::ranges::any_of(facts.survey.installations,
-                                          [&](const FoundInstallation& f) { return table_name_of(f.name) == rule.table; });
+    const bool ours = std::ranges::any_of(
+        facts.survey.installations, [&](const FoundInstallation& f) { return table_name_of(f.name) == rule.table; });
     if (ours) continue;
-    const bool same_chain = tproxy != nullptr && tproxy->family == rule.family && tproxy->table == rule.table && tproxy->chain == rule.chain;
+    const bool same_chain = tproxy != nullptr && tproxy->family == rule.family && tproxy->table == rule.table &&
+                            tproxy->chain == rule.chain;
     if (has_statement(rule, "tproxy") && !same_chain) tproxy = &rule;
     if (!same_chain || !asks_socket(rule)) continue;
     Remedy remedy;
     remedy.paste = {moving(rule, *tproxy)};
-    findings.push_back(failure(Group::firewall, "divert-behind-tproxy",
-                               fmt::format("this rule of established sockets (handle {}) comes behind tproxy (handle {}), which takes "
-                                           "their packets first",
-                                           rule.handle, tproxy->handle),
-                               fmt::format("nft {} {} {}", rule.family, rule.table, rule.chain), std::move(remedy)));
+    findings.push_back(
+        failure(Group::firewall, "divert-behind-tproxy",
+                fmt::format("this rule of established sockets (handle {}) comes behind tproxy (handle {}), which takes "
+                            "their packets first",
+                            rule.handle, tproxy->handle),
+                fmt::format("nft {} {} {}", rule.family, rule.table, rule.chain), std::move(remedy)));
   }
   return findings;
 }

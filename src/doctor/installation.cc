@@ -68,7 +68,8 @@ Findings check_whole(const Facts& facts, const Judged& judged) {
       remedy.commands.push_back(ip_command(family, "rule", "add", rule_arguments(rule)));
     }
   }
-  if (missing.empty()) return {ok(Group::installation, "rules-missing", "its policy rules and routes are all there", owner.name)};
+  if (missing.empty())
+    return {ok(Group::installation, "rules-missing", "its policy rules and routes are all there", owner.name)};
   std::string summary = fmt::format("missing: {}", missing.front());
   if (missing.size() > 1) summary += fmt::format(", and {} more", missing.size() - 1);
   if (judged.alive) remedy.advice = "limpid run puts them back by itself, unless it was told --repair off";
@@ -92,14 +93,15 @@ Findings check_kept(const Judged& judged) {
 
 Finding describe_installation(const Judged& judged) {
   const Ownership& owner = judged.ownership;
-  return ok(Group::installation, "installation",
-            fmt::format("{} to port {}, mark {}, table {}, priority {}, {}", ports_of(judged.scope), owner.listener.value,
-                        owner.mark.intercept_mark().to_string(), owner.table.value, owner.priority.value,
-                        judged.draining                           ? "draining"
-                        : owner.keeper == Keeper::permanent       ? "by `rules apply`"
-                        : judged.alive                            ? "by a running `limpid run`"
-                                                                  : "by a `limpid run` that is gone"),
-            owner.name);
+  return ok(
+      Group::installation, "installation",
+      fmt::format("{} to port {}, mark {}, table {}, priority {}, {}", ports_of(judged.scope), owner.listener.value,
+                  owner.mark.intercept_mark().to_string(), owner.table.value, owner.priority.value,
+                  judged.draining                     ? "draining"
+                  : owner.keeper == Keeper::permanent ? "by `rules apply`"
+                  : judged.alive                      ? "by a running `limpid run`"
+                                                      : "by a `limpid run` that is gone"),
+      owner.name);
 }
 
 /// Rules and routes with our protocol number that belong to no table.
@@ -133,7 +135,8 @@ Findings check_orphans(const Facts& facts) {
 
 Findings check_installation(const Facts& facts) {
   if (!facts.may_change_network) {
-    Finding finding = skipped(Group::installation, "installation", "what is installed cannot be seen without CAP_NET_ADMIN");
+    Finding finding =
+        skipped(Group::installation, "installation", "what is installed cannot be seen without CAP_NET_ADMIN");
     finding.not_permitted = true;
     return {std::move(finding)};
   }
@@ -145,9 +148,10 @@ Findings check_installation(const Facts& facts) {
     append(findings, check_kept(judged));
   }
   if (facts.judged.empty()) {
-    findings.push_back(skipped(Group::installation, "installation",
-                               "nothing is installed: what depends on a scope is not judged (`limpid run`, `limpid rules "
-                               "apply`, or give the flags of a plan)"));
+    findings.push_back(
+        skipped(Group::installation, "installation",
+                "nothing is installed: what depends on a scope is not judged (`limpid run`, `limpid rules "
+                "apply`, or give the flags of a plan)"));
   }
   append(findings, check_orphans(facts));
   for (const NftTableName& table : facts.survey.foreign_tables) {

@@ -25,7 +25,8 @@ void leave_terminal() {
 }  // namespace
 
 Janitor::Janitor(pid_t child, UniqueFd lifeline) noexcept : child_(child), lifeline_(std::move(lifeline)) {}
-Janitor::Janitor(Janitor&& other) noexcept : child_(std::exchange(other.child_, -1)), lifeline_(std::move(other.lifeline_)) {}
+Janitor::Janitor(Janitor&& other) noexcept
+    : child_(std::exchange(other.child_, -1)), lifeline_(std::move(other.lifeline_)) {}
 Janitor::~Janitor() {
   finish();
 }

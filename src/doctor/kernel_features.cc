@@ -80,9 +80,10 @@ Finding judge_sockets(const std::vector<Trial>& trials) {
     return ok(Group::kernel, "transparent-sockets",
               "sockets bound to foreign addresses get their packets: TCP and UDP over IPv4 and IPv6");
   }
-  return failure(Group::kernel, "transparent-sockets",
-                 fmt::format("no socket bound to a foreign address got a packet: {}", fmt::join(lacking, ", ")), {},
-                 advise("IP_TRANSPARENT needs CAP_NET_ADMIN, and the kernel CONFIG_NF_SOCKET_IPV4 and CONFIG_NF_SOCKET_IPV6"));
+  return failure(
+      Group::kernel, "transparent-sockets",
+      fmt::format("no socket bound to a foreign address got a packet: {}", fmt::join(lacking, ", ")), {},
+      advise("IP_TRANSPARENT needs CAP_NET_ADMIN, and the kernel CONFIG_NF_SOCKET_IPV4 and CONFIG_NF_SOCKET_IPV6"));
 }
 
 Finding judge_bpf(std::string_view id, std::string_view name, const Status& tried) {
@@ -102,10 +103,12 @@ Findings judge_trials(const Trials& trials) {
   if (trials.missing_nft_feature.empty()) {
     findings.push_back(ok(Group::kernel, "nft-features", "nftables has every expression that a plan needs"));
   } else {
-    findings.push_back(failure(Group::kernel, "nft-features", fmt::format("the kernel lacks {}", trials.missing_nft_feature)));
+    findings.push_back(
+        failure(Group::kernel, "nft-features", fmt::format("the kernel lacks {}", trials.missing_nft_feature)));
   }
   if (trials.policy_routing_problem.empty()) {
-    findings.push_back(ok(Group::kernel, "policy-routing", "rules by mark and local routes can be made, for both families"));
+    findings.push_back(
+        ok(Group::kernel, "policy-routing", "rules by mark and local routes can be made, for both families"));
   } else {
     findings.push_back(failure(Group::kernel, "policy-routing", trials.policy_routing_problem, {},
                                advise("the kernel needs CONFIG_IP_MULTIPLE_TABLES and CONFIG_IPV6_MULTIPLE_TABLES")));
@@ -127,7 +130,8 @@ Findings try_kernel() {
   if (text) {
     findings = judge_trials(trials_of(*text));
   } else {
-    Finding finding = skipped(Group::kernel, "trials", fmt::format("nothing could be tried: {}", text.error().message()));
+    Finding finding =
+        skipped(Group::kernel, "trials", fmt::format("nothing could be tried: {}", text.error().message()));
     finding.not_permitted = text.error().kind == ErrorKind::unsupported;
     findings.push_back(std::move(finding));
   }

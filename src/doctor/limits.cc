@@ -22,7 +22,8 @@ Finding check_descriptors(const Facts& facts) {
   const std::uint64_t most = std::max(facts.descriptors.used, facts.descriptors.most);
   if (is_nearly_full(facts.file_handles)) {
     return warning(Group::limits, "descriptors",
-                   fmt::format("{} of {} file handles of the whole system are in use", facts.file_handles.used, facts.file_handles.most),
+                   fmt::format("{} of {} file handles of the whole system are in use", facts.file_handles.used,
+                               facts.file_handles.most),
                    {}, set_sysctls({{"fs.file-max", std::to_string(facts.file_handles.most * 2)}}, false));
   }
   if (most >= kFewDescriptors) {
@@ -31,8 +32,8 @@ Finding check_descriptors(const Facts& facts) {
   Remedy remedy;
   remedy.paste = {"ulimit -n 65536"};
   remedy.advice = "in a unit of systemd: LimitNOFILE=65536";
-  return warning(Group::limits, "descriptors", fmt::format("a process may have {} only: two for each connection", most), {},
-                 std::move(remedy));
+  return warning(Group::limits, "descriptors", fmt::format("a process may have {} only: two for each connection", most),
+                 {}, std::move(remedy));
 }
 
 Findings check_conntrack(const Facts& facts) {
@@ -40,7 +41,8 @@ Findings check_conntrack(const Facts& facts) {
   const Usage& usage = *facts.conntrack;
   const std::string summary = fmt::format("{} of {} connections", usage.used, usage.most);
   if (!is_nearly_full(usage)) return {ok(Group::limits, "conntrack", summary)};
-  const Remedy remedy = set_sysctls({{"net.netfilter.nf_conntrack_max", std::to_string(std::max<std::uint64_t>(usage.most, 1) * 2)}});
+  const Remedy remedy =
+      set_sysctls({{"net.netfilter.nf_conntrack_max", std::to_string(std::max<std::uint64_t>(usage.most, 1) * 2)}});
   const std::string full = summary + ": when it is full, first packets are dropped (\"nf_conntrack: table full\")";
   return {usage.used >= usage.most ? failure(Group::limits, "conntrack", full, {}, remedy)
                                    : warning(Group::limits, "conntrack", full, {}, remedy)};
@@ -49,8 +51,8 @@ Findings check_conntrack(const Facts& facts) {
 Finding check_ports(const Facts& facts) {
   const PortRange& range = facts.survey.client_ports;
   const std::uint64_t count = std::uint64_t{range.last.value} - range.first.value + 1;
-  const std::string summary = fmt::format("{} for outgoing connections ({}-{}), {} in TIME_WAIT", count, range.first.value,
-                                          range.last.value, facts.time_wait);
+  const std::string summary = fmt::format("{} for outgoing connections ({}-{}), {} in TIME_WAIT", count,
+                                          range.first.value, range.last.value, facts.time_wait);
   if (count >= 8192 && facts.time_wait < count / 10 * 8) return ok(Group::limits, "ports", summary);
   return warning(Group::limits, "ports", summary + ": few are left for one target", {},
                  set_sysctls({{"net.ipv4.ip_local_port_range", "10240 65535"}}, false));

@@ -32,22 +32,23 @@ Finding check_sockets(const Facts& facts, const Judged& judged, Transport transp
   }
   const std::string_view fate = judged.fail == FailMode::closed ? "rejected" : "forwarded as usual";
   if (!there) {
-    return failure(Group::listener, "listener",
-                   fmt::format("nothing listens there: what is in scope is {}", fate), subject,
-                   advise(fmt::format("start the proxy, with a transparent listener on {}", address)));
+    return failure(Group::listener, "listener", fmt::format("nothing listens there: what is in scope is {}", fate),
+                   subject, advise(fmt::format("start the proxy, with a transparent listener on {}", address)));
   }
   if (transparent) {
     return ok(Group::listener, "listener", fmt::format("{} listens, transparently", owner_of(facts, port)), subject);
   }
   if (unknown) {
-    return skipped(Group::listener, "listener-transparent", "the kernel does not tell whether it is transparent", subject);
+    return skipped(Group::listener, "listener-transparent", "the kernel does not tell whether it is transparent",
+                   subject);
   }
-  return failure(Group::listener, "listener-transparent",
-                 fmt::format("{} listens without {}: tproxy passes it by, and what is in scope is {}",
-                             owner_of(facts, port), family == Family::ipv4 ? "IP_TRANSPARENT" : "IPV6_TRANSPARENT", fate),
-                 subject,
-                 advise("have the proxy set the option before bind(2); in Squid `http_port ... tproxy`, in HAProxy `bind ... "
-                        "transparent`"));
+  return failure(
+      Group::listener, "listener-transparent",
+      fmt::format("{} listens without {}: tproxy passes it by, and what is in scope is {}", owner_of(facts, port),
+                  family == Family::ipv4 ? "IP_TRANSPARENT" : "IPV6_TRANSPARENT", fate),
+      subject,
+      advise("have the proxy set the option before bind(2); in Squid `http_port ... tproxy`, in HAProxy `bind ... "
+             "transparent`"));
 }
 
 Findings check_exposure(const Facts& facts, const Judged& judged) {
@@ -55,14 +56,16 @@ Findings check_exposure(const Facts& facts, const Judged& judged) {
   std::vector<std::string> exposed;
   const auto collect = [&](const std::vector<ServerSocket>& sockets, bool wanted) {
     for (const ServerSocket& socket : sockets) {
-      if (!wanted || socket.local.port != port || socket.connected || socket.local.address.unmapped().is_loopback()) continue;
+      if (!wanted || socket.local.port != port || socket.connected || socket.local.address.unmapped().is_loopback())
+        continue;
       exposed.push_back(fmt::format("{} {}", to_string(socket.transport), socket.local.to_string()));
     }
   };
   collect(facts.tcp_listeners, !judged.scope.tcp.empty());
   collect(facts.udp_sockets, !judged.scope.udp.empty());
   if (exposed.empty()) {
-    return {ok(Group::listener, "wan-exposure", "the listener is on loopback addresses only", fmt::format("port {}", port.value))};
+    return {ok(Group::listener, "wan-exposure", "the listener is on loopback addresses only",
+               fmt::format("port {}", port.value))};
   }
   const auto evidence = facts.evidence.find(judged.ownership.name);
   if (evidence != facts.evidence.end() && evidence->second.reachable_tcp == false) {
@@ -71,17 +74,35 @@ Findings check_exposure(const Facts& facts, const Judged& judged) {
   const bool proven = evidence != facts.evidence.end() && evidence->second.reachable_tcp == true;
   const std::string table = "guard_" + judged.ownership.name;
   Remedy remedy;
-  remedy.commands = {
-      {"nft", "add", "table", "inet", table},
-      {"nft", "add", "chain", "inet", table, "input", "{ type filter hook input priority -10 ; }"},
-      {"nft", "add", "rule", "inet", table, "input", "iifname", "!=", "lo", "fib", "daddr", "type", "local", "meta", "l4proto",
-       "{ tcp, udp }", "th", "dport", std::to_string(port.value), "drop"}};
+  remedy.commands = {{"nft", "add", "table", "inet", table},
+                     {"nft", "add", "chain", "inet", table, "input", "{ type filter hook input priority -10 ; }"},
+                     {"nft",
+                      "add",
+                      "rule",
+                      "inet",
+                      table,
+                      "input",
+                      "iifname",
+                      "!=",
+                      "lo",
+                      "fib",
+                      "daddr",
+                      "type",
+                      "local",
+                      "meta",
+                      "l4proto",
+                      "{ tcp, udp }",
+                      "th",
+                      "dport",
+                      std::to_string(port.value),
+                      "drop"}};
   remedy.advice = "better: have the proxy listen on 127.0.0.1 and [::1] only";
-  return {warning(Group::listener, "wan-exposure",
-                  fmt::format("{} {} from the network directly: whoever connects there has not been intercepted, and the proxy "
-                              "may dial itself, or anybody, for them",
-                              owner_of(facts, port), proven ? "was reached" : "can be reached"),
-                  exposed.front(), std::move(remedy))};
+  return {warning(
+      Group::listener, "wan-exposure",
+      fmt::format("{} {} from the network directly: whoever connects there has not been intercepted, and the proxy "
+                  "may dial itself, or anybody, for them",
+                  owner_of(facts, port), proven ? "was reached" : "can be reached"),
+      exposed.front(), std::move(remedy))};
 }
 
 }  // namespace

@@ -46,7 +46,9 @@ void await_links_gone() {
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(2);
   while (socket && std::chrono::steady_clock::now() < deadline) {
     const auto links = socket->links();
-    if (!links || std::ranges::none_of(*links, [](const LinkInfo& l) { return l.name == kClientLink || l.name == kTargetLink; })) return;
+    if (!links ||
+        std::ranges::none_of(*links, [](const LinkInfo& l) { return l.name == kClientLink || l.name == kTargetLink; }))
+      return;
     (void)::poll(nullptr, 0, 2);
   }
 }
@@ -76,16 +78,19 @@ std::vector<ProbeStream> choose_streams(const Facts& facts, const Scope& scope) 
 }
 
 bool contains(const std::vector<Prefix>& networks, const IpAddress& address) {
-  return std::ranges::any_of(networks, [&](const Prefix& p) { return p.family() == address.family() && p.contains(address); });
+  return std::ranges::any_of(networks,
+                             [&](const Prefix& p) { return p.family() == address.family() && p.contains(address); });
 }
 
 /// Why this scope cannot be probed; empty: it can.
 std::string why_not(const Judged& judged, const ProbeStream& stream, bool in_front) {
   const Scope& scope = judged.scope;
   if (!scope.to_prefixes.empty() && !contains(scope.to_prefixes, stream.target)) {
-    return fmt::format("--to-net leaves out {}, the address that nobody has and that is probed", stream.target.to_string());
+    return fmt::format("--to-net leaves out {}, the address that nobody has and that is probed",
+                       stream.target.to_string());
   }
-  if (contains(scope.excluded, stream.target)) return fmt::format("--exclude names {}, which is probed", stream.target.to_string());
+  if (contains(scope.excluded, stream.target))
+    return fmt::format("--exclude names {}, which is probed", stream.target.to_string());
   const bool from_all = scope.from_interfaces.empty() && scope.from_prefixes.empty();
   if (!from_all && !contains(scope.from_prefixes, stream.client) && !in_front) {
     return "--from names networks only, and the probe's client is in none of them: a client of theirs has to try";
@@ -95,13 +100,15 @@ std::string why_not(const Judged& judged, const ProbeStream& stream, bool in_fro
 
 bool has_listener(const Facts& facts, const Judged& judged) {
   const auto any = [&](const std::vector<ServerSocket>& sockets) {
-    return std::ranges::any_of(sockets, [&](const ServerSocket& s) { return s.local.port == judged.ownership.listener; });
+    return std::ranges::any_of(sockets,
+                               [&](const ServerSocket& s) { return s.local.port == judged.ownership.listener; });
   };
   return any(facts.tcp_listeners) || any(facts.udp_sockets);
 }
 
 /// The interface in front of which the client has to stand, if the scope names some.
-std::optional<std::string> choose_via(const Facts& facts, const Scope& scope, const std::optional<std::string>& wanted) {
+std::optional<std::string> choose_via(const Facts& facts, const Scope& scope,
+                                      const std::optional<std::string>& wanted) {
   if (wanted) return wanted;
   for (const std::string& name : scope.from_interfaces) {
     const auto found = std::ranges::find_if(facts.interfaces, [&](const Interface& i) { return i.link.name == name; });
@@ -115,8 +122,8 @@ Finding unable(std::string summary, const Judged& judged) {
   return skipped(Group::probe, "probe", std::move(summary), judged.ownership.name);
 }
 
-Findings judge_all(Facts& facts, const Judged& judged, const std::vector<ProbeStream>& streams, const ProbeStations& stations,
-                   const std::vector<ProbeOutcome>& outcomes) {
+Findings judge_all(Facts& facts, const Judged& judged, const std::vector<ProbeStream>& streams,
+                   const ProbeStations& stations, const std::vector<ProbeOutcome>& outcomes) {
   const auto listing = read_ruleset();
   if (!listing) return {unable(fmt::format("its counters could not be read: {}", listing.error().message()), judged)};
   Findings findings;
@@ -133,7 +140,8 @@ Findings judge_all(Facts& facts, const Judged& judged, const std::vector<ProbeSt
 
 Findings probe_live(Facts& facts, const Judged& judged, const ProbeRequest& request) {
   if (!judged.installed) return {unable("only what is installed can be probed", judged)};
-  if (!judged.scope.forwarded) return {unable("only this host's own programs are in scope: the probe sends as somebody else", judged)};
+  if (!judged.scope.forwarded)
+    return {unable("only this host's own programs are in scope: the probe sends as somebody else", judged)};
   if (judged.draining) return {unable("it captures nothing new any more", judged)};
   if (!has_listener(facts, judged)) return {unable("nothing listens, so there is nobody to reach", judged)};
   if (!facts.ruleset) return {unable(facts.ruleset_problem, judged)};
@@ -153,7 +161,8 @@ Findings probe_live(Facts& facts, const Judged& judged, const ProbeRequest& requ
   auto janitor = Janitor::start([via] { clean_up(via); });
   if (!janitor) return {unable(janitor.error().message(), judged)};
   const ProbeStations stations = find_stations(facts);
-  if (auto loaded = feed_nft(NftMode::apply, deletion() + render_probe_table(streams, stations, judged.ownership.mark), "the probe's table");
+  if (auto loaded = feed_nft(NftMode::apply, deletion() + render_probe_table(streams, stations, judged.ownership.mark),
+                             "the probe's table");
       !loaded) {
     return {unable(loaded.error().message(), judged)};
   }
@@ -178,32 +187,40 @@ Findings probe_live(Facts& facts, const Judged& judged, const ProbeRequest& requ
 
 Findings probe_return_path(const Judged& judged, const SocketAddress& target, const IpAddress& client) {
   const std::string subject = target.to_string();
-  if (!judged.installed) return {skipped(Group::probe, "return-path", "nothing is installed that would bring answers back", subject)};
+  if (!judged.installed)
+    return {skipped(Group::probe, "return-path", "nothing is installed that would bring answers back", subject)};
   const std::uint32_t bypass = judged.ownership.mark.bypass;
   const Answer own = ask_target(target, std::nullopt, bypass);
-  if (own == Answer::failed) return {skipped(Group::probe, "return-path", "this host has no way to the target", subject)};
+  if (own == Answer::failed)
+    return {skipped(Group::probe, "return-path", "this host has no way to the target", subject)};
   if (own == Answer::silence) {
-    return {skipped(Group::probe, "return-path", "the target does not answer this host's own address either: it is down, or unreachable", subject)};
+    return {skipped(Group::probe, "return-path",
+                    "the target does not answer this host's own address either: it is down, or unreachable", subject)};
   }
   const Answer as_client = ask_target(target, client, bypass);
   if (as_client == Answer::failed) {
-    return {skipped(Group::probe, "return-path", fmt::format("no connection can be opened as {}", client.to_string()), subject)};
+    return {skipped(Group::probe, "return-path", fmt::format("no connection can be opened as {}", client.to_string()),
+                    subject)};
   }
   if (as_client == Answer::answered) {
-    return {ok(Group::probe, "return-path", fmt::format("the target's answers to {} come back through this host", client.to_string()), subject)};
+    return {ok(Group::probe, "return-path",
+               fmt::format("the target's answers to {} come back through this host", client.to_string()), subject)};
   }
   const auto source = source_towards(target, bypass);
   Remedy remedy;
   if (source) {
-    remedy.paste = {fmt::format("ip {} route replace {} via {}", client.family() == Family::ipv4 ? "-4" : "-6", client.to_string(),
-                                source->to_string())};
+    remedy.paste = {fmt::format("ip {} route replace {} via {}", client.family() == Family::ipv4 ? "-4" : "-6",
+                                client.to_string(), source->to_string())};
   }
-  remedy.advice = "on the target, or on the router before it (a network is better than one address); or use --source none here";
-  return {failure(Group::probe, "return-path",
-                  fmt::format("the target answers this host, but its answers to {} do not come back through this host: it has another way "
-                              "to that address",
-                              client.to_string()),
-                  subject, std::move(remedy))};
+  remedy.advice =
+      "on the target, or on the router before it (a network is better than one address); or use --source none here";
+  return {failure(
+      Group::probe, "return-path",
+      fmt::format(
+          "the target answers this host, but its answers to {} do not come back through this host: it has another way "
+          "to that address",
+          client.to_string()),
+      subject, std::move(remedy))};
 }
 
 }  // namespace limpid::doctor

@@ -48,7 +48,8 @@ Status run_command(const Command& command) {
   if (!output) return std::unexpected(output.error());
   if (output->exit_status == 0) return {};
   const std::string complaint = output->standard_error.substr(0, output->standard_error.find('\n'));
-  if (complaint.find("not permitted") != std::string::npos) return unsupported("run", command.front(), complaint, "run as root");
+  if (complaint.find("not permitted") != std::string::npos)
+    return unsupported("run", command.front(), complaint, "run as root");
   return limpid::failure("run", command.front(), complaint);
 }
 

@@ -40,7 +40,8 @@ Findings check_user_namespaces() {
     if (auto rooted = become_root_in_user_namespace(); !rooted) return std::unexpected(rooted.error());
     return std::string();
   });
-  if (made) return {ok(Group::privileges, "user-namespaces", "can be made: the lab and these trials work without root")};
+  if (made)
+    return {ok(Group::privileges, "user-namespaces", "can be made: the lab and these trials work without root")};
   return {warning(Group::privileges, "user-namespaces", made.error().message(), {},
                   advise("only the lab and trials without root need them"))};
 }

@@ -53,7 +53,8 @@ Result<UniqueFd> make_namespace(int home) {
   auto made = entered ? current_network_namespace() : Result<UniqueFd>(std::unexpected(entered.error()));
   if (entered) {
     // Nothing here waits for duplicate addresses.
-    for (const char* key : {"net.ipv6.conf.default.accept_dad", "net.ipv6.conf.default.accept_ra"}) (void)write_sysctl(key, "0");
+    for (const char* key : {"net.ipv6.conf.default.accept_dad", "net.ipv6.conf.default.accept_ra"})
+      (void)write_sysctl(key, "0");
     (void)write_sysctl("net.ipv6.conf.all.disable_ipv6", "0");
     (void)write_sysctl("net.ipv6.conf.default.disable_ipv6", "0");
   }
@@ -83,7 +84,8 @@ Status add_cable(RouteSocket& socket, const std::string& name, int there) {
   }
 }
 
-Status add_addresses(RouteSocket& socket, const std::string& interface, const IpAddress& ipv4, const IpAddress& ipv6, bool with_ipv6) {
+Status add_addresses(RouteSocket& socket, const std::string& interface, const IpAddress& ipv4, const IpAddress& ipv6,
+                     bool with_ipv6) {
   if (auto added = socket.add_address(interface, ipv4, 30); !added) return added;
   if (!with_ipv6) return {};
   return socket.add_address(interface, ipv6, 64);
@@ -111,7 +113,8 @@ const Interface* find_interface(const Facts& facts, const std::string& name) {
 
 std::optional<IpAddress> address_of(const Facts& facts, int link, Family family) {
   for (const AddressInfo& info : facts.addresses) {
-    if (info.link_index == link && info.address.family() == family && !info.address.is_link_local()) return info.address;
+    if (info.link_index == link && info.address.family() == family && !info.address.is_link_local())
+      return info.address;
   }
   return std::nullopt;
 }
@@ -120,7 +123,8 @@ Status check_addresses(const Facts& facts) {
   for (const AddressInfo& info : facts.addresses) {
     for (const Cable& cable : {client_cable(), target_cable()}) {
       if (info.address == cable.here_ipv4 || info.address == cable.there_ipv4 || info.address == cable.here_ipv6) {
-        return failure("build", "the probe's network", fmt::format("{} is in use on this host", info.address.to_string()));
+        return failure("build", "the probe's network",
+                       fmt::format("{} is in use on this host", info.address.to_string()));
       }
     }
   }
@@ -165,9 +169,11 @@ Status wire(RouteSocket& here, int home, int there, const Cable& cable, bool add
     auto socket = RouteSocket::open();
     if (!socket) return std::unexpected(socket.error());
     if (auto up = socket->set_link_up("eth0"); !up) return up;
-    if (auto added = add_addresses(*socket, "eth0", cable.there_ipv4, cable.there_ipv6, with_ipv6); !added) return added;
+    if (auto added = add_addresses(*socket, "eth0", cable.there_ipv4, cable.there_ipv6, with_ipv6); !added)
+      return added;
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(3);
-    while (!(is_operational(*socket, "eth0") && is_operational(here, cable.here)) && std::chrono::steady_clock::now() < deadline) {
+    while (!(is_operational(*socket, "eth0") && is_operational(here, cable.here)) &&
+           std::chrono::steady_clock::now() < deadline) {
       (void)::poll(nullptr, 0, 1);
     }
     return {};
@@ -248,7 +254,9 @@ Result<ProbeNet> ProbeNet::build(const Facts& facts, const std::optional<std::st
     net.programs_.push_back(std::move(*arrivals));
     net.programs_.push_back(std::move(*answers));
   }
-  if (auto routed = route_client(home->get(), net.client_.get(), net.gateway_ipv4_, gateway_ipv6, in_front_of.has_value()); !routed) {
+  if (auto routed =
+          route_client(home->get(), net.client_.get(), net.gateway_ipv4_, gateway_ipv6, in_front_of.has_value());
+      !routed) {
     return std::unexpected(routed.error());
   }
   return net;

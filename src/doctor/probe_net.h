@@ -27,7 +27,8 @@ namespace limpid::doctor {
 class ProbeNet {
  public:
   /// `in_front_of`: the interface, or nothing for an interface of the client's own. `with_ipv6` as far as this host has it.
-  [[nodiscard]] static Result<ProbeNet> build(const Facts& facts, const std::optional<std::string>& in_front_of, bool with_ipv6);
+  [[nodiscard]] static Result<ProbeNet> build(const Facts& facts, const std::optional<std::string>& in_front_of,
+                                              bool with_ipv6);
 
   [[nodiscard]] int client() const noexcept { return client_.get(); }
   [[nodiscard]] int target() const noexcept { return target_.get(); }

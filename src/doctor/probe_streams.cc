@@ -44,9 +44,11 @@ class Stream {
     Stream opened;
     opened.transport_ = stream.transport;
     const SocketAddress target{.address = stream.target, .port = stream.port};
-    auto server = inside(net.target(), [&] { return open_listener(stream.transport, target, Transparency::when_foreign); });
+    auto server =
+        inside(net.target(), [&] { return open_listener(stream.transport, target, Transparency::when_foreign); });
     if (!server) return std::unexpected(server.error());
-    auto client = inside(net.client(), [&] { return open_caller(stream.transport, std::nullopt, target, Transparency::when_foreign); });
+    auto client = inside(
+        net.client(), [&] { return open_caller(stream.transport, std::nullopt, target, Transparency::when_foreign); });
     if (!client) return std::unexpected(client.error());
     opened.server_ = std::move(*server);
     opened.client_ = std::move(*client);
@@ -77,7 +79,8 @@ class Stream {
         if (outcome_.connected) (void)::send(client_.get(), kPayload.data(), kPayload.size(), MSG_NOSIGNAL);
       }
     }
-    if (!accepted_.valid()) accepted_ = UniqueFd(::accept4(server_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+    if (!accepted_.valid())
+      accepted_ = UniqueFd(::accept4(server_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
     if (accepted_.valid()) echo(accepted_.get());
     if (outcome_.connected) hear();
   }
@@ -93,7 +96,8 @@ class Stream {
     // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): what recvfrom(2) and sendto(2) ask for
     auto* native = reinterpret_cast<sockaddr*>(&from);
     const ssize_t received = ::recvfrom(server_.get(), buffer.data(), buffer.size(), 0, native, &length);
-    if (received > 0) (void)::sendto(server_.get(), buffer.data(), static_cast<std::size_t>(received), MSG_NOSIGNAL, native, length);
+    if (received > 0)
+      (void)::sendto(server_.get(), buffer.data(), static_cast<std::size_t>(received), MSG_NOSIGNAL, native, length);
     hear();
   }
 
@@ -106,9 +110,12 @@ class Stream {
   void hear() {
     std::array<char, 256> buffer{};
     const ssize_t received = ::recv(client_.get(), buffer.data(), buffer.size(), 0);
-    if (received > 0) outcome_.echoed = outcome_.echoed || std::string_view(buffer.data(), static_cast<std::size_t>(received)) == kPayload;
+    if (received > 0)
+      outcome_.echoed =
+          outcome_.echoed || std::string_view(buffer.data(), static_cast<std::size_t>(received)) == kPayload;
     // A proxy that closes will not relay any more.
-    if (transport_ == Transport::tcp && (received == 0 || (received < 0 && errno != EAGAIN && errno != EINTR))) failed_ = true;
+    if (transport_ == Transport::tcp && (received == 0 || (received < 0 && errno != EAGAIN && errno != EINTR)))
+      failed_ = true;
   }
 
   Transport transport_ = Transport::tcp;
@@ -131,7 +138,8 @@ Answer await_answer(const UniqueFd& fd, milliseconds patience) {
 
 }  // namespace
 
-Result<std::vector<ProbeOutcome>> run_streams(const ProbeNet& net, const std::vector<ProbeStream>& streams, bool relays) {
+Result<std::vector<ProbeOutcome>> run_streams(const ProbeNet& net, const std::vector<ProbeStream>& streams,
+                                              bool relays) {
   std::vector<Stream> open;
   for (const ProbeStream& stream : streams) {
     auto opened = Stream::open(net, stream);
@@ -162,10 +170,12 @@ bool reach_listener(const ProbeNet& net, Port port) {
   for (const Family family : {Family::ipv4, Family::ipv6}) {
     if (net.gateway(family).is_unspecified()) continue;
     const SocketAddress address{.address = net.gateway(family), .port = port};
-    const auto caller = inside(net.client(), [&] { return open_caller(Transport::tcp, std::nullopt, address, Transparency::when_foreign); });
+    const auto caller = inside(
+        net.client(), [&] { return open_caller(Transport::tcp, std::nullopt, address, Transparency::when_foreign); });
     if (!caller) continue;
     pollfd waiting{.fd = caller->get(), .events = POLLOUT, .revents = 0};
-    if (::poll(&waiting, 1, static_cast<int>(kReachPatience.count())) > 0 && connection_outcome(caller->get()) == 0) return true;
+    if (::poll(&waiting, 1, static_cast<int>(kReachPatience.count())) > 0 && connection_outcome(caller->get()) == 0)
+      return true;
   }
   return false;
 }

@@ -32,10 +32,12 @@ std::string_view protocol(Transport transport) {
 }
 
 std::string to_target(const ProbeStream& s) {
-  return fmt::format("{} daddr {} {} dport {}", header(s.family), s.target.to_string(), protocol(s.transport), s.port.value);
+  return fmt::format("{} daddr {} {} dport {}", header(s.family), s.target.to_string(), protocol(s.transport),
+                     s.port.value);
 }
 std::string from_target(const ProbeStream& s) {
-  return fmt::format("{} saddr {} {} sport {}", header(s.family), s.target.to_string(), protocol(s.transport), s.port.value);
+  return fmt::format("{} saddr {} {} sport {}", header(s.family), s.target.to_string(), protocol(s.transport),
+                     s.port.value);
 }
 std::string from_client(const ProbeStream& s) {
   return fmt::format("{} saddr {} {}", header(s.family), s.client.to_string(), to_target(s));
@@ -84,17 +86,20 @@ class Writer {
     if (hook == "prerouting" && i == 0) count(reply, stream, "replied", 0);
     if (hook == "input" && is_last) count(reply, stream, "reply-delivered", 0);
     if (hook == "prerouting" && is_last) {
-      count(fmt::format("{} meta mark and {:#x} == {:#x}", from_client(stream), mark_.mask, mark_.intercept), stream, "marked", 0);
+      count(fmt::format("{} meta mark and {:#x} == {:#x}", from_client(stream), mark_.mask, mark_.intercept), stream,
+            "marked", 0);
     }
     if (hook == "postrouting" && i == 0) {
       count(fmt::format("oifname \"{}\" {}", kTargetLink, to_target(stream)), stream, "dialled", 0);
       // It must not leave this host.
-      count(fmt::format("oifname != \"{}\" oifname != \"lo\" {}", kTargetLink, to_target(stream)), stream, "astray", 0, " drop");
+      count(fmt::format("oifname != \"{}\" oifname != \"lo\" {}", kTargetLink, to_target(stream)), stream, "astray", 0,
+            " drop");
     }
   }
 
   void begin(std::string_view hook, std::size_t index, int priority) {
-    text_ += fmt::format("  chain {}_{} {{\n    type filter hook {} priority {}; policy accept;\n", hook, index, hook, priority);
+    text_ += fmt::format("  chain {}_{} {{\n    type filter hook {} priority {}; policy accept;\n", hook, index, hook,
+                         priority);
   }
   void end() { text_ += "  }\n"; }
   void count(std::string_view match, const ProbeStream& stream, std::string_view what, std::size_t index,
@@ -111,7 +116,8 @@ std::uint64_t packets_of(const NftRule& rule) {
   for (const auto& statement : rule.expression) {
     if (!statement.is_object() || !statement.contains("counter") || !statement["counter"].is_object()) continue;
     const auto& counter = statement["counter"];
-    if (counter.contains("packets") && counter["packets"].is_number_unsigned()) return counter["packets"].get<std::uint64_t>();
+    if (counter.contains("packets") && counter["packets"].is_number_unsigned())
+      return counter["packets"].get<std::uint64_t>();
   }
   return 0;
 }
@@ -132,14 +138,16 @@ ProbeStations find_stations(const Facts& facts) {
           .postrouting = stations_of(facts, "postrouting")};
 }
 
-std::string render_probe_table(const std::vector<ProbeStream>& streams, const ProbeStations& stations, const MarkField& mark) {
+std::string render_probe_table(const std::vector<ProbeStream>& streams, const ProbeStations& stations,
+                               const MarkField& mark) {
   return Writer(streams, mark).render(stations);
 }
 
 ProbeTrace read_trace(const Ruleset& listing, const ProbeStream& stream, const ProbeStations& stations) {
   const auto count = [&](std::string_view what, std::size_t index) -> std::uint64_t {
     const std::string comment = fmt::format("{} {} {}", stream.tag(), what, index);
-    const auto rule = std::ranges::find_if(listing.rules, [&](const NftRule& r) { return r.table == kProbeTable && r.comment == comment; });
+    const auto rule = std::ranges::find_if(
+        listing.rules, [&](const NftRule& r) { return r.table == kProbeTable && r.comment == comment; });
     return rule == listing.rules.end() ? 0 : packets_of(*rule);
   };
   const auto counts = [&](std::string_view hook, const std::vector<int>& priorities) {

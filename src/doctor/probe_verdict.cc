@@ -75,24 +75,29 @@ struct Judge {
       remedy.advice = one.advice;
     }
     return lose("input-drop",
-                fmt::format("marked and routed to this host, then dropped in its input chains, by {}", names(found, "input", priority)),
+                fmt::format("marked and routed to this host, then dropped in its input chains, by {}",
+                            names(found, "input", priority)),
                 std::move(remedy));
   }
 
   [[nodiscard]] Finding lost_in_routing() const {
     if (outcome.dropped_by_source_validation) {
-      return lose("probe-routing",
-                  "marked in prerouting, then dropped by source validation (rp_filter, src_valid_mark) as a martian",
-                  advise("see the findings rp-filter and src-valid-mark; `sysctl -w net.ipv4.conf.all.log_martians=1` logs each"));
+      return lose(
+          "probe-routing",
+          "marked in prerouting, then dropped by source validation (rp_filter, src_valid_mark) as a martian",
+          advise(
+              "see the findings rp-filter and src-valid-mark; `sysctl -w net.ipv4.conf.all.log_martians=1` logs each"));
     }
-    return lose("probe-routing",
-                fmt::format("marked in prerouting, but not routed to this host: the rule for mark {} or the route in table {} is "
-                            "missing, or another rule comes before it",
-                            judged.ownership.mark.intercept_mark().to_string(), judged.ownership.table.value),
-                Remedy{.paste = {fmt::format("ip {} route get {} from {} iif {} mark {:#x}", stream.family == Family::ipv4 ? "-4" : "-6",
-                                             stream.target.to_string(), stream.client.to_string(), kClientLink,
-                                             judged.ownership.mark.intercept)},
-                       .advice = "see the findings rules-missing and rule-order"});
+    return lose(
+        "probe-routing",
+        fmt::format(
+            "marked in prerouting, but not routed to this host: the rule for mark {} or the route in table {} is "
+            "missing, or another rule comes before it",
+            judged.ownership.mark.intercept_mark().to_string(), judged.ownership.table.value),
+        Remedy{.paste = {fmt::format("ip {} route get {} from {} iif {} mark {:#x}",
+                                     stream.family == Family::ipv4 ? "-4" : "-6", stream.target.to_string(),
+                                     stream.client.to_string(), kClientLink, judged.ownership.mark.intercept)},
+               .advice = "see the findings rules-missing and rule-order"});
   }
 
   [[nodiscard]] std::optional<Finding> judge_way_in() const {
@@ -102,14 +107,17 @@ struct Judge {
     if (const auto lost = lost_behind(trace.prerouting)) {
       const int priority = stations.prerouting[*lost];
       const auto found = chains("prerouting", priority);
-      return lose("probe-prerouting", fmt::format("dropped in prerouting, by {}", names(found, "prerouting", priority)), look_at(found));
+      return lose("probe-prerouting", fmt::format("dropped in prerouting, by {}", names(found, "prerouting", priority)),
+                  look_at(found));
     }
     if (trace.marked == 0) {
-      return lose("probe-not-intercepted",
-                  fmt::format("not intercepted: it left prerouting without the mark{}",
-                              trace.forwarded != 0 ? ", and was going to be forwarded" : ""),
-                  advise("its rules are not what they were, another table changes the mark, or no transparent listener is there: "
-                         "`limpid rules diff` and the group listener tell"));
+      return lose(
+          "probe-not-intercepted",
+          fmt::format("not intercepted: it left prerouting without the mark{}",
+                      trace.forwarded != 0 ? ", and was going to be forwarded" : ""),
+          advise(
+              "its rules are not what they were, another table changes the mark, or no transparent listener is there: "
+              "`limpid rules diff` and the group listener tell"));
     }
     if (trace.input.empty() || trace.input.front() == 0) return lost_in_routing();
     if (const auto lost = lost_behind(trace.input)) return lost_in_input(*lost);
@@ -119,14 +127,17 @@ struct Judge {
   [[nodiscard]] std::optional<Finding> judge_answer() const {
     if (stream.transport == Transport::udp || outcome.connected) return std::nullopt;
     if (trace.output.empty() || trace.output.front() == 0) {
-      return lose("probe-listener", "delivered, but the listener did not answer: its accept queue is full, or its program hangs",
+      return lose("probe-listener",
+                  "delivered, but the listener did not answer: its accept queue is full, or its program hangs",
                   Remedy{.paste = {fmt::format("ss -tlnp sport = :{}", judged.ownership.listener.value)}});
     }
-    for (const auto& [hook, counts, priorities] : {std::tuple{"output", &trace.output, &stations.output},
-                                                   std::tuple{"postrouting", &trace.postrouting, &stations.postrouting}}) {
+    for (const auto& [hook, counts, priorities] :
+         {std::tuple{"output", &trace.output, &stations.output},
+          std::tuple{"postrouting", &trace.postrouting, &stations.postrouting}}) {
       if (const auto lost = lost_behind(*counts)) {
         const auto found = chains(hook, (*priorities)[*lost]);
-        return lose("answer-drop", fmt::format("the listener's answer was dropped by {}", names(found, hook, (*priorities)[*lost])),
+        return lose("answer-drop",
+                    fmt::format("the listener's answer was dropped by {}", names(found, hook, (*priorities)[*lost])),
                     look_at(found));
       }
     }
@@ -139,21 +150,26 @@ struct Judge {
       return ok(Group::probe, "probe", "client, rules, listener, target and back: every byte arrived", stream.name());
     }
     if (judged.ownership.keeper == Keeper::permanent || (trace.dialled == 0 && trace.astray == 0)) {
-      return ok(Group::probe, "probe", "delivered to the listener; the proxy did not relay it to the dialled address, which is its own affair",
+      return ok(Group::probe, "probe",
+                "delivered to the listener; the proxy did not relay it to the dialled address, which is its own affair",
                 stream.name());
     }
     if (trace.astray != 0) {
-      return lose("probe-return", "delivered, but the proxy's own packets to the target were routed elsewhere than the main table says",
+      return lose("probe-return",
+                  "delivered, but the proxy's own packets to the target were routed elsewhere than the main table says",
                   advise("a policy rule of others takes them: `ip rule`"));
     }
     if (trace.replied != 0 && trace.reply_delivered == 0) {
-      return lose("probe-return",
-                  fmt::format("the target answered, but its answer to {} was not delivered to the proxy here: it is not diverted, or "
-                              "dropped on its way",
-                              stream.client.to_string()),
-                  advise("see rules-missing, src-valid-mark and the firewall's input chains"));
+      return lose(
+          "probe-return",
+          fmt::format(
+              "the target answered, but its answer to {} was not delivered to the proxy here: it is not diverted, or "
+              "dropped on its way",
+              stream.client.to_string()),
+          advise("see rules-missing, src-valid-mark and the firewall's input chains"));
     }
-    return lose("probe-return", "the proxy dialled the target, but nothing came back from it", advise("see the proxy's own log"));
+    return lose("probe-return", "the proxy dialled the target, but nothing came back from it",
+                advise("see the proxy's own log"));
   }
 };
 
@@ -172,7 +188,8 @@ Findings merge_alike(Findings findings) {
   Findings merged;
   for (Finding& finding : findings) {
     const auto alike = std::ranges::find_if(merged, [&](const Finding& other) {
-      return other.id == finding.id && other.summary == finding.summary && other.remedy.lines() == finding.remedy.lines();
+      return other.id == finding.id && other.summary == finding.summary &&
+             other.remedy.lines() == finding.remedy.lines();
     });
     if (alike == merged.end()) {
       merged.push_back(std::move(finding));

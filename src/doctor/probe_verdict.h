@@ -9,8 +9,8 @@ namespace limpid::doctor {
 
 /// What the probe's own sockets saw.
 struct ProbeOutcome {
-  bool connected = false;  ///< the handshake, for TCP
-  bool echoed = false;     ///< the target's answer came back through the proxy
+  bool connected = false;                     ///< the handshake, for TCP
+  bool echoed = false;                        ///< the target's answer came back through the proxy
   bool dropped_by_source_validation = false;  ///< the martian counters went up meanwhile
 };
 

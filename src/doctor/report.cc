@@ -61,13 +61,16 @@ std::string render_text(const Findings& findings, const ReportStyle& style) {
       text += colored(name_of(finding.group), "\x1b[1m", style.color) + '\n';
     }
     const std::string subject = finding.subject.empty() ? "" : harmless(finding.subject) + ": ";
-    text += fmt::format("  {} {}  {}{}\n", colored(mark_of(finding.severity, style.unicode), color_of(finding.severity), style.color),
+    text += fmt::format("  {} {}  {}{}\n",
+                        colored(mark_of(finding.severity, style.unicode), color_of(finding.severity), style.color),
                         finding.id, subject, harmless(finding.summary));
     if (finding.severity == Severity::ok) continue;
     for (const std::string& line : finding.remedy.lines()) text += fmt::format("        {}\n", harmless(line));
     if (!finding.remedy.advice.empty()) text += fmt::format("      ({})\n", harmless(finding.remedy.advice));
   }
-  const auto plural = [](std::size_t number, std::string_view word) { return fmt::format("{} {}{}", number, word, number == 1 ? "" : "s"); };
+  const auto plural = [](std::size_t number, std::string_view word) {
+    return fmt::format("{} {}{}", number, word, number == 1 ? "" : "s");
+  };
   text += fmt::format("\n{}, {}, {} ok, {} skipped\n", plural(count(findings, Severity::failure), "failure"),
                       plural(count(findings, Severity::warning), "warning"), count(findings, Severity::ok),
                       count(findings, Severity::skipped));

@@ -16,7 +16,8 @@ namespace {
 constexpr std::uint32_t kMainTable = 254;
 
 /// Asks choose_numbers() for one of the numbers that are installed: it names whoever else uses it.
-Findings check_number(const Facts& facts, const Judged& judged, std::string_view id, const InterceptionOptions& options) {
+Findings check_number(const Facts& facts, const Judged& judged, std::string_view id,
+                      const InterceptionOptions& options) {
   // What is under our numbers without our tag is somebody else's; what is exactly ours is not.
   Survey others = facts.survey;
   std::erase_if(others.rules, [&](const RuleSpec& rule) { return owns(judged.ownership, rule); });
@@ -25,8 +26,8 @@ Findings check_number(const Facts& facts, const Judged& judged, std::string_view
   });
   const auto chosen = choose_numbers(others, options);
   if (chosen) return {};
-  return {failure(Group::routing, id, fmt::format("used by others too: {}", chosen.error().cause), judged.ownership.name,
-                  renumber(facts, judged))};
+  return {failure(Group::routing, id, fmt::format("used by others too: {}", chosen.error().cause),
+                  judged.ownership.name, renumber(facts, judged))};
 }
 
 Findings check_clashes(const Facts& facts, const Judged& judged) {
@@ -48,14 +49,16 @@ Findings check_clashes(const Facts& facts, const Judged& judged) {
 }
 
 Findings check_precedence(const Facts& facts, const Judged& judged) {
-  const Numbers numbers{.mark = judged.ownership.mark, .table = judged.ownership.table, .priority = judged.ownership.priority};
+  const Numbers numbers{
+      .mark = judged.ownership.mark, .table = judged.ownership.table, .priority = judged.ownership.priority};
   Findings findings;
   for (const std::string& text : precedence_warnings(facts.survey, numbers)) {
-    findings.push_back(warning(Group::routing, "rule-order", text.substr(0, text.find(" (move it")), judged.ownership.name,
-                               renumber(facts, judged)));
+    findings.push_back(warning(Group::routing, "rule-order", text.substr(0, text.find(" (move it")),
+                               judged.ownership.name, renumber(facts, judged)));
   }
   if (findings.empty()) {
-    findings.push_back(ok(Group::routing, "rule-order", "no policy rule of others comes before its own", judged.ownership.name));
+    findings.push_back(
+        ok(Group::routing, "rule-order", "no policy rule of others comes before its own", judged.ownership.name));
   }
   return findings;
 }
@@ -66,18 +69,21 @@ Findings check_networkd(const Facts& facts) {
     return {ok(Group::routing, "networkd", "systemd-networkd is told to leave other programs' policy rules alone")};
   }
   Remedy remedy;
-  remedy.paste = {"mkdir -p /etc/systemd/networkd.conf.d",
-                  "printf '[Network]\\nManageForeignRoutingPolicyRules=no\\n' > /etc/systemd/networkd.conf.d/limpid.conf",
-                  "systemctl restart systemd-networkd"};
+  remedy.paste = {
+      "mkdir -p /etc/systemd/networkd.conf.d",
+      "printf '[Network]\\nManageForeignRoutingPolicyRules=no\\n' > /etc/systemd/networkd.conf.d/limpid.conf",
+      "systemctl restart systemd-networkd"};
   return {warning(Group::routing, "networkd",
-                  "systemd-networkd runs here and deletes policy rules that it did not make, whenever it restarts or a link changes",
+                  "systemd-networkd runs here and deletes policy rules that it did not make, whenever it restarts or a "
+                  "link changes",
                   {}, std::move(remedy))};
 }
 
 Findings check_network_manager(const Facts& facts) {
   if (!facts.network_manager_runs) return {};
   return {ok(Group::routing, "networkmanager",
-             "NetworkManager runs here; it leaves other programs' policy rules alone, but may change rp_filter and routes when a "
+             "NetworkManager runs here; it leaves other programs' policy rules alone, but may change rp_filter and "
+             "routes when a "
              "device connects: look again then")};
 }
 
@@ -96,14 +102,18 @@ Findings check_return_path(const Facts& facts) {
   }
   const UnansweredConnection& first = *foreign.front();
   Remedy remedy;
-  remedy.paste = {fmt::format("limpid doctor --target {} --as {}", first.target.to_string(), first.local.address.to_string())};
-  remedy.advice = "it tells a dead target from answers that go elsewhere; then mend the target's route to the client, or use --source none";
-  return {warning(Group::routing, "return-path",
-                  fmt::format("{} in clients' names wait for an answer, the first as {} to {}: the target is down, or its answers "
-                              "do not come back through this host",
-                              foreign.size() == 1 ? "1 connection" : fmt::format("{} connections", foreign.size()),
-                              first.local.address.to_string(), first.target.to_string()),
-                  first.target.to_string(), std::move(remedy))};
+  remedy.paste = {
+      fmt::format("limpid doctor --target {} --as {}", first.target.to_string(), first.local.address.to_string())};
+  remedy.advice =
+      "it tells a dead target from answers that go elsewhere; then mend the target's route to the client, or use "
+      "--source none";
+  return {warning(
+      Group::routing, "return-path",
+      fmt::format("{} in clients' names wait for an answer, the first as {} to {}: the target is down, or its answers "
+                  "do not come back through this host",
+                  foreign.size() == 1 ? "1 connection" : fmt::format("{} connections", foreign.size()),
+                  first.local.address.to_string(), first.target.to_string()),
+      first.target.to_string(), std::move(remedy))};
 }
 
 /// Interfaces towards targets: those with a default route, or all where there is none.
@@ -134,10 +144,12 @@ Findings check_mtu(const Facts& facts) {
       if (!named.insert(larger.name).second) continue;
       findings.push_back(warning(
           Group::routing, "mtu",
-          fmt::format("MTU {} on {}, {} on {}: larger datagrams are fragmented, or lost where ICMP is; connections adapt, each "
-                      "leg by itself",
-                      larger.mtu, larger.name, smaller.mtu, smaller.name),
-          larger.name, Remedy{.commands = {{"ip", "link", "set", "dev", larger.name, "mtu", std::to_string(smaller.mtu)}}}));
+          fmt::format(
+              "MTU {} on {}, {} on {}: larger datagrams are fragmented, or lost where ICMP is; connections adapt, each "
+              "leg by itself",
+              larger.mtu, larger.name, smaller.mtu, smaller.name),
+          larger.name,
+          Remedy{.commands = {{"ip", "link", "set", "dev", larger.name, "mtu", std::to_string(smaller.mtu)}}}));
     }
   }
   if (findings.empty()) findings.push_back(ok(Group::routing, "mtu", "the interfaces concerned have one MTU"));

@@ -30,15 +30,17 @@ Findings check_reverse_path(const Facts& facts) {
     any = true;
     const std::string& name = interface.link.name;
     if (dropped == 0) {
-      findings.push_back(ok(Group::sysctls, "rp-filter",
-                            "strict, and has dropped nothing: right as long as clients are routed back to where they come from",
-                            name));
+      findings.push_back(ok(
+          Group::sysctls, "rp-filter",
+          "strict, and has dropped nothing: right as long as clients are routed back to where they come from", name));
       continue;
     }
     const std::string summary = fmt::format(
-        "strict (all={}, {}={}), and {} packets have been dropped by it{}: it drops, silently, whatever arrives here from an "
+        "strict (all={}, {}={}), and {} packets have been dropped by it{}: it drops, silently, whatever arrives here "
+        "from an "
         "address that is routed elsewhere",
-        interface.rp_filter.all, name, interface.rp_filter.own, dropped, facts.reverse_path_drops_rise ? ", just now too" : "");
+        interface.rp_filter.all, name, interface.rp_filter.own, dropped,
+        facts.reverse_path_drops_rise ? ", just now too" : "");
     const Remedy remedy = set_sysctls({{"net.ipv4.conf.all.rp_filter", "2"}, {key_of(interface, "rp_filter"), "2"}});
     findings.push_back(facts.reverse_path_drops_rise ? failure(Group::sysctls, "rp-filter", summary, name, remedy)
                                                      : warning(Group::sysctls, "rp-filter", summary, name, remedy));
@@ -49,9 +51,10 @@ Findings check_reverse_path(const Facts& facts) {
     findings.push_back(warning(Group::sysctls, "rp-filter", found.what, found.interface, set_sysctls(found.sysctls)));
   }
   if (!any) {
-    findings.push_back(ok(Group::sysctls, "rp-filter",
-                          fmt::format("not strict where it matters ({} martians since boot, all network namespaces together)",
-                                      facts.martian_sources)));
+    findings.push_back(
+        ok(Group::sysctls, "rp-filter",
+           fmt::format("not strict where it matters ({} martians since boot, all network namespaces together)",
+                       facts.martian_sources)));
   }
   return findings;
 }
@@ -73,7 +76,8 @@ std::optional<RuleSpec> find_unguarded_rule(const Facts& facts) {
     const bool is_local_mark = rule.mark->value == rule.mark->mask && rule.protocol == kRouteProtocol;
     const bool guarded = std::ranges::any_of(facts.survey.rules, [&](const RuleSpec& guard) {
       return guard.family == Family::ipv4 && guard.priority < rule.priority && guard.action == RuleAction::jump &&
-             guard.input_interface == "lo" && guard.jump_target > rule.priority && (!guard.mark || guard.mark == rule.mark);
+             guard.input_interface == "lo" && guard.jump_target > rule.priority &&
+             (!guard.mark || guard.mark == rule.mark);
     });
     if (!guarded && !is_local_mark) return rule;
   }
@@ -92,10 +96,12 @@ Findings check_valid_mark(const Facts& facts) {
     }
     findings.push_back(failure(
         Group::sysctls, "src-valid-mark",
-        fmt::format("on (all={}, {}={}): source validation follows `{}`, finds that every address is this host's, and drops every "
+        fmt::format("on (all={}, {}={}): source validation follows `{}`, finds that every address is this host's, and "
+                    "drops every "
                     "marked packet as a martian, silently",
                     interface.src_valid_mark.all, name, interface.src_valid_mark.own, describe(*rule)),
-        name, set_sysctls({{"net.ipv4.conf.all.src_valid_mark", "0"}, {key_of(interface, "src_valid_mark"), "0"}}, false)));
+        name,
+        set_sysctls({{"net.ipv4.conf.all.src_valid_mark", "0"}, {key_of(interface, "src_valid_mark"), "0"}}, false)));
   }
   if (findings.empty()) findings.push_back(ok(Group::sysctls, "src-valid-mark", "off where it matters"));
   return findings;
@@ -111,21 +117,22 @@ Findings check_bridges(const Facts& facts) {
                            ? failure(Group::sysctls, "br-netfilter", found.what, found.interface, std::move(remedy))
                            : warning(Group::sysctls, "br-netfilter", found.what, found.interface, std::move(remedy)));
   }
-  if (findings.empty()) findings.push_back(ok(Group::sysctls, "br-netfilter", "no bridge hands its frames to the IP chains"));
+  if (findings.empty())
+    findings.push_back(ok(Group::sysctls, "br-netfilter", "no bridge hands its frames to the IP chains"));
   return findings;
 }
 
 Findings check_forwarding(const Facts& facts) {
-  const auto wanted = [&](bool Scope::*family) {
+  const auto wanted = [&](bool Scope::* family) {
     return std::ranges::any_of(facts.judged, [&](const Judged& j) { return j.scope.forwarded && j.scope.*family; });
   };
   Findings findings;
   const auto check = [&](bool is_wanted, bool is_on, std::string_view family, std::string_view key) {
     if (!is_wanted) return;
-    findings.push_back(
-        is_on ? ok(Group::sysctls, "forwarding", "on", std::string(family))
-              : warning(Group::sysctls, "forwarding", "off: what is not intercepted does not pass through this host",
-                        std::string(family), set_sysctls({{std::string(key), "1"}}, false)));
+    findings.push_back(is_on ? ok(Group::sysctls, "forwarding", "on", std::string(family))
+                             : warning(Group::sysctls, "forwarding",
+                                       "off: what is not intercepted does not pass through this host",
+                                       std::string(family), set_sysctls({{std::string(key), "1"}}, false)));
   };
   check(wanted(&Scope::ipv4), facts.survey.forwarding_ipv4, "IPv4", kForwardingIpv4);
   check(wanted(&Scope::ipv6), facts.survey.forwarding_ipv6, "IPv6", kForwardingIpv6);
@@ -138,7 +145,8 @@ Findings check_route_localnet(const Facts& facts) {
     if (interface.link.name == "lo" || interface.route_localnet.effective() == 0) continue;
     findings.push_back(warning(
         Group::sysctls, "route-localnet",
-        fmt::format("on: whoever is beyond {} reaches what listens on 127.0.0.0/8 here, the proxy included", interface.link.name),
+        fmt::format("on: whoever is beyond {} reaches what listens on 127.0.0.0/8 here, the proxy included",
+                    interface.link.name),
         interface.link.name,
         set_sysctls({{"net.ipv4.conf.all.route_localnet", "0"}, {key_of(interface, "route_localnet"), "0"}}, false)));
   }
@@ -148,13 +156,15 @@ Findings check_route_localnet(const Facts& facts) {
 
 Findings check_loopback(const Facts& facts) {
   Findings findings;
-  const auto lo = std::ranges::find(facts.interfaces, "lo", [](const Interface& i) -> const std::string& { return i.link.name; });
+  const auto lo =
+      std::ranges::find(facts.interfaces, "lo", [](const Interface& i) -> const std::string& { return i.link.name; });
   if (lo == facts.interfaces.end() || !lo->link.up) {
-    findings.push_back(failure(Group::sysctls, "loopback", "the loopback interface is down: nothing can be delivered", "lo",
-                               mend({"ip", "link", "set", "lo", "up"})));
+    findings.push_back(failure(Group::sysctls, "loopback", "the loopback interface is down: nothing can be delivered",
+                               "lo", mend({"ip", "link", "set", "lo", "up"})));
   }
   if (!facts.survey.ipv6_available) {
-    findings.push_back(warning(Group::sysctls, "ipv6-off", "IPv6 is off on the loopback interface: only IPv4 can be intercepted", "lo",
+    findings.push_back(warning(Group::sysctls, "ipv6-off",
+                               "IPv6 is off on the loopback interface: only IPv4 can be intercepted", "lo",
                                set_sysctls({{"net.ipv6.conf.lo.disable_ipv6", "0"}}, false)));
   }
   return findings;

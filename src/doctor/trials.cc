@@ -59,8 +59,9 @@ std::string iptables_rules(Match match, Family family) {
     if (match == Match::socket) {
       text += fmt::format("-A PREROUTING -p {} -m socket --transparent -j MARK --set-mark {}\n", protocol, kMark);
     } else {
-      text += fmt::format("-A PREROUTING -p {} --dport {} -j TPROXY --on-ip {} --on-port {} --tproxy-mark {}\n", protocol,
-                          kDialledPort.value, family == Family::ipv4 ? "127.0.0.1" : "::1", kProxyPort.value, kMark);
+      text +=
+          fmt::format("-A PREROUTING -p {} --dport {} -j TPROXY --on-ip {} --on-port {} --tproxy-mark {}\n", protocol,
+                      kDialledPort.value, family == Family::ipv4 ? "127.0.0.1" : "::1", kProxyPort.value, kMark);
     }
   }
   return text + "COMMIT\n";

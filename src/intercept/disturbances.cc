@@ -34,11 +34,12 @@ std::vector<Disturbance> find_bridge_netfilter(const std::vector<LinkInfo>& link
     for (const LinkInfo& link : links) {
       if (link.kind != "bridge") continue;
       // br_nf_pre_routing() runs our chain for a bridged frame; skb_orphan() in ip_rcv() then undoes tproxy's choice.
-      found.push_back({.interface = link.name,
-                       .what = fmt::format("{}=1 and {} is a bridge: connections that arrive through it cannot be intercepted",
-                                           key, link.name),
-                       .sysctls = {{key, "0"}},
-                       .caution = "unless a firewall between its ports depends on it"});
+      found.push_back(
+          {.interface = link.name,
+           .what = fmt::format("{}=1 and {} is a bridge: connections that arrive through it cannot be intercepted", key,
+                               link.name),
+           .sysctls = {{key, "0"}},
+           .caution = "unless a firewall between its ports depends on it"});
     }
   }
   return found;
@@ -59,12 +60,13 @@ std::vector<Disturbance> find_strict_filtering(const std::vector<RouteSpec>& rou
     const std::string effective =
         std::max(read_sysctl("net.ipv4.conf.all.rp_filter").value_or("0"), read_sysctl(own_key).value_or("0"));
     if (effective != "1") continue;
-    found.push_back({.interface = device,
-                     .what = fmt::format("rp_filter is strict on {}, one of several default routes: replies that arrive "
-                                         "there for connections that left elsewhere are dropped silently",
-                                         device),
-                     .sysctls = {{"net.ipv4.conf.all.rp_filter", "2"}, {own_key, "2"}},
-                     .caution = ""});
+    found.push_back(
+        {.interface = device,
+         .what = fmt::format("rp_filter is strict on {}, one of several default routes: replies that arrive "
+                             "there for connections that left elsewhere are dropped silently",
+                             device),
+         .sysctls = {{"net.ipv4.conf.all.rp_filter", "2"}, {own_key, "2"}},
+         .caution = ""});
   }
   return found;
 }

@@ -12,8 +12,8 @@
 namespace limpid {
 
 struct Disturbance {
-  std::string interface;  ///< the one that is concerned
-  std::string what;       ///< what is set, and what it does
+  std::string interface;                                     ///< the one that is concerned
+  std::string what;                                          ///< what is set, and what it does
   std::vector<std::pair<std::string, std::string>> sysctls;  ///< key and the value that mends it
   std::string caution;                                       ///< when not to; empty: never a reason
   /// One line: "WHAT (sysctl -w KEY=VALUE, CAUTION)".

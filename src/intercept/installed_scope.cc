@@ -54,7 +54,8 @@ void read_ports(const NftRule& rule, std::string_view protocol, std::string& tex
     if (value.is_number_unsigned()) range = std::to_string(value.get<unsigned>());
     if (value.is_object() && value.contains("range") && value["range"].is_array() && value["range"].size() == 2 &&
         value["range"][0].is_number_unsigned() && value["range"][1].is_number_unsigned()) {
-      range = std::to_string(value["range"][0].get<unsigned>()) + '-' + std::to_string(value["range"][1].get<unsigned>());
+      range =
+          std::to_string(value["range"][0].get<unsigned>()) + '-' + std::to_string(value["range"][1].get<unsigned>());
     }
     if (!range.empty()) text += (text.empty() ? "" : ",") + range;
   }

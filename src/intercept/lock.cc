@@ -129,7 +129,8 @@ Result<UniqueFd> lock_probing() {
   auto lock = try_lock(address, "probing");
   if (!lock || lock->valid()) return lock;
   auto holder = find_holder(address);
-  return failure("lock", "probing", fmt::format("held by {}", holder ? holder->text : "another process"), "try again when it has ended");
+  return failure("lock", "probing", fmt::format("held by {}", holder ? holder->text : "another process"),
+                 "try again when it has ended");
 }
 
 }  // namespace limpid

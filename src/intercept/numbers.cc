@@ -225,6 +225,11 @@ Status check_options(const Survey& survey, const InterceptionOptions& options) {
   }
   if (options.listener.value == 0)
     return usage_error("plan", "", "no listener port given", "for example --listen-port 1080");
+  if (options.needs_conntrack && options.keeps_source_port) {
+    return usage_error("plan", "",
+                       "a proxy that asks conntrack for the original destination cannot keep the client's port",
+                       "both legs would have to be kept out of conntrack");
+  }
   for (const std::string& interface : options.scope.from_interfaces) {
     if (auto valid = validate_interface_name(interface); !valid) return std::unexpected(valid.error());
   }
@@ -266,13 +271,14 @@ std::vector<std::string> fail_closed_warnings(const InterceptionOptions& options
 std::vector<std::string> precedence_warnings(const Survey& survey, const Numbers& numbers) {
   std::vector<std::string> warnings;
   for (const RuleSpec& rule : survey.rules) {
-    const bool before = rule.priority.value != 0 && rule.priority < numbers.priority;
+    // Up to where ours delivers: at the same priority, the rule that was added first comes first (fib_nl_newrule).
+    const bool before = rule.priority.value != 0 && rule.priority.value <= numbers.priority.value + 1;
     // One for other marks does not match our packets; one of another instance of ours neither.
     if (!before || rule.protocol == kRouteProtocol || (rule.mark && !is_in_the_way(rule, numbers.mark.mask))) continue;
     warnings.push_back(fmt::format(
-        "`{}` comes before our rules at priority {}: what it routes is not intercepted but lost (move it behind "
+        "`{}` comes before our rule at priority {}: what it routes is not intercepted but lost (move it behind "
         "priority {}, or give a smaller --priority)",
-        describe(rule), numbers.priority.value, numbers.priority.value + kRulesPerFamily));
+        describe(rule), numbers.priority.value + 1, numbers.priority.value + kRulesPerFamily - 1));
   }
   return warnings;
 }
@@ -303,6 +309,8 @@ Result<PlanInputs> prepare_inputs(const Survey& survey, const InterceptionOption
   }
   inputs.fail = options.fail;
   inputs.keeps_source_port = options.keeps_source_port;
+  inputs.needs_conntrack = options.needs_conntrack;
+  inputs.guards_listener = options.guards_listener;
   inputs.client_ports = survey.client_ports;
   inputs.ownership = {.name = options.name,
                       .keeper = keeper,

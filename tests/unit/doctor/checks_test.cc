@@ -16,7 +16,8 @@ namespace limpid::doctor {
 namespace {
 
 const Finding* find(const Findings& findings, std::string_view id, Severity severity) {
-  const auto found = std::ranges::find_if(findings, [&](const Finding& f) { return f.id == id && f.severity == severity; });
+  const auto found =
+      std::ranges::find_if(findings, [&](const Finding& f) { return f.id == id && f.severity == severity; });
   return found == findings.end() ? nullptr : &*found;
 }
 
@@ -97,7 +98,8 @@ TEST(Checks, nothing_is_wrong_with_a_healthy_host) {
 
 TEST(Checks, a_missing_rule_is_named_and_added_again) {
   Facts facts = healthy();
-  std::erase_if(facts.survey.rules, [](const RuleSpec& r) { return r.family == Family::ipv6 && r.priority.value == 101; });
+  std::erase_if(facts.survey.rules,
+                [](const RuleSpec& r) { return r.family == Family::ipv6 && r.priority.value == 101; });
   const Findings findings = check_installation(facts);
   const Finding* missing = find(findings, "rules-missing", Severity::failure);
   ASSERT_NE(missing, nullptr);
@@ -125,7 +127,8 @@ TEST(Checks, without_privileges_nothing_installed_is_called_ok) {
 }
 
 TEST(Checks, the_larger_of_two_reverse_path_filters_counts) {
-  for (const auto& [all, own, strict] : {std::tuple{1, 0, true}, {0, 1, true}, {1, 2, false}, {2, 1, false}, {0, 0, false}}) {
+  for (const auto& [all, own, strict] :
+       {std::tuple{1, 0, true}, {0, 1, true}, {1, 2, false}, {2, 1, false}, {0, 0, false}}) {
     Facts facts = healthy();
     facts.reverse_path_drops = 5;
     facts.interfaces[1].rp_filter = {.all = all, .own = own};
@@ -213,7 +216,9 @@ TEST(Checks, answers_are_missed_for_foreign_addresses_only) {
   Facts facts = healthy();
   const SocketAddress target{.address = IpAddress::parse("198.51.100.2").value(), .port = Port{80}};
   facts.addresses = {{.link_index = 2, .address = IpAddress::parse("192.0.2.1").value(), .prefix_length = 24}};
-  facts.unanswered = {{.local = {.address = IpAddress::parse("192.0.2.1").value(), .port = Port{40000}}, .target = target, .repeated = 2}};
+  facts.unanswered = {{.local = {.address = IpAddress::parse("192.0.2.1").value(), .port = Port{40000}},
+                       .target = target,
+                       .repeated = 2}};
   EXPECT_EQ(find(check_routing(facts), "return-path", Severity::warning), nullptr);
   facts.unanswered.front().local.address = IpAddress::parse("192.0.2.2").value();
   const Findings findings = check_routing(facts);
@@ -235,7 +240,8 @@ TEST(Checks, limits_that_are_near_are_warned_of) {
 }
 
 TEST(Remedies, are_quoted_for_a_shell) {
-  const Remedy remedy{.commands = {{"nft", "add", "chain", "inet", "t", "c", "{ type filter ; }"}, {"echo", "it's", ""}}};
+  const Remedy remedy{
+      .commands = {{"nft", "add", "chain", "inet", "t", "c", "{ type filter ; }"}, {"echo", "it's", ""}}};
   const auto lines = remedy.lines();
   EXPECT_EQ(lines[0], "nft add chain inet t c '{ type filter ; }'");
   EXPECT_EQ(lines[1], "echo 'it'\\''s' ''");
@@ -252,7 +258,8 @@ TEST(Remedies, only_safe_ones_of_what_is_wrong_are_applied_and_once) {
 }
 
 TEST(Report, nothing_in_it_acts_on_a_terminal) {
-  const Findings findings = {failure(Group::firewall, "rules", "a table \x1b[2J\n", "evil\x07", advise("\x1b]0;x\x07"))};
+  const Findings findings = {
+      failure(Group::firewall, "rules", "a table \x1b[2J\n", "evil\x07", advise("\x1b]0;x\x07"))};
   const std::string text = render_text(findings, {.color = false, .unicode = false});
   EXPECT_EQ(text.find('\x1b'), std::string::npos);
   EXPECT_EQ(text.find('\x07'), std::string::npos);

@@ -16,7 +16,8 @@ TEST(Iptables, rules_are_numbered_within_their_chain_and_keep_their_words) {
   Iptables tables;
   parse_iptables(
       "# Generated\n*mangle\n:PREROUTING ACCEPT [0:0]\n:DIVERT - [0:0]\n"
-      "-A PREROUTING -p tcp -m comment --comment \"two \\\"words\\\"\" -j DIVERT\n-A DIVERT -j ACCEPT\n-A PREROUTING -j TPROXY --on-port 1\n"
+      "-A PREROUTING -p tcp -m comment --comment \"two \\\"words\\\"\" -j DIVERT\n-A DIVERT -j ACCEPT\n-A PREROUTING "
+      "-j TPROXY --on-port 1\n"
       "COMMIT\n*filter\n:INPUT DROP [3:4]\nCOMMIT\n",
       tables);
   ASSERT_EQ(tables.rules.size(), 3U);
@@ -30,7 +31,8 @@ TEST(Iptables, rules_are_numbered_within_their_chain_and_keep_their_words) {
 }
 
 TEST(Counters, are_found_by_group_and_name) {
-  const std::string text = "TcpExt: SyncookiesSent IPReversePathFilter\nTcpExt: 3 42\nIpExt: InNoRoutes IPReversePathFilter\nIpExt: 1 7\n";
+  const std::string text =
+      "TcpExt: SyncookiesSent IPReversePathFilter\nTcpExt: 3 42\nIpExt: InNoRoutes IPReversePathFilter\nIpExt: 1 7\n";
   EXPECT_EQ(find_counter(text, "TcpExt:", "IPReversePathFilter"), 42U);
   EXPECT_EQ(find_counter(text, "IpExt:", "IPReversePathFilter"), 7U);
   EXPECT_EQ(find_counter(text, "TcpExt:", "Nothing"), 0U);
@@ -55,7 +57,8 @@ struct Probe {
                          .input = {-2000000, 0, 10, 2000000},
                          .output = {-2000000, 2000000},
                          .postrouting = {-2000000, 2000000}};
-  ProbeTrace trace{.prerouting = {3, 3, 3}, .input = {3, 3, 3, 3}, .output = {2, 2}, .postrouting = {2, 2}, .marked = 3};
+  ProbeTrace trace{
+      .prerouting = {3, 3, 3}, .input = {3, 3, 3, 3}, .output = {2, 2}, .postrouting = {2, 2}, .marked = 3};
   ProbeOutcome outcome{.connected = true};
 
   Probe() {
@@ -63,8 +66,12 @@ struct Probe {
     judged.ownership.mark = {.mask = 3, .intercept = 1, .bypass = 2};
     facts.ruleset = Ruleset{};
     for (const auto& [name, priority] : {std::pair{"first", 0}, {"second", 10}}) {
-      facts.ruleset->chains.push_back(
-          {.family = "inet", .table = "wall", .name = name, .hook = "input", .priority = priority, .drops_by_policy = false});
+      facts.ruleset->chains.push_back({.family = "inet",
+                                       .table = "wall",
+                                       .name = name,
+                                       .hook = "input",
+                                       .priority = priority,
+                                       .drops_by_policy = false});
     }
   }
   [[nodiscard]] Finding judge() const { return judge_probe(facts, judged, stream, stations, trace, outcome); }
