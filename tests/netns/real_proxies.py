@@ -45,6 +45,7 @@ class RealProxy:
             command = command.replace("limpid exec ", f"limpid exec --user {exec_user} ")
         self._command = [limpid_process.BINARY if word == "limpid" else word for word in shlex.split(self._spoil(command))]
         self.process = None
+        self._service = f"test{os.getpid()}"
 
     def lines(self, number=0):
         return self._spoil("\n".join(self.printed["files"][number]["lines"])) + "\n"
@@ -74,6 +75,8 @@ class RealProxy:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, 9)
         self.process.wait()
+        for left in Path("/dev/shm").glob(f"{self._service}-*"):  # by a Squid that was killed
+            left.unlink()
         wait_until(lambda: f":{PORT} " not in self._lab.router.run("ss", "-Hltn").stdout, f"{self.name} is gone")
 
     def descriptors(self):
@@ -96,7 +99,7 @@ class RealProxy:
             "http_access allow all\nhttp_port 127.0.0.1:3130\ncache deny all\naccess_log none\ncache_log /dev/null\n"
             "pid_filename none\nvisible_hostname router\nshutdown_lifetime 0 seconds\npinger_enable off\nnetdb_filename none\n"
             "cache_store_log none\nlogfile_rotate 0\nmax_filedescriptors 1024\n"))
-        return ["squid", "-N", "-n", f"test{os.getpid()}", "-f", configuration]
+        return ["squid", "-N", "-n", self._service, "-f", configuration]
 
     def _haproxy(self):
         user = f"    user {self._user}\n" if self._user else ""
