@@ -13,7 +13,7 @@ test="$demo bind9-dnsutils dnsmasq-base dnsperf haproxy libgtest-dev libnginx-mo
   iptables procps socat squid=/usr/sbin/squid traceroute trafficserver util-linux"
 # Debian starts firewalld as soon as it is installed, and a test must not put a firewall around anybody's machine.
 [ -d /run/systemd/system ] || test="$test firewalld"
-bench="$demo haproxy iperf3 libnginx-mod-stream python3 util-linux wrk"
+bench="$demo haproxy iperf3 libbenchmark-dev libnginx-mod-stream python3 squid=/usr/sbin/squid util-linux wrk"
 lint="$build libgtest-dev clang-19 clang-tidy-19 clang-format-19 shellcheck python3 pyflakes3 git"
 fuzz="$build clang-19 libclang-rt-19-dev"
 
