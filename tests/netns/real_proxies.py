@@ -40,6 +40,7 @@ class RealProxy:
         self.printed = json.loads(rules(lab.router, "config", *self.flags, "--json").stdout)
         self._spoil = spoil or (lambda text: text)
         self._user = user  # HAProxy's `user`
+        self._exec_user = exec_user
         command = self.printed["command"]
         if exec_user:
             command = command.replace("limpid exec ", f"limpid exec --user {exec_user} ")
@@ -106,6 +107,8 @@ class RealProxy:
         configuration = self._write("haproxy.cfg", f"global\n    maxconn 500\n{user}defaults\n    timeout connect 5s\n"
                                     f"    timeout client 60s\n    timeout server 60s\n{self.lines()}")
         command = self._command[:self._command.index("--") + 1] if self._command else []
+        if self._exec_user:
+            command = [limpid_process.BINARY, "exec", "--user", self._exec_user, "--"]
         return [*command, "haproxy", "-db", "-f", configuration]
 
     def _nginx(self):

@@ -63,6 +63,15 @@ def test_with_its_own_address_towards_the_origin(lab, proxy, name):
     assert origin.last()[0] == lab.wan
 
 
+def test_an_haproxy_that_never_was_root(lab, proxy):
+    """`limpid exec --user` lends it what `user haproxy` would take away."""
+    made = proxy("haproxy", "--local", exec_user="haproxy").start()
+    assert rules(lab.router, "apply", *made.flags).stderr == "", "and with local traffic its user tells it from others"
+    origin = Origin(lab)
+    assert fetch(lab.client, lab.server.address, local_port=lab.client_port()) == (0, "the web")
+    assert origin.last()[0] == lab.client.address
+
+
 @pytest.mark.parametrize("name", ["haproxy", "nginx", "nginx-http"])
 def test_with_the_clients_port_as_well(lab, proxy, name):
     """Both legs have one 5-tuple: the printed mark keeps them out of conntrack, which is at work here."""
