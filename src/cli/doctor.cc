@@ -175,8 +175,8 @@ void add_doctor_verb(CLI::App& app, Action& action) {
       ->group(kExamination);
   verb->add_option("--as", flags->as, "The client in whose name to ask it")->type_name("ADDRESS")->group(kExamination);
   verb->add_flag("--json", flags->json, "Print JSON (schema: docs/doctor.md)")->group(kExamination);
-  verb->add_option("--color", flags->color, "auto, always or never")
-      ->type_name("WHEN")
+  verb->add_option("--color", flags->color, "Colours in the text")
+      ->type_name("auto|always|never")
       ->capture_default_str()
       ->group(kExamination);
   constexpr auto kMending = "Mending";

@@ -324,8 +324,9 @@ def test_an_nft_tproxy_setup_in_the_wrong_order(lab, doctor):
 @pytest.mark.parametrize("wrong", [{"transparent": ()}, {"transparent": ("ipv4",)}, {"families": ("ipv4",)}],
                          ids=["no IP_TRANSPARENT", "no IPV6_TRANSPARENT", "no listener for IPv6"])
 def test_a_listener_that_lacks_something(lab, doctor, rules, proxy, wrong):
-    proxy(**wrong)
+    proxy()
     rules("apply", "--tcp", "80", "--udp", "53", "--listen-port", PORT)
+    proxy(**wrong)  # it was started anew, with another configuration
     report = doctor()
     identifier = "listener" if "families" in wrong else "listener-transparent"
     subjects = {f["subject"] for f in report.of(identifier, "failure")}
