@@ -21,7 +21,8 @@ namespace {
 
 struct ExplainFlags {
   std::string protocol;
-  std::vector<std::string> endpoints;
+  std::string first;   ///< SRC, or DST where that is the only one
+  std::string second;  ///< DST
   std::string interface;
   std::string user;
   std::string group;
@@ -72,8 +73,8 @@ Result<Question> parse(const ExplainFlags& flags) {
   const auto transport = parse_transport(flags.protocol);
   if (!transport) return std::unexpected(transport.error());
   question.transport = *transport;
-  const bool has_source = flags.endpoints.size() == 2;
-  const std::string& to = flags.endpoints.back();
+  const bool has_source = !flags.second.empty();
+  const std::string& to = has_source ? flags.second : flags.first;
   const auto destination = parse_endpoint("DST", to, /*any_allowed=*/false);
   if (!destination) return std::unexpected(destination.error());
   if (!destination->port) return wrong("DST", to, "it has no port", "write 198.51.100.2:80 or [2001:db8::2]:80");
@@ -86,10 +87,9 @@ Result<Question> parse(const ExplainFlags& flags) {
     }
     return question;
   }
-  const auto source = parse_endpoint("SRC", flags.endpoints.front(), /*any_allowed=*/false);
+  const auto source = parse_endpoint("SRC", flags.first, /*any_allowed=*/false);
   if (!source) return std::unexpected(source.error());
-  if (auto same = check_one_family(flags.endpoints.front(), *source, *destination); !same)
-    return std::unexpected(same.error());
+  if (auto same = check_one_family(flags.first, *source, *destination); !same) return std::unexpected(same.error());
   question.source = SocketAddress{.address = *source->address, .port = source->port.value_or(Port{})};
   if (!flags.interface.empty()) {
     const auto name = validate_interface_name(flags.interface);
@@ -117,10 +117,10 @@ void add_explain_verb(CLI::App& app, Action& action) {
   const auto flags = std::make_shared<ExplainFlags>();
   CLI::App* verb = app.add_subcommand("explain", "What becomes of a packet, and why: sends a probe that goes nowhere");
   verb->add_option("PROTOCOL", flags->protocol, "tcp or udp")->required()->type_name("");
-  verb->add_option("SRC DST", flags->endpoints, "SRC[:PORT] DST:PORT; SRC may be left out with --local")
+  verb->add_option("SRC", flags->first, "SRC[:PORT], who sends it; may be left out with --local")
       ->required()
-      ->expected(1, 2)
       ->type_name("");
+  verb->add_option("DST", flags->second, "DST:PORT, whom it is sent to")->type_name("");
   verb->add_option("--in", flags->interface, "It arrives there; default: where the way back to SRC begins")
       ->type_name("IFACE");
   verb->add_flag("--local", flags->local, "A program of this host sends it");

@@ -18,7 +18,8 @@ namespace {
 
 struct TraceFlags {
   std::string protocol;
-  std::vector<std::string> endpoints;
+  std::string source;
+  std::string destination;
   std::string count;
   std::string timeout;
   bool drop_only = false;
@@ -34,16 +35,16 @@ Result<TraceOptions> parse(const TraceFlags& flags) {
   options.selection.transport = *transport;
   EndpointPattern from;
   EndpointPattern to;
-  if (!flags.endpoints.empty()) {
-    const auto source = parse_endpoint("SRC", flags.endpoints[0], /*any_allowed=*/true);
+  if (!flags.source.empty()) {
+    const auto source = parse_endpoint("SRC", flags.source, /*any_allowed=*/true);
     if (!source) return std::unexpected(source.error());
     from = *source;
   }
-  if (flags.endpoints.size() > 1) {
-    const auto destination = parse_endpoint("DST", flags.endpoints[1], /*any_allowed=*/true);
+  if (!flags.destination.empty()) {
+    const auto destination = parse_endpoint("DST", flags.destination, /*any_allowed=*/true);
     if (!destination) return std::unexpected(destination.error());
     to = *destination;
-    if (auto same = check_one_family(flags.endpoints[0], from, to); !same) return std::unexpected(same.error());
+    if (auto same = check_one_family(flags.source, from, to); !same) return std::unexpected(same.error());
   }
   options.selection.source = from.address;
   options.selection.source_port = from.port;
@@ -95,10 +96,8 @@ void add_trace_verb(CLI::App& app, Action& action) {
   const auto flags = std::make_shared<TraceFlags>();
   CLI::App* verb = app.add_subcommand("trace", "Follow the packets of a flow through every rule, as they come");
   verb->add_option("PROTOCOL", flags->protocol, "tcp or udp")->required()->type_name("");
-  verb->add_option("SRC DST", flags->endpoints,
-                   "[SRC[:PORT]] [DST[:PORT]], each also `any` or `any:PORT`; both directions are followed")
-      ->expected(0, 2)
-      ->type_name("");
+  verb->add_option("SRC", flags->source, "One end of the flow: ADDRESS[:PORT], any, or any:PORT")->type_name("");
+  verb->add_option("DST", flags->destination, "Its other end, alike; both directions are followed")->type_name("");
   verb->add_option("--count", flags->count, "End after this many packets")->type_name("N");
   verb->add_option("--timeout", flags->timeout, "End after this time")->type_name("TIME");
   verb->add_flag("--drop-only", flags->drop_only, "Only packets that are dropped or rejected");

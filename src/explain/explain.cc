@@ -125,6 +125,21 @@ Status choose_interface(RouteSocket& routing, Question& question) {
   return {};
 }
 
+/// Anybody may ask for routes: that much of the answer goes with the error.
+std::unexpected<Error> without_privileges(Error error, RouteSocket& routing, const Question& question) {
+  RouteQuestion asked{.destination = question.destination.address,
+                      .source = {},
+                      .input_interface = question.interface,
+                      .mark = 0,
+                      .user = question.user};
+  if (!question.interface.empty() && question.source) asked.source = question.source->address;
+  if (const auto answer = routing.look_up(asked)) {
+    error.remedy +=
+        fmt::format("; rules cannot be read without it; unmarked, the packet is routed: {}", describe(*answer));
+  }
+  return std::unexpected(std::move(error));
+}
+
 ProbeMarks marks_for(const Question& question) {
   std::random_device random;
   ProbeMarks probe{.transport = question.transport,
@@ -203,13 +218,13 @@ void add_notes(const Explanation& explanation, const RuleBook& rules, std::uint6
 Result<Explanation> explain_packet(const Question& asked) {
   Explanation explanation{.question = asked, .walk = {}, .evidence = {}, .verdict = {}, .relay = {}, .notes = {}};
   Question& question = explanation.question;
-  auto traces = TraceSocket::open();
-  if (!traces) return std::unexpected(traces.error());
-  const auto lock = lock_tracing("explain");
-  if (!lock) return std::unexpected(lock.error());
   auto routing = RouteSocket::open();
   if (!routing) return std::unexpected(routing.error());
   if (auto chosen = choose_interface(*routing, question); !chosen) return std::unexpected(chosen.error());
+  auto traces = TraceSocket::open();
+  if (!traces) return without_privileges(traces.error(), *routing, question);
+  const auto lock = lock_tracing("explain");
+  if (!lock) return std::unexpected(lock.error());
   auto surroundings = look_around(*routing);
   if (!surroundings) return std::unexpected(surroundings.error());
   RuleBook rules;

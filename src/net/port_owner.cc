@@ -7,7 +7,6 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdint>
-#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -150,21 +149,6 @@ std::optional<PortProcess> find_port_process(Transport transport, Port port) {
     return false;
   });
   return found;
-}
-
-bool has_listener(Transport transport, const SocketAddress& local) {
-  // The address as /proc/net has it: words of four bytes, each in the host's order, in hexadecimal.
-  std::string wanted;
-  for (std::size_t at = 0; at < local.address.bits() / 8; at += 4) {
-    std::uint32_t word = 0;
-    std::memcpy(&word, &local.address.bytes().at(at), sizeof word);
-    wanted += fmt::format("{:08X}", word);
-  }
-  const auto sockets = servers_on(transport == Transport::tcp ? "tcp" : "udp", local.port);
-  return std::ranges::any_of(sockets, [&](const SocketLine& socket) {
-    // A socket on [::] takes IPv4 as well, unless it is for IPv6 only, which /proc does not say.
-    return socket.address == wanted || is_wildcard(socket);
-  });
 }
 
 std::unexpected<Error> port_in_use(Transport transport, Port port, std::string_view remedy) {

@@ -27,8 +27,6 @@ struct PortProcess {
 };
 /// A process that receives what is sent to the port: a TCP listener's, or a UDP socket's. As slow.
 [[nodiscard]] std::optional<PortProcess> find_port_process(Transport transport, Port port);
-/// Whether there is such a socket at all, whoever holds it; on that address or on any.
-[[nodiscard]] bool has_listener(Transport transport, const SocketAddress& local);
 
 /// That a port cannot be listened on, because of whom: "listen on port 80: it is in use by nginx (pid 812)". As slow.
 [[nodiscard]] std::unexpected<Error> port_in_use(Transport transport, Port port, std::string_view remedy);
