@@ -1,4 +1,4 @@
-// limpid rules show|apply|remove|diff: the plan that `limpid run` installs, for inspection or for another proxy.
+// limpid rules show|apply|watch|remove|diff: the plan that `limpid run` installs, for inspection or for another proxy.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -11,12 +11,14 @@
 #include <vector>
 
 #include "cli/interception_flags.h"
+#include "cli/service_flags.h"
 #include "cli/verb.h"
 #include "intercept/install.h"
 #include "intercept/plan.h"
 #include "intercept/remove.h"
 #include "intercept/survey.h"
 #include "net/port_owner.h"
+#include "service/rules_watch.h"
 
 namespace limpid {
 namespace {
@@ -30,6 +32,9 @@ struct RulesFlags {
   InterceptionFlags interception;
   bool json = false;
   bool dry_run = false;
+  std::string repair = "on";
+  bool keep = false;
+  LogFlags log;
 };
 
 void print(std::string_view text) {
@@ -119,34 +124,65 @@ Status require_excluded_proxy(const Scope& scope) {
                      "name the user that it runs as, for example --exclude-uid proxy");
 }
 
-int apply(const RulesFlags& flags) {
-  // Without a lock for a dry run: it must work beside the instance that it is about, and without privileges.
+/// A plan that may be installed now: nobody else of this name is at work, and the kernel takes it.
+struct Installable {
   UniqueFd instance_lock;
   UniqueFd planning_lock;
+  Plan plan;
+};
+
+/// Without locks for a dry run: it must work beside the instance that it is about, and without privileges.
+Result<Installable> make_installable(const RulesFlags& flags) {
+  Installable installable;
   if (!flags.dry_run) {
     // A wrong flag is said before a held lock is.
-    if (auto request = parse_interception_flags(flags.interception); !request) return report(request.error());
+    if (auto request = parse_interception_flags(flags.interception); !request) return std::unexpected(request.error());
     auto instance = lock_instance(flags.interception.name);
-    if (!instance) return report(instance.error());
-    instance_lock = std::move(*instance);
+    if (!instance) return std::unexpected(instance.error());
+    installable.instance_lock = std::move(*instance);
     auto planning = lock_planning();
-    if (!planning) return report(planning.error());
-    planning_lock = std::move(*planning);
+    if (!planning) return std::unexpected(planning.error());
+    installable.planning_lock = std::move(*planning);
   }
-  const auto plan = plan_for(flags.interception, /*follow_installed=*/false);
-  if (!plan) return report(plan.error());
-  if (auto excluded = require_excluded_proxy(plan->inputs.scope); !excluded) return report(excluded.error());
+  auto plan = plan_for(flags.interception, /*follow_installed=*/false);
+  if (!plan) return std::unexpected(plan.error());
+  if (auto excluded = require_excluded_proxy(plan->inputs.scope); !excluded) return std::unexpected(excluded.error());
+  installable.plan = std::move(*plan);
+  if (flags.dry_run) return installable;
+  if (auto checked = check_plan(installable.plan); !checked) return std::unexpected(checked.error());
+  return installable;
+}
+
+int apply(const RulesFlags& flags) {
+  const auto installable = make_installable(flags);
+  if (!installable) return report(installable.error());
+  const Plan& plan = installable->plan;
   if (flags.dry_run) {
-    print(render_commands(*plan));
+    print(render_commands(plan));
     return kExitDone;
   }
-  if (auto checked = check_plan(*plan); !checked) return report(checked.error());
-  if (auto installed = install_plan(*plan); !installed) return report(installed.error());
-  warn_without_listener(*plan);
+  if (auto installed = install_plan(plan); !installed) return report(installed.error());
+  warn_without_listener(plan);
   print(fmt::format("installed nft table inet {}: {} goes to port {} on loopback; `limpid rules remove{}` undoes it\n",
-                    plan->table_name, ports_in_words(plan->inputs.scope), plan->inputs.ownership.listener.value,
+                    plan.table_name, ports_in_words(plan.inputs.scope), plan.inputs.ownership.listener.value,
                     flags.interception.name == "limpid" ? "" : " --name " + flags.interception.name));
   return kExitDone;
+}
+
+int watch(const RulesFlags& flags) {
+  const auto repair = parse_repair(flags.repair);
+  if (!repair) return report(repair.error());
+  const auto log = parse_log_flags(flags.log);
+  if (!log) return report(log.error());
+  auto installable = make_installable(flags);
+  if (!installable) return report(installable.error());
+  if (flags.dry_run) {
+    print(render_commands(installable->plan));
+    return kExitDone;
+  }
+  const auto watched = watch_rules(installable->plan, {.repair = *repair, .keep = flags.keep, .log = *log},
+                                   std::move(installable->planning_lock));
+  return watched ? kExitDone : report(watched.error());
 }
 
 void print_removed(const RulesFlags& flags, const std::vector<std::string>& lines) {
@@ -226,6 +262,14 @@ void add_rules_verb(CLI::App& app, Action& action) {
   CLI::App* apply_verb = add("apply", "Install the plan for a proxy of yours, and leave it there", apply);
   add_interception_flags(*apply_verb, flags->interception);
   add_dry_run(apply_verb);
+
+  CLI::App* watch_verb =
+      add("watch", "Install the plan, put back what others take away, and remove it at the end", watch);
+  add_interception_flags(*watch_verb, flags->interception);
+  add_repair_flag(*watch_verb, flags->repair);
+  watch_verb->add_flag("--keep", flags->keep, "Leave the rules in the kernel at the end");
+  add_log_flags(*watch_verb, flags->log, "");
+  add_dry_run(watch_verb);
 
   CLI::App* remove_verb = add("remove", "Remove what was installed under a name, and what crashes left", remove);
   remove_verb->add_option("--name", flags->interception.name, "Which installation")

@@ -11,8 +11,8 @@
 
 namespace limpid {
 
-/// Hears of one nftables table (by its name, in every family), of all policy rules, and of the routes of one table, in the network
-/// namespace in which it was opened. Never blocks.
+/// Hears of one nftables table (by its name, in every family), of all policy rules, of the routes of one table, and of interfaces'
+/// sysctls such as forwarding, in the network namespace in which it was opened. Never blocks.
 class ChangeWatch {
  public:
   [[nodiscard]] static Result<ChangeWatch> open(std::string nft_table, TableId route_table);

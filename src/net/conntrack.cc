@@ -5,20 +5,17 @@
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
-#include <sys/socket.h>
 
-#include <array>
 #include <cerrno>
-#include <cstring>
 
-#include "limpid/unique_fd.h"
 #include "net/netlink_message.h"
+#include "net/netlink_socket.h"
 
 namespace limpid {
 
 Status forget_connection(Transport transport, const SocketAddress& source, const SocketAddress& destination) {
   const bool ipv4 = destination.family() == Family::ipv4;
-  netlink::Request request((NFNL_SUBSYS_CTNETLINK << 8U) | IPCTNL_MSG_CT_DELETE, NLM_F_ACK);
+  netlink::Request request((NFNL_SUBSYS_CTNETLINK << 8U) | IPCTNL_MSG_CT_DELETE, 0);
   auto& header = request.extra_header<nfgenmsg>();
   header.nfgen_family = netlink::to_native(destination.family());
   header.version = NFNETLINK_V0;
@@ -35,23 +32,14 @@ Status forget_connection(Transport transport, const SocketAddress& source, const
   mnl_attr_nest_end(&message, protocol);
   mnl_attr_nest_end(&message, tuple);
 
-  constexpr std::string_view kOperation = "forget the connection from";
-  // The kernel acts while it is being asked: its answer waits when send returns.
-  const UniqueFd fd(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_NETFILTER));
-  if (!fd.valid()) return system_error(errno, "open", "netlink socket");
-  if (send(fd.get(), &message, message.nlmsg_len, 0) < 0) return system_error(errno, kOperation, source.to_string());
-  struct {
-    nlmsghdr header;
-    nlmsgerr error;
-    std::array<std::byte, 1024> rest;
-  } answer{};
-  const ssize_t length = recv(fd.get(), &answer, sizeof answer, 0);
-  if (length < static_cast<ssize_t>(sizeof(nlmsghdr) + sizeof(int)) || answer.header.nlmsg_type != NLMSG_ERROR)
-    return {};
-  const int code = -answer.error.error;
+  auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
+  if (!socket) return std::unexpected(socket.error());
+  auto changed = socket->change(message, "forget the connection from", source.to_string());
+  if (changed) return {};
+  const int code = changed.error().code;
   // EINVAL: no ctnetlink in this kernel.
-  if (code == 0 || code == ENOENT || code == EINVAL || code == EOPNOTSUPP) return {};
-  return system_error(code, kOperation, source.to_string(), "needs CAP_NET_ADMIN");
+  if (code == ENOENT || code == EINVAL || code == EOPNOTSUPP) return {};
+  return changed;
 }
 
 }  // namespace limpid

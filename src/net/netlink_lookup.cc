@@ -50,7 +50,7 @@ Result<RouteAnswer> RouteSocket::look_up(const RouteQuestion& question) {
   if (!names) return std::unexpected(names.error());
   const std::string object = question.destination.to_string();
   RouteAnswer answer;
-  auto asked = ask(message, "look up the route to", object, [&](const nlmsghdr& found) {
+  auto asked = socket_.ask(message, "look up the route to", object, [&](const nlmsghdr& found) {
     if (found.nlmsg_type != RTM_NEWROUTE || mnl_nlmsg_get_payload_len(&found) < sizeof(rtmsg)) return;
     const auto& route = *static_cast<const rtmsg*>(mnl_nlmsg_get_payload(&found));
     const Attributes<RTA_TABLE> attributes(found, sizeof route);
