@@ -21,6 +21,11 @@ const Step* find_first(const Walk& walk, Matches matches) {
   return found == walk.steps.end() ? nullptr : &*found;
 }
 
+/// A rule of Limpid's in iptables' tables has no words of its own here, but its chain tells whose it is: "limpid-…", "limpid_NAME-…".
+bool has_our_chain(const Step& step) {
+  return step.chain.starts_with("limpid-") || step.chain.starts_with("limpid_");
+}
+
 bool captures(const Step& step) {
   return step.kind == TraceKind::rule && step.verdict == TraceVerdict::accept &&
          (has(step.rule, "tproxy") || has(step.rule, "TPROXY") || step.chain.starts_with("divert"));
@@ -56,7 +61,10 @@ Verdict judge_delivered(const Walk& walk, const Surroundings& surroundings) {
     return Verdict{.outcome = outcome, .reason = std::move(reason), .instance = {}, .listener = {}};
   };
   if (const Step* theirs = find_first(walk, captures)) {
-    return plain(Outcome::intercepted, fmt::format("by a rule that is not Limpid's: {}", name_of_rule(*theirs)));
+    return plain(
+        Outcome::intercepted,
+        fmt::format("{}: {}", has_our_chain(*theirs) ? "by a rule of Limpid's" : "by a rule that is not Limpid's",
+                    name_of_rule(*theirs)));
   }
   if (walk.first && walk.last && walk.first->destination != walk.last->destination) {
     return plain(Outcome::intercepted, fmt::format("by NAT, not by Limpid: redirected to {} on this host",

@@ -180,6 +180,7 @@ Meaning about_rule(const Step& step, const ListedTable& table, const Ownership& 
   if (chain == "local_first")
     return {has(step.rule, "@flows_") ? "remembered as a flow that is intercepted" : "", false};
   if (chain == "local_mark") return {"marked, and so routed again: to this host, through lo", true};
+  if (chain == "listener") return {"it was dialled to the proxy's own port, which would dial itself: reset", true};
   if (chain == "local_leak") return {"in scope, but its socket is bound to an interface: fail-closed drops it", true};
   if (chain == "intercept") return about_capture(step, ownership, packet);
   if (chain == "onward") {
