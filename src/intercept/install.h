@@ -16,9 +16,8 @@ namespace limpid {
 [[nodiscard]] Result<UniqueFd> lock_instance(const std::string& name);
 /// Held while numbers are chosen and installed, so that two instances never choose the same. Waits up to ten seconds.
 [[nodiscard]] Result<UniqueFd> lock_planning();
-
-/// Held while somebody probes: two probes would count each other's packets. Does not wait.
-[[nodiscard]] Result<UniqueFd> lock_probing();
+/// Held by whoever makes packets visible, `what` being "explain", "trace" or "doctor": one at a time has that table. Waits up to ten seconds.
+[[nodiscard]] Result<UniqueFd> lock_tracing(std::string_view what);
 
 /// Has the kernel check the whole nft input without changing anything (nft --check), and names the missing kernel
 /// feature if that is what is wrong.

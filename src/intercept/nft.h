@@ -27,6 +27,9 @@ enum class NftMode : std::uint8_t {
 /// Everybody's tables as JSON, numeric, without the elements of sets. Unlike the listing of a table of ours it may crash an older
 /// nft, which is an error.
 [[nodiscard]] Result<std::string> list_nft_ruleset();
+/// nft's listing with each rule's handle, in words, without counters and without what sets hold: of one chain, or of the whole table when
+/// `chain` is empty. A name that nft's language cannot have is an error.
+[[nodiscard]] Result<std::string> list_nft_rules(const NftTableName& table, std::string_view chain);
 
 /// What there is under names that instances of ours have.
 struct NftTables {
