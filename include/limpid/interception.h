@@ -21,6 +21,13 @@ enum class FailMode : std::uint8_t {
   closed,  ///< it is rejected
 };
 
+/// What makes the kernel intercept.
+enum class Backend : std::uint8_t {
+  nftables,
+  iptables_nft,     ///< the iptables programs that speak to nftables
+  iptables_legacy,  ///< those that speak to the older interface
+};
+
 /// User or group numbers, both ends included.
 struct IdRange {
   std::uint32_t first = 0;
@@ -65,6 +72,9 @@ struct InterceptionOptions {
   /// The same for datagrams, by a proxy whose target legs are transparent sockets and which answers clients through
   /// others, such as raw ones: then only the clients' side is kept out of conntrack, and NAT works on the other one.
   bool keeps_udp_port = false;
+  /// The first of these that works here is taken. With iptables, fail-open is true a second after the owner of the Interception died,
+  /// because until then its TPROXY drops (docs/backends.md).
+  std::vector<Backend> backends = {Backend::nftables, Backend::iptables_nft, Backend::iptables_legacy};
   std::optional<Mark> mark;  ///< chosen free of collisions when empty
   std::optional<TableId> table;
   std::optional<RulePriority> priority;

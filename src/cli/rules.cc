@@ -12,6 +12,7 @@
 
 #include "cli/interception_flags.h"
 #include "cli/verb.h"
+#include "intercept/backend.h"
 #include "intercept/install.h"
 #include "intercept/plan.h"
 #include "intercept/remove.h"
@@ -46,7 +47,36 @@ const FoundInstallation* find_installation(const Survey& survey, const std::stri
 
 /// The plan for the flags. Where `follow_installed`, what the flags leave open is taken from what is installed under
 /// that name.
-Result<Plan> plan_for(const InterceptionFlags& flags, bool follow_installed) {
+enum class For : std::uint8_t { reading, installing };
+
+/// Which backend, and why not another one. Where it is to be followed, the one that holds what is installed.
+Status choose_backend_for(InterceptionRequest& request, const FoundInstallation* installed) {
+  if (installed != nullptr && request.options.backends.size() > 1) {
+    const Backend there = installed->ownership.backend;
+    if (std::ranges::find(request.options.backends, there) != request.options.backends.end()) {
+      request.options.backends = {there};
+      return {};
+    }
+  }
+  const auto chosen = choose_backend(request.options.backends, request.options.scope);
+  if (!chosen) return std::unexpected(chosen.error());
+  for (const std::string& refused : chosen->refused)
+    print_warning(fmt::format("{} is used instead of {}", to_string(chosen->backend), refused));
+  request.options.backends = {chosen->backend};
+  return {};
+}
+
+/// iptables' TPROXY drops where nobody listens, and nobody stays here to say whether somebody does.
+Status require_somebody_who_beats(const PlanInputs& inputs) {
+  const Ownership& owner = inputs.ownership;
+  if (!is_iptables(owner.backend) || owner.heartbeat || inputs.fail == FailMode::closed) return {};
+  return unsupported("--fail", "open",
+                     fmt::format("{} drops what nobody listens for, unless a running process says that somebody does",
+                                 to_string(owner.backend)),
+                     "give --backend nftables or --fail closed, or let `limpid run` relay");
+}
+
+Result<Plan> plan_for(const InterceptionFlags& flags, bool follow_installed, For purpose) {
   auto request = parse_interception_flags(flags);
   if (!request) return std::unexpected(request.error());
   auto survey = survey_kernel();
@@ -69,17 +99,26 @@ Result<Plan> plan_for(const InterceptionFlags& flags, bool follow_installed) {
       request->options.keeps_udp_port = installed->ownership.keeps_udp_port;
     }
   }
+  if (auto chosen = choose_backend_for(*request, follow_installed ? installed : nullptr); !chosen)
+    return std::unexpected(chosen.error());
   if (request->options.listener.value == 0) {
     return usage_error("--listen-port", "", "missing",
                        "give the port on which your proxy listens, for example --listen-port 3129");
   }
   auto inputs = prepare_inputs(*survey, request->options, keeper, request->enable_forwarding);
   if (!inputs) return std::unexpected(inputs.error());
+  if (purpose == For::installing) {
+    if (auto possible = require_somebody_who_beats(*inputs); !possible) return std::unexpected(possible.error());
+  } else if (is_iptables(inputs->ownership.backend)) {
+    // What `limpid run` would install, unless something else is installed.
+    const bool is_followed = installed != nullptr && installed->ownership.backend == inputs->ownership.backend;
+    inputs->ownership.heartbeat = is_followed ? installed->ownership.heartbeat : inputs->fail == FailMode::open;
+  }
   return make_plan(*inputs);
 }
 
 int show(const RulesFlags& flags) {
-  const auto plan = plan_for(flags.interception, /*follow_installed=*/true);
+  const auto plan = plan_for(flags.interception, /*follow_installed=*/true, For::reading);
   if (!plan) return report(plan.error());
   if (flags.json) {
     print(render_json(*plan));
@@ -102,6 +141,13 @@ void warn_without_listener(const Plan& plan) {
       fmt::format("nothing listens on port {} yet: until a proxy does, on 127.0.0.1 and [::1] and with IP_TRANSPARENT, "
                   "connections are {}",
                   port.value, plan.inputs.fail == FailMode::open ? "forwarded as usual" : "rejected"));
+}
+
+/// "nft table inet limpid", "iptables-nft chains limpid-*".
+std::string what_of(const Plan& plan) {
+  const Backend backend = plan.inputs.ownership.backend;
+  return is_iptables(backend) ? fmt::format("{} chains {}-*", to_string(backend), plan.table_name)
+                              : "nft table inet " + plan.table_name;
 }
 
 /// "TCP 80,443 and UDP 53".
@@ -133,7 +179,7 @@ int apply(const RulesFlags& flags) {
     if (!planning) return report(planning.error());
     planning_lock = std::move(*planning);
   }
-  const auto plan = plan_for(flags.interception, /*follow_installed=*/false);
+  const auto plan = plan_for(flags.interception, /*follow_installed=*/false, For::installing);
   if (!plan) return report(plan.error());
   if (auto excluded = require_excluded_proxy(plan->inputs.scope); !excluded) return report(excluded.error());
   if (flags.dry_run) {
@@ -143,8 +189,8 @@ int apply(const RulesFlags& flags) {
   if (auto checked = check_plan(*plan); !checked) return report(checked.error());
   if (auto installed = install_plan(*plan); !installed) return report(installed.error());
   warn_without_listener(*plan);
-  print(fmt::format("installed nft table inet {}: {} goes to port {} on loopback; `limpid rules remove{}` undoes it\n",
-                    plan->table_name, ports_in_words(plan->inputs.scope), plan->inputs.ownership.listener.value,
+  print(fmt::format("installed {}: {} goes to port {} on loopback; `limpid rules remove{}` undoes it\n", what_of(*plan),
+                    ports_in_words(plan->inputs.scope), plan->inputs.ownership.listener.value,
                     flags.interception.name == "limpid" ? "" : " --name " + flags.interception.name));
   return kExitDone;
 }
@@ -183,7 +229,7 @@ int diff(const RulesFlags& flags) {
     report(error);
     return kDiffTrouble;
   };
-  const auto plan = plan_for(flags.interception, /*follow_installed=*/true);
+  const auto plan = plan_for(flags.interception, /*follow_installed=*/true, For::reading);
   if (!plan) return trouble(plan.error());
   const auto differences = diff_plan(*plan);
   if (!differences) return trouble(differences.error());

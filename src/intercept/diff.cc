@@ -1,22 +1,13 @@
-// Compares a plan with the kernel. The nft table is loaded in a throw-away network namespace and listed there, so both
-// sides of the comparison are nft's own canonical text, whatever its version. Rules, routes and sysctls are compared as
-// values.
-//
-// The namespace is made by a forked child, because leaving one needs privileges that entering a user namespace may not
-// give back.
-#include <fcntl.h>
+// Compares a plan with the kernel. The nft table, or the iptables rules, are loaded in a throw-away network namespace and listed there, so
+// both sides of the comparison are the program's own canonical text, whatever its version. Rules, routes and sysctls are compared as values.
 #include <fmt/format.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
-#include <cerrno>
-#include <cstdlib>
 
 #include "intercept/install.h"
 #include "intercept/nft.h"
-#include "net/namespace.h"
+#include "intercept/trial.h"
+#include "intercept/xtables.h"
 #include "net/sysctl.h"
 
 namespace limpid {
@@ -90,24 +81,6 @@ std::vector<std::string> compare_texts(std::string_view planned_text, std::strin
   return is_small ? compare_by_order(planned, live) : compare_as_sets(std::move(planned), std::move(live));
 }
 
-/// In the child: a fresh namespace, the plan in it, nft's listing of it.
-Result<std::string> list_in_new_namespace(const Plan& plan) {
-  if (!enter_new_network_namespace()) {
-    if (auto entered = become_root_in_user_namespace(); !entered) return std::unexpected(entered.error());
-  }
-  if (auto loaded = feed_nft(NftMode::apply, render_nft_replacement(plan), "nft table inet " + plan.table_name);
-      !loaded) {
-    return std::unexpected(loaded.error());
-  }
-  std::string text;
-  for (const NftTableName& table : tables_of(plan)) {
-    auto listing = list_nft_table(table);
-    if (!listing) return std::unexpected(listing.error());
-    text += listing->value_or("");
-  }
-  return text;
-}
-
 /// A listing without what the rules themselves have put into sets since: those are of the plan, their elements are not.
 std::string without_remembered_elements(std::string_view listing) {
   std::string text;
@@ -123,46 +96,37 @@ std::string without_remembered_elements(std::string_view listing) {
   return text;
 }
 
-void write_all(int descriptor, std::string_view text) {
-  while (!text.empty()) {
-    const ssize_t written = ::write(descriptor, text.data(), text.size());
-    if (written < 0 && errno == EINTR) continue;
-    if (written <= 0) return;
-    text.remove_prefix(static_cast<std::size_t>(written));
-  }
-}
-
-std::string read_all(int descriptor) {
+Result<std::string> list_nft_tables(const Plan& plan) {
   std::string text;
-  std::array<char, 65536> buffer{};
-  while (true) {
-    const ssize_t length = ::read(descriptor, buffer.data(), buffer.size());
-    if (length < 0 && errno == EINTR) continue;
-    if (length <= 0) return text;
-    text.append(buffer.data(), static_cast<std::size_t>(length));
+  for (const NftTableName& table : tables_of(plan)) {
+    auto listing = list_nft_table(table);
+    if (!listing) return std::unexpected(listing.error());
+    text += listing->value_or("");
   }
+  return text;
 }
 
-/// nft's canonical form of the plan's table.
+/// Our pieces in the kernel, of the plan's backend. Of both families: what is left of a family that is not in scope differs, too.
+Result<std::vector<XtablesPiece>> find_pieces(const Plan& plan) {
+  std::vector<XtablesPiece> all;
+  for (const Family family : {Family::ipv4, Family::ipv6}) {
+    auto pieces = find_xtables(plan.inputs.ownership.backend, family);
+    if (!pieces) return pieces;
+    std::ranges::copy_if(*pieces, std::back_inserter(all),
+                         [&](const XtablesPiece& piece) { return piece.name == plan.inputs.ownership.name; });
+  }
+  return all;
+}
+
+/// The canonical form of what the plan loads: nft's own, or iptables'.
 Result<std::string> canonical_listing(const Plan& plan) {
-  std::array<int, 2> ends{};
-  if (::pipe2(ends.data(), O_CLOEXEC) != 0) return system_error(errno, "open", "pipe");
-  const UniqueFd read_end(ends[0]);
-  UniqueFd write_end(ends[1]);
-  const pid_t child = ::fork();
-  if (child < 0) return system_error(errno, "fork", "");
-  if (child == 0) {
-    const auto listing = list_in_new_namespace(plan);
-    write_all(write_end.get(), listing ? *listing : listing.error().message());
-    ::_exit(listing ? EXIT_SUCCESS : EXIT_FAILURE);  // none of the parent's destructors may run here
-  }
-  write_end.reset();
-  std::string text = read_all(read_end.get());
-  int status = 0;
-  while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
-  }
-  if (WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS) return text;
-  return failure("load the plan in a namespace of its own", "", text.empty() ? "the process for it died" : text);
+  return try_in_new_namespace([&](bool) -> Result<std::string> {
+    if (auto loaded = load_rules(plan, {}); !loaded) return std::unexpected(loaded.error());
+    if (!is_iptables(plan.inputs.ownership.backend)) return list_nft_tables(plan);
+    auto pieces = find_pieces(plan);
+    if (!pieces) return std::unexpected(pieces.error());
+    return to_listing(*pieces);
+  });
 }
 
 /// Planned ones that are not there, and ours that are there but not planned: those of the plan's table and priorities.
@@ -201,9 +165,14 @@ Status compare_routing(const Plan& plan, std::vector<std::string>& differences) 
   return {};
 }
 
-/// nft's listing of the plan's tables; empty, with a line in `differences`, where one is missing.
+/// The listing of what the plan loads; empty, with a line in `differences`, where a table is missing.
 Result<std::optional<std::string>> list_tables(const Plan& plan, std::vector<std::string>& differences) {
   std::string text;
+  if (is_iptables(plan.inputs.ownership.backend)) {
+    const auto pieces = find_pieces(plan);
+    if (!pieces) return std::unexpected(pieces.error());
+    return std::optional(to_listing(*pieces));
+  }
   for (const NftTableName& table : tables_of(plan)) {
     auto listing = list_nft_table(table);
     if (!listing) return std::unexpected(listing.error());
