@@ -11,6 +11,8 @@ build='g++ cmake ninja-build pkgconf=/usr/bin/pkg-config libmnl-dev libfmt-dev l
 demo="$build curl nginx=/usr/sbin/nginx openssl"
 test="$demo bind9-dnsutils dnsmasq-base dnsperf libgtest-dev mtr-tiny netcat-openbsd ngtcp2-client ngtcp2-server python3 python3-pytest iperf3
   iptables procps socat squid=/usr/sbin/squid traceroute util-linux"
+# Debian starts firewalld as soon as it is installed, and a test must not put a firewall around anybody's machine.
+[ -d /run/systemd/system ] || test="$test firewalld"
 bench="$demo haproxy iperf3 libnginx-mod-stream python3 util-linux wrk"
 lint="$build libgtest-dev clang-19 clang-tidy-19 clang-format-19 shellcheck python3 pyflakes3 git"
 fuzz="$build clang-19 libclang-rt-19-dev"

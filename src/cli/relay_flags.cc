@@ -46,15 +46,10 @@ Result<RelaySettings> parse_relay_flags(const RelayFlags& flags) {
   if (!max_flows) return std::unexpected(max_flows.error());
   settings.max_flows = *max_flows;
   if (auto parsed = parse_timeouts(flags, settings); !parsed) return std::unexpected(parsed.error());
-  if (flags.quiet && flags.verbose) {
-    return usage_error("--quiet", "", "it contradicts --verbose", "give only one of them");
-  }
-  settings.access_log = !flags.quiet;
-  settings.log.level = flags.quiet ? LogLevel::warning : flags.verbose ? LogLevel::debug : LogLevel::info;
-  if (flags.log_format != "logfmt" && flags.log_format != "json") {
-    return usage_error("--log-format", flags.log_format, "no such format", "logfmt or json");
-  }
-  settings.log.format = flags.log_format == "json" ? LogFormat::json : LogFormat::logfmt;
+  const auto log = parse_log_flags(flags.log);
+  if (!log) return std::unexpected(log.error());
+  settings.log = *log;
+  settings.access_log = !flags.log.quiet;
   return settings;
 }
 
@@ -70,10 +65,7 @@ void add_relay_flags(CLI::App& verb, RelayFlags& flags) {
       ->type_name("TIME");
   verb.add_option("--drain-timeout", flags.drain_timeout, "How long flows may go on after SIGTERM (30s)")
       ->type_name("TIME");
-  verb.add_option("--log-format", flags.log_format, "logfmt or json, for messages and the access log")
-      ->type_name("FORMAT");
-  verb.add_flag("-q,--quiet", flags.quiet, "No access log, and only warnings and errors");
-  verb.add_flag("-v,--verbose", flags.verbose, "Debugging messages too");
+  add_log_flags(verb, flags.log, "No access log, and ");
 }
 
 }  // namespace limpid

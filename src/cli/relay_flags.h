@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "cli/service_flags.h"
 #include "limpid/error.h"
 #include "service/settings.h"
 
@@ -22,9 +23,7 @@ struct RelayFlags {
   std::string idle_timeout = "7440s";
   std::string half_closed_timeout = "7440s";
   std::string drain_timeout = "30s";
-  std::string log_format = "logfmt";
-  bool quiet = false;
-  bool verbose = false;
+  LogFlags log;
 };
 
 void add_relay_flags(CLI::App& verb, RelayFlags& flags);

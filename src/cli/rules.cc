@@ -1,4 +1,4 @@
-// limpid rules show|apply|remove|diff: the plan that `limpid run` installs, for inspection or for another proxy.
+// limpid rules show|apply|watch|remove|diff: the plan that `limpid run` installs, for inspection or for another proxy.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "cli/interception_flags.h"
+#include "cli/service_flags.h"
 #include "cli/verb.h"
 #include "intercept/backend.h"
 #include "intercept/install.h"
@@ -18,6 +19,7 @@
 #include "intercept/remove.h"
 #include "intercept/survey.h"
 #include "net/port_owner.h"
+#include "service/rules_watch.h"
 
 namespace limpid {
 namespace {
@@ -31,6 +33,9 @@ struct RulesFlags {
   InterceptionFlags interception;
   bool json = false;
   bool dry_run = false;
+  std::string repair = "on";
+  bool keep = false;
+  LogFlags log;
 };
 
 void print(std::string_view text) {
@@ -47,7 +52,7 @@ const FoundInstallation* find_installation(const Survey& survey, const std::stri
 
 /// The plan for the flags. Where `follow_installed`, what the flags leave open is taken from what is installed under
 /// that name.
-enum class For : std::uint8_t { reading, installing };
+enum class For : std::uint8_t { reading, installing, watching };
 
 /// Which backend, and why not another one. Where it is to be followed, the one that holds what is installed.
 Status choose_backend_for(InterceptionRequest& request, const FoundInstallation* installed) {
@@ -73,7 +78,7 @@ Status require_somebody_who_beats(const PlanInputs& inputs) {
   return unsupported("--fail", "open",
                      fmt::format("{} drops what nobody listens for, unless a running process says that somebody does",
                                  to_string(owner.backend)),
-                     "give --backend nftables or --fail closed, or let `limpid run` relay");
+                     "give --backend nftables or --fail closed, or use `limpid rules watch`, which says so");
 }
 
 Result<Plan> plan_for(const InterceptionFlags& flags, bool follow_installed, For purpose) {
@@ -109,6 +114,8 @@ Result<Plan> plan_for(const InterceptionFlags& flags, bool follow_installed, For
   if (!inputs) return std::unexpected(inputs.error());
   if (purpose == For::installing) {
     if (auto possible = require_somebody_who_beats(*inputs); !possible) return std::unexpected(possible.error());
+  } else if (purpose == For::watching) {
+    inputs->ownership.heartbeat = is_iptables(inputs->ownership.backend);
   } else if (is_iptables(inputs->ownership.backend)) {
     // What `limpid run` would install, unless something else is installed.
     const bool is_followed = installed != nullptr && installed->ownership.backend == inputs->ownership.backend;
@@ -165,34 +172,72 @@ Status require_excluded_proxy(const Scope& scope) {
                      "name the user that it runs as, for example --exclude-uid proxy");
 }
 
-int apply(const RulesFlags& flags) {
-  // Without a lock for a dry run: it must work beside the instance that it is about, and without privileges.
+/// A plan that may be installed now: nobody else of this name is at work, and the kernel takes it.
+struct Installable {
   UniqueFd instance_lock;
   UniqueFd planning_lock;
+  Plan plan;
+};
+
+/// Without locks for a dry run: it must work beside the instance that it is about, and without privileges.
+Result<Installable> make_installable(const RulesFlags& flags, For purpose) {
+  Installable installable;
   if (!flags.dry_run) {
     // A wrong flag is said before a held lock is.
-    if (auto request = parse_interception_flags(flags.interception); !request) return report(request.error());
+    if (auto request = parse_interception_flags(flags.interception); !request) return std::unexpected(request.error());
     auto instance = lock_instance(flags.interception.name);
-    if (!instance) return report(instance.error());
-    instance_lock = std::move(*instance);
+    if (!instance) return std::unexpected(instance.error());
+    installable.instance_lock = std::move(*instance);
     auto planning = lock_planning();
-    if (!planning) return report(planning.error());
-    planning_lock = std::move(*planning);
+    if (!planning) return std::unexpected(planning.error());
+    installable.planning_lock = std::move(*planning);
   }
-  const auto plan = plan_for(flags.interception, /*follow_installed=*/false, For::installing);
-  if (!plan) return report(plan.error());
-  if (auto excluded = require_excluded_proxy(plan->inputs.scope); !excluded) return report(excluded.error());
+  auto plan = plan_for(flags.interception, /*follow_installed=*/false, purpose);
+  if (!plan) return std::unexpected(plan.error());
+  if (auto excluded = require_excluded_proxy(plan->inputs.scope); !excluded) return std::unexpected(excluded.error());
+  installable.plan = std::move(*plan);
+  if (flags.dry_run) return installable;
+  if (auto checked = check_plan(installable.plan); !checked) return std::unexpected(checked.error());
+  return installable;
+}
+
+int apply(const RulesFlags& flags) {
+  const auto installable = make_installable(flags, For::installing);
+  if (!installable) return report(installable.error());
+  const Plan& plan = installable->plan;
   if (flags.dry_run) {
-    print(render_commands(*plan));
+    print(render_commands(plan));
     return kExitDone;
   }
-  if (auto checked = check_plan(*plan); !checked) return report(checked.error());
-  if (auto installed = install_plan(*plan); !installed) return report(installed.error());
-  warn_without_listener(*plan);
-  print(fmt::format("installed {}: {} goes to port {} on loopback; `limpid rules remove{}` undoes it\n", what_of(*plan),
-                    ports_in_words(plan->inputs.scope), plan->inputs.ownership.listener.value,
+  if (auto installed = install_plan(plan); !installed) return report(installed.error());
+  warn_without_listener(plan);
+  print(fmt::format("installed {}: {} goes to port {} on loopback; `limpid rules remove{}` undoes it\n",
+                    what_of(plan), ports_in_words(plan.inputs.scope), plan.inputs.ownership.listener.value,
                     flags.interception.name == "limpid" ? "" : " --name " + flags.interception.name));
   return kExitDone;
+}
+
+int watch(const RulesFlags& flags) {
+  const auto repair = parse_repair(flags.repair);
+  if (!repair) return report(repair.error());
+  const auto log = parse_log_flags(flags.log);
+  if (!log) return report(log.error());
+  auto installable = make_installable(flags, For::watching);
+  if (!installable) return report(installable.error());
+  if (flags.keep && installable->plan.inputs.ownership.heartbeat) {
+    const auto refused = usage_error("--keep", "",
+                                     fmt::format("without this process, rules of {} take nobody to listen",
+                                                 to_string(installable->plan.inputs.ownership.backend)),
+                                     "leave it out, or give --backend nftables");
+    return report(refused.error());
+  }
+  if (flags.dry_run) {
+    print(render_commands(installable->plan));
+    return kExitDone;
+  }
+  const auto watched = watch_rules(installable->plan, {.repair = *repair, .keep = flags.keep, .log = *log},
+                                   std::move(installable->planning_lock));
+  return watched ? kExitDone : report(watched.error());
 }
 
 void print_removed(const RulesFlags& flags, const std::vector<std::string>& lines) {
@@ -272,6 +317,14 @@ void add_rules_verb(CLI::App& app, Action& action) {
   CLI::App* apply_verb = add("apply", "Install the plan for a proxy of yours, and leave it there", apply);
   add_interception_flags(*apply_verb, flags->interception);
   add_dry_run(apply_verb);
+
+  CLI::App* watch_verb =
+      add("watch", "Install the plan, put back what others take away, and remove it at the end", watch);
+  add_interception_flags(*watch_verb, flags->interception);
+  add_repair_flag(*watch_verb, flags->repair);
+  watch_verb->add_flag("--keep", flags->keep, "Leave the rules in the kernel at the end");
+  add_log_flags(*watch_verb, flags->log, "");
+  add_dry_run(watch_verb);
 
   CLI::App* remove_verb = add("remove", "Remove what was installed under a name, and what crashes left", remove);
   remove_verb->add_option("--name", flags->interception.name, "Which installation")

@@ -102,11 +102,9 @@ Result<ServiceOptions> parse_run_flags(const RunFlags& flags) {
   if (!settings) return std::unexpected(settings.error());
   static_cast<RelaySettings&>(options) = *settings;
   if (auto parsed = parse_confirm(flags.confirm, options); !parsed) return std::unexpected(parsed.error());
-  if (flags.repair != "on" && flags.repair != "off") {
-    return usage_error("--repair", flags.repair, "no such mode",
-                       "on: rules that others take away are put back; off: only reported");
-  }
-  options.repair = flags.repair == "on" ? Repair::on : Repair::off;
+  const auto repair = parse_repair(flags.repair);
+  if (!repair) return std::unexpected(repair.error());
+  options.repair = *repair;
   if (auto parsed = parse_udp(flags, options.udp); !parsed) return std::unexpected(parsed.error());
   if (!flags.udp_flag.empty() && options.interception.scope.udp.empty()) {
     return usage_error(flags.udp_flag, "", "no UDP is intercepted", "add --udp PORTS, or leave it out");
@@ -135,9 +133,7 @@ void add_run_verb(CLI::App& app, Action& action) {
   add_interception_flags(*verb, flags->interception);
   verb->add_option("--target", flags->target, "Where to dial: original (what the client dialled) or HOST:PORT")
       ->type_name("TARGET");
-  verb->add_option("--repair", flags->repair, "When others change our rules: on (put them back) or off (only report)")
-      ->type_name("MODE")
-      ->capture_default_str();
+  add_repair_flag(*verb, flags->repair);
   verb->add_option("--confirm", flags->confirm, "Roll back unless confirmed on the terminal within this time")
       ->type_name("SECONDS");
   add_relay_flags(*verb, flags->relay);

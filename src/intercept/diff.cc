@@ -143,7 +143,8 @@ void compare_specs(const std::vector<Spec>& planned, const std::vector<Spec>& li
   }
 }
 
-Status compare_routing(const Plan& plan, std::vector<std::string>& differences) {
+/// `and_others`: what others have put in the places of our rules counts too.
+Status compare_routing(const Plan& plan, bool and_others, std::vector<std::string>& differences) {
   auto socket = RouteSocket::open();
   if (!socket) return std::unexpected(socket.error());
   const Ownership& owner = plan.inputs.ownership;
@@ -153,7 +154,8 @@ Status compare_routing(const Plan& plan, std::vector<std::string>& differences) 
     auto all_rules = socket->rules(family);
     if (!all_rules) return std::unexpected(all_rules.error());
     std::ranges::copy_if(*all_rules, std::back_inserter(rules), [&](const RuleSpec& rule) {
-      return rule.priority >= owner.priority && rule.priority.value - owner.priority.value < 3;
+      return rule.priority >= owner.priority && rule.priority.value - owner.priority.value < 3 &&
+             (and_others || rule.protocol == kRouteProtocol);
     });
     auto all_routes = socket->routes(family);
     if (!all_routes) return std::unexpected(all_routes.error());
@@ -162,6 +164,16 @@ Status compare_routing(const Plan& plan, std::vector<std::string>& differences) 
   }
   compare_specs(plan.routes, routes, differences);
   compare_specs(plan.rules, rules, differences);
+  return {};
+}
+
+Status compare_sysctls(const Plan& plan, std::vector<std::string>& differences) {
+  for (const SysctlChange& change : plan.sysctls) {
+    const auto current = read_sysctl(change.key);
+    if (!current) return std::unexpected(current.error());
+    if (*current != change.value)
+      differences.push_back(fmt::format("differs: sysctl {} is {}, not {}", change.key, *current, change.value));
+  }
   return {};
 }
 
@@ -197,7 +209,9 @@ Result<std::string> list_installed(const Plan& plan) {
 
 Result<std::vector<std::string>> find_drift(const Plan& plan, std::string_view installed) {
   std::vector<std::string> differences;
-  if (auto compared = compare_routing(plan, differences); !compared) return std::unexpected(compared.error());
+  if (auto compared = compare_sysctls(plan, differences); !compared) return std::unexpected(compared.error());
+  if (auto compared = compare_routing(plan, /*and_others=*/false, differences); !compared)
+    return std::unexpected(compared.error());
   const auto live = list_tables(plan, differences);
   if (!live) return std::unexpected(live.error());
   if (*live) std::ranges::move(compare_texts(installed, **live), std::back_inserter(differences));
@@ -206,13 +220,9 @@ Result<std::vector<std::string>> find_drift(const Plan& plan, std::string_view i
 
 Result<std::vector<std::string>> diff_plan(const Plan& plan) {
   std::vector<std::string> differences;
-  for (const SysctlChange& change : plan.sysctls) {
-    const auto current = read_sysctl(change.key);
-    if (!current) return std::unexpected(current.error());
-    if (*current != change.value)
-      differences.push_back(fmt::format("differs: sysctl {} is {}, not {}", change.key, *current, change.value));
-  }
-  if (auto compared = compare_routing(plan, differences); !compared) return std::unexpected(compared.error());
+  if (auto compared = compare_sysctls(plan, differences); !compared) return std::unexpected(compared.error());
+  if (auto compared = compare_routing(plan, /*and_others=*/true, differences); !compared)
+    return std::unexpected(compared.error());
 
   const auto live = list_tables(plan, differences);
   if (!live) return std::unexpected(live.error());

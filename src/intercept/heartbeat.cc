@@ -7,8 +7,11 @@
 #include <pthread.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cerrno>
+#include <condition_variable>
 #include <csignal>
+#include <memory>
 #include <mutex>
 #include <tuple>
 
@@ -34,24 +37,43 @@ Status beat_heart(const Plan& plan) {
   return beat_heart(plan.table_name, plan.inputs.scope.ipv4, plan.inputs.scope.ipv6);
 }
 
-Heartbeat Heartbeat::start(const Plan& plan) {
-  if (!plan.inputs.ownership.heartbeat) return Heartbeat(std::jthread());
+struct Heartbeat::State {
+  std::string list;
+  bool ipv4 = false;
+  bool ipv6 = false;
+  std::atomic<bool> alive{true};
+};
+
+Heartbeat::Heartbeat(std::shared_ptr<State> state, std::jthread thread) noexcept
+    : state_(std::move(state)), thread_(std::move(thread)) {}
+
+Heartbeat Heartbeat::start(const Plan& plan, bool alive) {
+  if (!plan.inputs.ownership.heartbeat) return {nullptr, std::jthread()};
+  auto state = std::make_shared<State>();
+  state->list = plan.table_name;
+  state->ipv4 = plan.inputs.scope.ipv4;
+  state->ipv6 = plan.inputs.scope.ipv6;
+  state->alive = alive;
   // Signals are for the thread that waits for them.
   sigset_t all;
   sigset_t before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  std::jthread thread([list = plan.table_name, scope = plan.inputs.scope](const std::stop_token& stopped) {
+  std::jthread thread([state](const std::stop_token& stopped) {
     std::mutex mutex;
     std::condition_variable_any wake;
     std::unique_lock lock(mutex);
     while (!stopped.stop_requested()) {
-      std::ignore = beat_heart(list, scope.ipv4, scope.ipv6);
+      if (state->alive) std::ignore = beat_heart(state->list, state->ipv4, state->ipv6);
       wake.wait_for(lock, stopped, kHeartbeatInterval, [] { return false; });
     }
   });
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
-  return Heartbeat(std::move(thread));
+  return {std::move(state), std::move(thread)};
+}
+
+void Heartbeat::go_on(bool alive) noexcept {
+  if (state_) state_->alive = alive;
 }
 
 }  // namespace limpid

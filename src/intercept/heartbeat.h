@@ -3,7 +3,6 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -23,7 +22,10 @@ namespace limpid {
 /// not: it beats where there is a list. Does nothing for a plan without a heart.
 class Heartbeat {
  public:
-  [[nodiscard]] static Heartbeat start(const Plan& plan);
+  /// `alive`: whether it beats from the beginning.
+  [[nodiscard]] static Heartbeat start(const Plan& plan, bool alive = true);
+  /// Whether it beats from now on: as long as somebody listens. From any thread.
+  void go_on(bool alive) noexcept;
   Heartbeat(Heartbeat&&) noexcept = default;
   Heartbeat& operator=(Heartbeat&&) noexcept = default;
   Heartbeat(const Heartbeat&) = delete;
@@ -31,8 +33,10 @@ class Heartbeat {
   ~Heartbeat() = default;
 
  private:
-  explicit Heartbeat(std::jthread thread) noexcept : thread_(std::move(thread)) {}
-  std::jthread thread_;  ///< stopped and joined when this ends
+  struct State;
+  Heartbeat(std::shared_ptr<State> state, std::jthread thread) noexcept;
+  std::shared_ptr<State> state_;  ///< shared with the thread; empty: there is no heart
+  std::jthread thread_;           ///< stopped and joined when this ends
 };
 
 inline constexpr std::chrono::milliseconds kHeartbeatInterval{200};

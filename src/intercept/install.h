@@ -46,7 +46,8 @@ namespace limpid {
 
 /// The listing of the tables or chains of a plan that is installed, to compare with later.
 [[nodiscard]] Result<std::string> list_installed(const Plan& plan);
-/// The same as diff_plan(), against such a listing: cheaper, and without a process of its own. Sysctls are not compared.
+/// The same as diff_plan(), against such a listing: cheaper, and without a process of its own. Rules that others have put in the
+/// places of ours are no drift: putting ours back would not remove them.
 [[nodiscard]] Result<std::vector<std::string>> find_drift(const Plan& plan, std::string_view installed);
 
 }  // namespace limpid

@@ -266,13 +266,14 @@ std::vector<std::string> fail_closed_warnings(const InterceptionOptions& options
 std::vector<std::string> precedence_warnings(const Survey& survey, const Numbers& numbers) {
   std::vector<std::string> warnings;
   for (const RuleSpec& rule : survey.rules) {
-    const bool before = rule.priority.value != 0 && rule.priority < numbers.priority;
+    // Up to where ours delivers: at the same priority, the rule that was added first comes first (fib_nl_newrule).
+    const bool before = rule.priority.value != 0 && rule.priority.value <= numbers.priority.value + 1;
     // One for other marks does not match our packets; one of another instance of ours neither.
     if (!before || rule.protocol == kRouteProtocol || (rule.mark && !is_in_the_way(rule, numbers.mark.mask))) continue;
     warnings.push_back(fmt::format(
-        "`{}` comes before our rules at priority {}: what it routes is not intercepted but lost (move it behind "
+        "`{}` comes before our rule at priority {}: what it routes is not intercepted but lost (move it behind "
         "priority {}, or give a smaller --priority)",
-        describe(rule), numbers.priority.value, numbers.priority.value + kRulesPerFamily));
+        describe(rule), numbers.priority.value + 1, numbers.priority.value + kRulesPerFamily - 1));
   }
   return warnings;
 }

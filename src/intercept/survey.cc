@@ -63,17 +63,25 @@ std::vector<std::uint32_t> named_tables() {
   return {tables.begin(), tables.end()};
 }
 
+Status read_rules(RouteSocket& socket, Survey& survey) {
+  for (const Family family : {Family::ipv4, Family::ipv6}) {
+    if (family == Family::ipv6 && !survey.ipv6_available) continue;
+    auto rules = socket.rules(family);
+    if (!rules) return std::unexpected(rules.error());
+    std::ranges::move(*rules, std::back_inserter(survey.rules));
+  }
+  return {};
+}
+
 Status read_routing(Survey& survey) {
   auto socket = RouteSocket::open();
   if (!socket) return std::unexpected(socket.error());
+  if (auto read = read_rules(*socket, survey); !read) return read;
   auto links = socket->links();
   if (!links) return std::unexpected(links.error());
   survey.links = std::move(*links);
   for (const Family family : {Family::ipv4, Family::ipv6}) {
     if (family == Family::ipv6 && !survey.ipv6_available) continue;
-    auto rules = socket->rules(family);
-    if (!rules) return std::unexpected(rules.error());
-    std::ranges::move(*rules, std::back_inserter(survey.rules));
     auto routes = socket->routes(family);
     if (!routes) return std::unexpected(routes.error());
     std::ranges::move(*routes, std::back_inserter(survey.routes));
@@ -174,6 +182,14 @@ Result<Survey> survey_kernel() {
   warn_of_bridge_netfilter(survey);
   warn_of_strict_filtering(survey);
   return survey;
+}
+
+Result<std::vector<std::string>> find_precedence_warnings(const Numbers& numbers) {
+  auto socket = RouteSocket::open();
+  if (!socket) return std::unexpected(socket.error());
+  Survey survey;
+  if (auto read = read_rules(*socket, survey); !read) return std::unexpected(read.error());
+  return precedence_warnings(survey, numbers);
 }
 
 std::vector<std::string> scope_warnings(const Survey& survey, const Scope& scope, bool enable_forwarding) {

@@ -54,6 +54,8 @@ struct Numbers {
 
 /// Rules of others that come before ours and could route our packets elsewhere, in words. Pure.
 [[nodiscard]] std::vector<std::string> precedence_warnings(const Survey& survey, const Numbers& numbers);
+/// The same about the rules that there are now.
+[[nodiscard]] Result<std::vector<std::string>> find_precedence_warnings(const Numbers& numbers);
 
 /// Everything for make_plan(): numbers chosen, names checked, a family left out that the host lacks or the scope cannot
 /// match, forwarding switched on for the families in scope where `enable_forwarding` says so and it is off. Pure.

@@ -49,7 +49,8 @@ bool is_about_table(const nlmsghdr& message, const std::vector<std::string>& tab
 bool is_about_routing(const nlmsghdr& message, TableId table) {
   switch (message.nlmsg_type) {
     case RTM_NEWRULE:
-    case RTM_DELRULE: return true;
+    case RTM_DELRULE:
+    case RTM_NEWNETCONF: return true;  // forwarding, among other sysctls of interfaces
     case RTM_NEWROUTE:
     case RTM_DELROUTE: return netlink::Attributes<RTA_TABLE>(message, sizeof(rtmsg)).u32(RTA_TABLE) == table.value;
     default: return false;
@@ -85,8 +86,8 @@ bool take_from(int fd, Concerns concerns) {
 Result<ChangeWatch> ChangeWatch::open(std::vector<std::string> nft_tables, TableId route_table) {
   auto firewall = subscribe(NETLINK_NETFILTER, {NFNLGRP_NFTABLES});
   if (!firewall) return std::unexpected(firewall.error());
-  auto routing =
-      subscribe(NETLINK_ROUTE, {RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE});
+  auto routing = subscribe(NETLINK_ROUTE, {RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
+                                           RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF});
   if (!routing) return std::unexpected(routing.error());
   return ChangeWatch(std::move(*firewall), std::move(*routing), std::move(nft_tables), route_table);
 }

@@ -12,8 +12,8 @@
 
 namespace limpid {
 
-/// Hears of some nftables tables (by their names, in every family), of all policy rules, and of the routes of one table, in the network
-/// namespace in which it was opened. Never blocks.
+/// Hears of some nftables tables (by their names, in every family), of all policy rules, of the routes of one table, and of interfaces'
+/// sysctls such as forwarding, in the network namespace in which it was opened. Never blocks.
 class ChangeWatch {
  public:
   [[nodiscard]] static Result<ChangeWatch> open(std::vector<std::string> nft_tables, TableId route_table);

@@ -4,20 +4,15 @@
 
 #include <compare>
 #include <cstdint>
-#include <functional>
-#include <memory>
 #include <optional>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "limpid/address.h"
 #include "limpid/error.h"
 #include "limpid/mark.h"
 #include "limpid/prefix.h"
-
-struct mnl_socket;
-struct nlmsghdr;
+#include "net/netlink_socket.h"
 
 namespace limpid {
 
@@ -86,23 +81,12 @@ class RouteSocket {
   [[nodiscard]] Status add_address(const std::string& link, const IpAddress& address, unsigned prefix_length);
 
  private:
-  struct Closer {
-    void operator()(mnl_socket* socket) const noexcept;
-  };
-  explicit RouteSocket(std::unique_ptr<mnl_socket, Closer> socket) noexcept;
+  explicit RouteSocket(NetlinkSocket socket) noexcept;
 
-  /// Sends a request and waits for its acknowledgement.
-  [[nodiscard]] Status change(nlmsghdr& request, std::string_view operation, std::string_view object);
-  /// Sends a dump request and hands each answer to `each`. Calls `restart` before every attempt: the kernel says when a
-  /// change made a dump inconsistent, and then it is taken again.
-  [[nodiscard]] Status dump(nlmsghdr& request, std::string_view operation, const std::function<void()>& restart,
-                            const std::function<void(const nlmsghdr&)>& each);
-  [[nodiscard]] Status send(nlmsghdr& request, std::string_view operation, std::string_view object);
   /// if_nametoindex(3) would look in the thread's namespace, which need not be the socket's.
   [[nodiscard]] Result<std::uint32_t> link_index(const std::string& name);
 
-  std::unique_ptr<mnl_socket, Closer> socket_;
-  std::uint32_t sequence_ = 0;
+  NetlinkSocket socket_;
 };
 
 /// The addresses of this host's interfaces, asked for with a socket of its own.

@@ -23,7 +23,7 @@ Result<std::vector<LinkInfo>> RouteSocket::links() {
   Request request(RTM_GETLINK, 0);
   request.extra_header<ifinfomsg>().ifi_family = AF_UNSPEC;
   std::vector<LinkInfo> found;
-  auto outcome = dump(
+  auto outcome = socket_.dump(
       request.header(), "read links", [&found] { found.clear(); },
       [&found](const nlmsghdr& message) {
         if (message.nlmsg_type != RTM_NEWLINK || mnl_nlmsg_get_payload_len(&message) < sizeof(ifinfomsg)) return;
@@ -52,7 +52,7 @@ Result<std::vector<AddressInfo>> RouteSocket::addresses() {
   Request request(RTM_GETADDR, 0);
   request.extra_header<ifaddrmsg>().ifa_family = AF_UNSPEC;
   std::vector<AddressInfo> found;
-  auto outcome = dump(
+  auto outcome = socket_.dump(
       request.header(), "read addresses", [&found] { found.clear(); },
       [&found](const nlmsghdr& message) {
         if (message.nlmsg_type != RTM_NEWADDR || mnl_nlmsg_get_payload_len(&message) < sizeof(ifaddrmsg)) return;
@@ -80,7 +80,7 @@ Status RouteSocket::set_link_up(const std::string& name) {
   header.ifi_index = static_cast<int>(*index);
   header.ifi_flags = IFF_UP;
   header.ifi_change = IFF_UP;
-  return change(request.header(), "switch on", name);
+  return socket_.change(request.header(), "switch on", name);
 }
 
 Status RouteSocket::add_veth(const std::string& name, const std::string& peer_name, int peer_namespace) {
@@ -99,7 +99,7 @@ Status RouteSocket::add_veth(const std::string& name, const std::string& peer_na
   mnl_attr_nest_end(&message, peer);
   mnl_attr_nest_end(&message, data);
   mnl_attr_nest_end(&message, link_info);
-  return change(message, "add veth", name);
+  return socket_.change(message, "add veth", name);
 }
 
 Status RouteSocket::add_address(const std::string& link, const IpAddress& address, unsigned prefix_length) {
@@ -114,7 +114,7 @@ Status RouteSocket::add_address(const std::string& link, const IpAddress& addres
   nlmsghdr& message = request.header();
   netlink::put_address(message, IFA_LOCAL, address);
   netlink::put_address(message, IFA_ADDRESS, address);
-  return change(message, "add address " + address.to_string() + "/" + std::to_string(prefix_length), link);
+  return socket_.change(message, "add address " + address.to_string() + "/" + std::to_string(prefix_length), link);
 }
 
 Result<std::vector<IpAddress>> own_addresses() {

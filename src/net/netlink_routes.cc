@@ -83,7 +83,7 @@ Result<std::vector<RouteSpec>> RouteSocket::routes(Family family) {
   Request request(RTM_GETROUTE, 0);
   request.extra_header<rtmsg>().rtm_family = netlink::to_native(family);
   std::vector<RouteSpec> found;
-  auto outcome = dump(
+  auto outcome = socket_.dump(
       request.header(), "read " + std::string(to_string(family)) + " routes", [&found] { found.clear(); },
       [&found, &link_names, family](const nlmsghdr& message) {
         if (message.nlmsg_type != RTM_NEWROUTE || mnl_nlmsg_get_payload_len(&message) < sizeof(rtmsg)) return;
@@ -107,7 +107,7 @@ Status RouteSocket::add_route(const RouteSpec& route) {
   }
   Request request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL);
   write_route(request, route, scope_of(route), device_index);
-  return change(request.header(), "add", name_of(route));
+  return socket_.change(request.header(), "add", name_of(route));
 }
 
 Status RouteSocket::delete_route(const RouteSpec& route) {
@@ -120,7 +120,7 @@ Status RouteSocket::delete_route(const RouteSpec& route) {
   Request request(RTM_DELROUTE, 0);
   // RT_SCOPE_NOWHERE matches every scope in fib_table_delete(), net/ipv4/fib_trie.c.
   write_route(request, route, RT_SCOPE_NOWHERE, device_index);
-  return change(request.header(), "delete", name_of(route));
+  return socket_.change(request.header(), "delete", name_of(route));
 }
 
 }  // namespace limpid

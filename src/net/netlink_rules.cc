@@ -80,7 +80,7 @@ Result<std::vector<RuleSpec>> RouteSocket::rules(Family family) {
   Request request(RTM_GETRULE, 0);
   request.extra_header<fib_rule_hdr>().family = netlink::to_native(family);
   std::vector<RuleSpec> found;
-  auto outcome = dump(
+  auto outcome = socket_.dump(
       request.header(), "read " + std::string(to_string(family)) + " rules", [&found] { found.clear(); },
       [&found, family](const nlmsghdr& message) {
         if (message.nlmsg_type != RTM_NEWRULE || mnl_nlmsg_get_payload_len(&message) < sizeof(fib_rule_hdr)) return;
@@ -97,13 +97,13 @@ Status RouteSocket::add_rule(const RuleSpec& rule) {
   if (rule.action == RuleAction::other) return failure("add", name_of(rule), "its action is not one that Limpid knows");
   Request request(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL);
   write_rule(request, rule);
-  return change(request.header(), "add", name_of(rule));
+  return socket_.change(request.header(), "add", name_of(rule));
 }
 
 Status RouteSocket::delete_rule(const RuleSpec& rule) {
   Request request(RTM_DELRULE, 0);
   write_rule(request, rule);
-  return change(request.header(), "delete", name_of(rule));
+  return socket_.change(request.header(), "delete", name_of(rule));
 }
 
 }  // namespace limpid

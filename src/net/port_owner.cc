@@ -1,11 +1,10 @@
-// Finds the process behind a busy port: the socket's inode in /proc/net/{tcp,udp}{,6}, then the process that has that
-// inode open. Without privileges it sees the user's own processes only, and then finds nothing.
+// Finds the process behind a busy port: the socket's inode through sock_diag, then the process that has that inode open. Without
+// privileges it sees the user's own processes only, and then finds nothing.
 #include "net/port_owner.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <charconv>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -19,38 +18,21 @@
 #include <utility>
 #include <vector>
 
+#include "net/socket_diag.h"
+
 namespace limpid {
 namespace {
 
 namespace fs = std::filesystem;
 
-/// A line of /proc/net/{tcp,udp}{,6}: "sl local_address rem_address st tx:rx tr:when retrnsmt uid timeout inode …"
-/// (proc_net_tcp in the kernel's documentation). Ports are in hexadecimal behind the colon.
-struct SocketLine {
-  std::string address;  ///< local, in hexadecimal
-  Port port;            ///< local
-  std::string state;    ///< 0A is LISTEN; a UDP socket is in 01 when connected, in 07 when not
-  std::string link;     ///< what its descriptors in /proc/PID/fd point to
-};
+/// What a descriptor of it in /proc/PID/fd points to.
+std::string link_of(const ServerSocket& socket) {
+  return fmt::format("socket:[{}]", socket.inode);
+}
 
-std::vector<SocketLine> read_sockets(std::string_view protocol) {
-  std::vector<SocketLine> lines;
-  for (const std::string_view family : {"", "6"}) {
-    std::ifstream file(fmt::format("/proc/thread-self/net/{}{}", protocol, family));
-    std::string line;
-    std::getline(file, line);
-    while (std::getline(file, line)) {
-      std::istringstream words(line);
-      std::string slot, local, remote, state, queues, timer, retransmits, uid, timeout, inode;
-      words >> slot >> local >> remote >> state >> queues >> timer >> retransmits >> uid >> timeout >> inode;
-      const auto colon = local.find(':');
-      std::uint16_t port = 0;
-      if (colon == std::string::npos) continue;
-      std::from_chars(local.data() + colon + 1, local.data() + local.size(), port, 16);
-      lines.push_back({local.substr(0, colon), {port}, state, "socket:[" + inode + "]"});
-    }
-  }
-  return lines;
+/// None where the kernel does not tell: who asks wants a name for a message, which does without.
+std::vector<ServerSocket> sockets_of(Transport transport, std::optional<Port> port = {}) {
+  return server_sockets(transport, port).value_or(std::vector<ServerSocket>{});
 }
 
 // A program chooses its own comm: nothing in it may act on the terminal.
@@ -80,9 +62,9 @@ std::optional<std::uint32_t> user_of(const fs::path& process) {
 
 /// Calls `visit(process, link)` for every descriptor of every process that is one of the sockets, until it returns false.
 template <class Visit>
-void visit_holders(const std::vector<SocketLine>& sockets, Visit visit) {
+void visit_holders(const std::vector<ServerSocket>& sockets, Visit visit) {
   std::set<std::string> wanted;
-  for (const auto& socket : sockets) wanted.insert(socket.link);
+  for (const auto& socket : sockets) wanted.insert(link_of(socket));
   std::error_code error;
   for (fs::directory_iterator entry("/proc", error), end; !error && entry != end; entry.increment(error)) {
     if (entry->path().filename().string().find_first_not_of("0123456789") != std::string::npos) continue;
@@ -97,7 +79,7 @@ void visit_holders(const std::vector<SocketLine>& sockets, Visit visit) {
 }
 
 /// "NAME (pid N)" of one process for each of the sockets, by its link.
-std::map<std::string, std::string> find_processes(const std::vector<SocketLine>& sockets) {
+std::map<std::string, std::string> find_processes(const std::vector<ServerSocket>& sockets) {
   std::map<std::string, std::string> found;
   visit_holders(sockets, [&](const fs::path& process, const std::string& link) {
     if (!found.contains(link)) {
@@ -108,34 +90,21 @@ std::map<std::string, std::string> find_processes(const std::vector<SocketLine>&
   return found;
 }
 
-/// Those that receive what is sent to `port`.
-std::vector<SocketLine> servers_on(std::string_view protocol, Port port) {
-  auto sockets = read_sockets(protocol);
-  std::erase_if(sockets, [&](const SocketLine& socket) {
-    return socket.port != port || (protocol == "tcp" && socket.state != "0A");
-  });
-  return sockets;
-}
-
-std::string any_owner(std::string_view protocol, Port port) {
-  const auto sockets = servers_on(protocol, port);
+std::string any_owner(Transport transport, Port port) {
+  const auto sockets = sockets_of(transport, port);
   if (sockets.empty()) return {};
   const auto processes = find_processes(sockets);
   return processes.empty() ? "" : processes.begin()->second;
 }
 
-bool is_wildcard(const SocketLine& socket) {
-  return socket.address.find_first_not_of('0') == std::string::npos;
-}
-
 }  // namespace
 
 std::string find_port_owner(Port port) {
-  return any_owner("tcp", port);
+  return any_owner(Transport::tcp, port);
 }
 
 std::string find_udp_port_owner(Port port) {
-  return any_owner("udp", port);
+  return any_owner(Transport::udp, port);
 }
 
 std::unexpected<Error> port_in_use(Transport transport, Port port, std::string_view remedy) {
@@ -146,16 +115,16 @@ std::unexpected<Error> port_in_use(Transport transport, Port port, std::string_v
 }
 
 std::vector<UdpServer> find_wildcard_udp_servers(const PortSet& ports, std::size_t most) {
-  auto sockets = read_sockets("udp");
-  std::erase_if(sockets, [&](const SocketLine& socket) {
-    return !is_wildcard(socket) || socket.state != "07" || !ports.contains(socket.port);
+  auto sockets = sockets_of(Transport::udp);
+  std::erase_if(sockets, [&](const ServerSocket& socket) {
+    return !socket.local.address.is_unspecified() || socket.connected || !ports.contains(socket.local.port);
   });
   if (sockets.empty()) return {};
   const auto processes = find_processes(sockets);
   std::set<std::pair<Port, std::string>> servers;
   for (const auto& socket : sockets) {
-    const auto found = processes.find(socket.link);
-    servers.emplace(socket.port, found == processes.end() ? "" : found->second);
+    const auto found = processes.find(link_of(socket));
+    servers.emplace(socket.local.port, found == processes.end() ? "" : found->second);
   }
   std::vector<UdpServer> first;
   for (const auto& [port, process] : servers) {
@@ -165,8 +134,8 @@ std::vector<UdpServer> find_wildcard_udp_servers(const PortSet& ports, std::size
 }
 
 std::vector<std::uint32_t> find_port_users(Port port) {
-  auto sockets = servers_on("tcp", port);
-  std::ranges::move(servers_on("udp", port), std::back_inserter(sockets));
+  auto sockets = sockets_of(Transport::tcp, port);
+  std::ranges::move(sockets_of(Transport::udp, port), std::back_inserter(sockets));
   std::set<std::uint32_t> users;
   if (sockets.empty()) return {};
   visit_holders(sockets, [&](const fs::path& process, const std::string&) {

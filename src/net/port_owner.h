@@ -14,7 +14,7 @@
 
 namespace limpid {
 
-/// "nginx (pid 812)" for a listening TCP socket on `port` of this network namespace, found through /proc; empty where it
+/// "nginx (pid 812)" for a listening TCP socket on `port` of this network namespace; empty where it
 /// cannot be found. Slow (walks /proc): for messages only.
 [[nodiscard]] std::string find_port_owner(Port port);
 /// The same for a UDP socket that is bound to `port`.

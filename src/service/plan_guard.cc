@@ -3,12 +3,15 @@
 #include "service/plan_guard.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 
 #include <algorithm>
 #include <utility>
 #include <vector>
 
 #include "intercept/install.h"
+#include "intercept/survey.h"
+#include "service/signals.h"
 
 namespace limpid {
 namespace {
@@ -102,6 +105,7 @@ void PlanGuard::look() {
   if (legacy_ && !first_heard_ && Clock::now() >= next_look_) hear();
   if (!first_heard_ || patience().count() > 0) return;
   const auto heard = *std::exchange(first_heard_, std::nullopt);
+  warn_of_rules_before_ours();
   const auto drift = find_drift(*plan_, installed_);
   if (!drift) {
     log_->warning("could not look whether the rules are still there", {field("error", drift.error().message())});
@@ -122,6 +126,18 @@ void PlanGuard::look() {
   ++drifts_;
   log_->warning("somebody has changed our rules; putting them back", {field("found", in_words(*drift))});
   repair(heard);
+}
+
+/// Nothing of ours is missing then, and yet our packets go elsewhere. Whose rule it is, only the operator can know.
+void PlanGuard::warn_of_rules_before_ours() {
+  const auto& ownership = plan_->inputs.ownership;
+  auto warnings =
+      find_precedence_warnings({.mark = ownership.mark, .table = ownership.table, .priority = ownership.priority});
+  if (!warnings) return;
+  for (const std::string& warning : *warnings) {
+    if (std::ranges::find(warned_of_, warning) == warned_of_.end()) log_->warning(warning);
+  }
+  warned_of_ = std::move(*warnings);
 }
 
 void PlanGuard::repair(Clock::time_point heard) {
@@ -150,6 +166,33 @@ void PlanGuard::repair(Clock::time_point heard) {
 bool PlanGuard::is_a_fight(Clock::time_point heard) {
   strikes_ = last_repair_ && heard - *last_repair_ < kStruckBack ? strikes_ + 1 : 0;
   return strikes_ >= kMostStrikes;
+}
+
+int keep_until_signal(int signal_fd, PlanGuard* guard, std::chrono::milliseconds patience) {
+  using std::chrono::milliseconds;
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  for (;;) {
+    std::array<pollfd, 3> wanted{pollfd{signal_fd, POLLIN, 0}, pollfd{-1, POLLIN, 0}, pollfd{-1, POLLIN, 0}};
+    milliseconds wait{-1};
+    if (patience.count() >= 0) {
+      wait = std::max(milliseconds{0}, std::chrono::ceil<milliseconds>(deadline - std::chrono::steady_clock::now()));
+    }
+    if (guard != nullptr) {
+      wanted[1].fd = guard->descriptors()[0];
+      wanted[2].fd = guard->descriptors()[1];
+      const auto until_look = guard->patience();
+      if (until_look.count() >= 0 && (wait.count() < 0 || until_look < wait)) wait = until_look;
+    }
+    poll(wanted.data(), wanted.size(), static_cast<int>(wait.count()));
+    if (guard != nullptr) {
+      if (wanted[1].revents != 0 || wanted[2].revents != 0) guard->hear();
+      guard->look();
+    }
+    if (wanted[0].revents != 0) {
+      if (const int signal = next_signal(signal_fd, milliseconds{0}); signal != 0) return signal;
+    }
+    if (patience.count() >= 0 && std::chrono::steady_clock::now() >= deadline) return 0;
+  }
 }
 
 }  // namespace limpid

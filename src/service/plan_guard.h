@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/log.h"
 #include "intercept/plan.h"
@@ -20,7 +21,8 @@ enum class Repair : std::uint8_t {
   off,  ///< what is missing is reported: something else is in charge of the rules
 };
 
-/// One thread. Waits nowhere: the caller polls descriptors(), calls hear() when one is readable, and look() when patience() is over.
+/// One thread. Waits nowhere itself: keep_until_signal() polls descriptors(), calls hear() when one is readable, and look() when
+/// patience() is over.
 class PlanGuard {
  public:
   /// `plan` and `log` must outlive it; the plan is installed.
@@ -41,6 +43,7 @@ class PlanGuard {
   PlanGuard(const Plan& plan, Repair mode, const Logger& log, ChangeWatch watch, std::optional<LegacyTables> legacy,
             std::string installed);
   [[nodiscard]] bool take_news();
+  void warn_of_rules_before_ours();
   void repair(Clock::time_point heard);
   [[nodiscard]] bool is_a_fight(Clock::time_point heard);
 
@@ -57,8 +60,14 @@ class PlanGuard {
   unsigned strikes_ = 0;   ///< repairs in a row that were undone at once
   bool reported_ = false;  ///< what differs now has been reported (Repair::off)
   bool gave_up_ = false;
+  std::vector<std::string> warned_of_;  ///< rules of others before ours
   std::uint64_t repairs_ = 0;
   std::uint64_t drifts_ = 0;
 };
+
+/// Waits for the next signal, for at most `patience` (negative: for ever), and keeps the plan meanwhile. Without a guard, only waits.
+/// Returns the signal, or 0 when patience is over.
+[[nodiscard]] int keep_until_signal(int signal_fd, PlanGuard* guard,
+                                    std::chrono::milliseconds patience = std::chrono::milliseconds{-1});
 
 }  // namespace limpid

@@ -3,7 +3,6 @@
 #include "service/service.h"
 
 #include <fmt/format.h>
-#include <poll.h>
 
 #include <algorithm>
 #include <array>
@@ -20,6 +19,7 @@
 #include "relay/relay.h"
 #include "service/confirm.h"
 #include "service/draining.h"
+#include "service/installed_plan.h"
 #include "service/listeners.h"
 #include "service/local_target.h"
 #include "service/plan_guard.h"
@@ -103,31 +103,6 @@ void explain_udp_servers(const Logger& log, const PortSet& ports) {
   }
 }
 
-/// Undoes the plan on every way out, with a message if even that fails.
-class InstalledPlan {
- public:
-  InstalledPlan(const Plan& plan, const Logger& log) : plan_(plan), log_(log) {}
-  InstalledPlan(const InstalledPlan&) = delete;
-  InstalledPlan& operator=(const InstalledPlan&) = delete;
-  InstalledPlan(InstalledPlan&&) = delete;
-  InstalledPlan& operator=(InstalledPlan&&) = delete;
-  ~InstalledPlan() {
-    if (!removed_) [[maybe_unused]]
-      const auto status = remove();
-  }
-  [[nodiscard]] Status remove() {
-    removed_ = true;
-    auto status = remove_plan(plan_);
-    if (!status) log_.error("could not remove everything", {field("error", status.error().message())});
-    return status;
-  }
-
- private:
-  const Plan& plan_;
-  const Logger& log_;
-  bool removed_ = false;
-};
-
 /// Counters may be asked for in the meantime; a signal that ends the program is an answer too: no.
 bool is_confirmed(std::chrono::seconds patience, int terminal, int signal_fd, const Relay& relay, const Logger& log) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
@@ -141,32 +116,12 @@ bool is_confirmed(std::chrono::seconds patience, int terminal, int signal_fd, co
   }
 }
 
-/// Serves, and keeps the rules in repair, until a signal asks for the end.
-void run_until_signal(const ServiceOptions& options, const Plan& plan, const Relay& relay, const Logger& log,
-                      int signal_fd) {
-  auto guard = PlanGuard::start(plan, options.repair, log);
-  if (!guard) {
-    log.warning("changes of the rules by others will not be noticed", {field("error", guard.error().message())});
-  }
-  for (;;) {
-    std::array<pollfd, 3> wanted{pollfd{signal_fd, POLLIN, 0}, pollfd{-1, POLLIN, 0}, pollfd{-1, POLLIN, 0}};
-    if (guard) {
-      wanted[1].fd = guard->descriptors()[0];
-      wanted[2].fd = guard->descriptors()[1];
-    }
-    poll(wanted.data(), wanted.size(), guard ? static_cast<int>(guard->patience().count()) : -1);
-    if (guard) {
-      if (wanted[1].revents != 0 || wanted[2].revents != 0) guard->hear();
-      guard->look();
-    }
-    const int signal = wanted[0].revents != 0 ? next_signal(signal_fd, std::chrono::milliseconds{0}) : 0;
-    if (signal == SIGUSR1) {
-      log_counters(
-          log, "counters", relay,
-          {field("rules_changed", guard ? guard->drifts() : 0), field("rules_repaired", guard ? guard->repairs() : 0)});
-    } else if (signal != 0) {
-      return;
-    }
+/// Keeps the rules in repair until a signal asks for the end.
+void run_until_signal(PlanGuard* guard, const Relay& relay, const Logger& log, int signal_fd) {
+  while (keep_until_signal(signal_fd, guard) == SIGUSR1) {
+    log_counters(log, "counters", relay,
+                 {field("rules_changed", guard != nullptr ? guard->drifts() : 0),
+                  field("rules_repaired", guard != nullptr ? guard->repairs() : 0)});
   }
 }
 
@@ -175,6 +130,10 @@ Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, cons
   // To the very end: established flows of programs here need the heart as long as they are relayed.
   const Heartbeat heartbeat = Heartbeat::start(plan);
   InstalledPlan installed(plan, log);
+  auto guard = PlanGuard::start(plan, options.repair, log);
+  if (!guard) {
+    log.warning("changes of the rules by others will not be noticed", {field("error", guard.error().message())});
+  }
   const auto& ownership = plan.inputs.ownership;
   log.info("intercepting",
            {field("name", ownership.name), field("tcp", plan.inputs.scope.tcp.to_string()),
@@ -190,7 +149,7 @@ Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, cons
   if (options.confirm && !is_confirmed(*options.confirm, terminal, signal_fd, relay, log)) {
     outcome = failure("--confirm", "", "not confirmed; everything is as it was before");
   }
-  if (outcome) run_until_signal(options, plan, relay, log, signal_fd);
+  if (outcome) run_until_signal(guard ? &*guard : nullptr, relay, log, signal_fd);
   if (auto draining = begin_drain(plan); !draining) {
     log.warning("could not stop capturing before the drain", {field("error", draining.error().message())});
   }

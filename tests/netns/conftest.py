@@ -70,7 +70,7 @@ def launch(lab, tmp_path):
     def run(*arguments, host=None, **options):
         folder = tmp_path / f"limpid{len(instances)}"
         folder.mkdir()
-        if "--drain-timeout" not in arguments:  # a test's own connections are still open when it ends
+        if options.get("verb") != "rules watch" and "--drain-timeout" not in arguments:  # a test's own connections are still open when it ends
             arguments += ("--drain-timeout", "0")
         instances.append(Limpid(host or lab.router, folder, [str(argument) for argument in arguments], **options))
         return instances[-1]
@@ -93,6 +93,14 @@ def start(launch):
         if "--workers" not in arguments:
             arguments += ("--workers", "2")
         return launch(*arguments, **options).ready()
+    return run
+
+
+@pytest.fixture
+def watch(launch):
+    """watch(arguments…) starts `limpid rules watch` on the router and returns once the rules are there."""
+    def run(*arguments, **options):
+        return launch(*arguments, verb="rules watch", **options).ready()
     return run
 
 

@@ -1,4 +1,4 @@
-"""A running `limpid run` or `limpid relay`, and the one-shot verbs. Reads what it says: messages on stderr, one access log line a flow on stdout."""
+"""A running `limpid run`, `limpid relay` or `limpid rules watch`, and the one-shot verbs. Reads what it says: messages on stderr, one access log line a flow on stdout."""
 
 import json
 import os
@@ -57,13 +57,13 @@ class Limpid:
         self._out = folder / "stdout"
         self._err = folder / "stderr"
         with open(self._out, "wb") as out, open(self._err, "wb") as err:
-            self.process = host.start([*wrapper, BINARY, verb, *arguments],
+            self.process = host.start([*wrapper, BINARY, *verb.split(), *arguments],
                                       **({"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err} | options))
         self._host = host
         self._backend = arguments[arguments.index("--backend") + 1] if "--backend" in arguments else "nftables"
         self._fail = arguments[arguments.index("--fail") + 1] if "--fail" in arguments else "open"
         self._json = "json" in arguments
-        self._serves = {"run": "intercepting", "relay": "relaying"}[verb]
+        self._serves = {"run": "intercepting", "relay": "relaying", "rules watch": "watching the rules"}[verb]
 
     @property
     def pid(self):
@@ -97,7 +97,7 @@ class Limpid:
     def counters(self):
         """Asks for them with SIGUSR1."""
         def lines():
-            return [line for line in self.messages.splitlines() if "flows_total" in line and "counters" in line]
+            return [line for line in self.messages.splitlines() if "counters" in line and ("flows_total" in line or "rules_changed" in line)]
 
         before = len(lines())
         self.process.send_signal(signal.SIGUSR1)

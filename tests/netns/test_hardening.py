@@ -127,7 +127,7 @@ def test_a_table_that_somebody_put_in_place_of_ours_is_left_alone(lab, start):
 def test_a_policy_rule_before_ours_is_named(lab, start):
     lab.router.run("ip", "-4" if lab.family == "ipv4" else "-6", "rule", "add", "priority", "1", "lookup", "main")
     limpid = start("--tcp", PORT)
-    assert "comes before our rules" in limpid.messages
+    assert "comes before our rule at" in limpid.messages
 
 
 def test_another_mark_after_a_crash_leaves_no_old_rules(lab, start):

@@ -8,11 +8,29 @@ import time
 import pytest
 
 import kernel_state
+from another_proxy import TransparentProxy
 from limpid_process import DONE, USAGE
 from peers import exchange, wait_until
 
 ROUNDS = int(os.environ.get("LIMPID_REPAIR_ROUNDS", "3"))
 QUICK = 0.25  # what is undone sooner counts as a fight, docs/run.md
+
+
+@pytest.fixture
+def proxy(lab):
+    """What `rules watch` is for: a proxy of somebody else's, here one that dials the original destination as itself."""
+    with TransparentProxy(lab, 3129) as running:
+        yield running
+
+
+@pytest.fixture(params=["run", "rules watch"])
+def keep(request, lab):
+    """keep(arguments…): Limpid keeps the rules, with a relay of its own or for another proxy."""
+    if request.param == "run":
+        return request.getfixturevalue("start")
+    request.getfixturevalue("proxy")
+    watch = request.getfixturevalue("watch")
+    return lambda *arguments, **options: watch("--to-port", "3129", *arguments, **options)
 
 
 def flag(lab):
@@ -50,13 +68,18 @@ def rules_and_tables(lab):
     return {key: value for key, value in state.items() if not key.startswith("/proc")}
 
 
+def assert_intercepted(lab, listener):
+    """In the lab a connection that is only forwarded has the client's own port on the server as well."""
+    assert not lab.dial(listener).was_forwarded
+
+
 @pytest.mark.parametrize("tamper", [flush_ruleset, delete_the_table, flush_a_chain, add_a_rule_of_theirs, delete_a_rule,
                                     flush_the_route])
-def test_what_others_take_away_is_put_back(lab, start, tamper):
+def test_what_others_take_away_is_put_back(lab, keep, tamper):
     listener = lab.server.listen(80)
-    limpid = start("--tcp", "80", "--fail", "closed")
+    limpid = keep("--tcp", "80", "--fail", "closed")
     installed = rules_and_tables(lab)
-    connection = lab.dial_relayed(listener)
+    connection = lab.dial(listener)
     for round_number in range(1, ROUNDS + 1):
         time.sleep(QUICK)
         started = time.monotonic()
@@ -65,7 +88,7 @@ def test_what_others_take_away_is_put_back(lab, start, tamper):
         assert time.monotonic() - started < 4, "within a second, and more for a busy machine"
         assert kernel_state.difference(installed, rules_and_tables(lab)) == [], "no more and no less than before"
     exchange(connection.client, connection.server)
-    lab.dial_relayed(listener)
+    assert_intercepted(lab, listener)
     assert limpid.messages.count("putting them back") == ROUNDS
     assert limpid.stop() == DONE
 
@@ -80,9 +103,10 @@ def test_local_tables_are_put_back_too(lab, start):
 
 
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)
-def test_under_load(lab, start, echo):
+def test_under_load(lab, keep, echo):
     echo(80)
-    limpid = start("--tcp", "80")
+    limpid = keep("--tcp", "80")
+    calls = []
     failures = []
     ended = threading.Event()
 
@@ -93,6 +117,7 @@ def test_under_load(lab, start, echo):
                 client.sendall(b"x")
                 assert client.recv(1) == b"x"
                 client.close()
+                calls.append(client)
             except (OSError, AssertionError) as error:
                 failures.append(error)
 
@@ -106,12 +131,13 @@ def test_under_load(lab, start, echo):
     caller.join()
     # In the moment without rules, a connection that is open loses its packets to the server, which knows nothing of it and resets it.
     assert len(failures) <= ROUNDS, failures
-    assert limpid.counters()["flows_total"] > ROUNDS
+    assert len(calls) > ROUNDS
+    assert limpid.counters()["rules_repaired"] == ROUNDS
 
 
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)
-def test_changes_of_others_own_rules_are_none_of_our_business(lab, start):
-    limpid = start("--tcp", "80")
+def test_changes_of_others_own_rules_are_none_of_our_business(lab, keep):
+    limpid = keep("--tcp", "80")
     lab.router.nft("table inet theirs { chain a { type filter hook forward priority 0; accept; }; }")
     lab.router.run("nft", "delete", "table", "inet", "theirs")
     lab.router.run("ip", "rule", "add", "priority", "200", "lookup", "main")
@@ -122,8 +148,8 @@ def test_changes_of_others_own_rules_are_none_of_our_business(lab, start):
 
 
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)
-def test_off_means_that_it_only_reports(lab, start):
-    limpid = start("--tcp", "80", "--repair", "off")
+def test_off_means_that_it_only_reports(lab, keep):
+    limpid = keep("--tcp", "80", "--repair", "off")
     installed = rules_and_tables(lab)
     table = lab.router.run("nft", "list", "table", "inet", "limpid").stdout
     delete_the_table(lab)
@@ -139,8 +165,8 @@ def test_off_means_that_it_only_reports(lab, start):
 
 
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)
-def test_who_fights_back_wins_loudly(lab, start):
-    limpid = start("--tcp", "80")
+def test_who_fights_back_wins_loudly(lab, keep):
+    limpid = keep("--tcp", "80")
     fighter = lab.router.start(["sh", "-c", "while :; do nft delete table inet limpid 2>/dev/null; done"])
     wait_until(lambda: "again and again" in limpid.messages, "it gives up", 20)
     repairs = int(re.search(r"repairs=(\d+)", limpid.messages.split("again and again")[1]).group(1))
@@ -166,3 +192,31 @@ def test_an_unknown_mode(lab, launch):
     limpid = launch("--tcp", "80", "--repair", "maybe")
     assert limpid.process.wait(10) == USAGE
     assert "--repair maybe" in limpid.messages
+
+
+def test_forwarding_that_others_switch_off_is_put_back(lab, keep):
+    key = {"ipv4": "net.ipv4.ip_forward", "ipv6": "net.ipv6.conf.all.forwarding"}[lab.family]
+    lab.router.run("sysctl", "-qw", f"{key}=0")
+    limpid = keep("--tcp", "80", "--enable-forwarding")
+    lab.router.run("sysctl", "-qw", f"{key}=0")
+    wait_until(lambda: limpid.counters()["rules_repaired"] == 1, "it is repaired")
+    assert lab.router.run("sysctl", "-n", key).stdout == "1\n"
+    assert limpid.stop() == DONE
+    assert lab.router.run("sysctl", "-n", key).stdout == "0\n", "and put back as it was at the end"
+
+
+def test_a_rule_of_theirs_before_ours_is_named(lab, keep):
+    """Nothing of ours is missing, so there is nothing to put back; only the operator knows what that rule is for."""
+    limpid = keep("--tcp", "80")
+    lab.router.run("ip", flag(lab), "rule", "add", "priority", "50", "lookup", "main")
+    lab.router.run("ip", flag(lab), "rule", "add", "priority", "100", "from", "all", "lookup", "main")
+    wait_until(lambda: limpid.messages.count("comes before our rule at priority 101") == 2, "it says so")
+    lab.router.run("ip", flag(lab), "rule", "add", "priority", "51", "fwmark", "0x10", "lookup", "main")
+    lab.router.run("ip", flag(lab), "rule", "del", "priority", "51")
+    assert limpid.counters()["rules_repaired"] == 0
+    delete_a_rule(lab)
+    wait_until(lambda: limpid.counters()["rules_repaired"] == 1, "ours is put back, once")
+    assert limpid.messages.count("comes before our rule") == 2, "once for each"
+    lab.router.run("ip", flag(lab), "rule", "del", "priority", "50")
+    lab.router.run("ip", flag(lab), "rule", "del", "priority", "100", "from", "all", "lookup", "main")
+    assert limpid.counters()["rules_repaired"] == 1
