@@ -211,8 +211,8 @@ int apply(const RulesFlags& flags) {
   }
   if (auto installed = install_plan(plan); !installed) return report(installed.error());
   warn_without_listener(plan);
-  print(fmt::format("installed {}: {} goes to port {} on loopback; `limpid rules remove{}` undoes it\n",
-                    what_of(plan), ports_in_words(plan.inputs.scope), plan.inputs.ownership.listener.value,
+  print(fmt::format("installed {}: {} goes to port {} on loopback; `limpid rules remove{}` undoes it\n", what_of(plan),
+                    ports_in_words(plan.inputs.scope), plan.inputs.ownership.listener.value,
                     flags.interception.name == "limpid" ? "" : " --name " + flags.interception.name));
   return kExitDone;
 }

@@ -39,20 +39,18 @@ Status beat_heart(const Plan& plan) {
 
 struct Heartbeat::State {
   std::string list;
-  bool ipv4 = false;
-  bool ipv6 = false;
-  std::atomic<bool> alive{true};
+  Alive wanted;  ///< the families in scope
+  std::atomic<Alive> alive;
 };
 
 Heartbeat::Heartbeat(std::shared_ptr<State> state, std::jthread thread) noexcept
     : state_(std::move(state)), thread_(std::move(thread)) {}
 
-Heartbeat Heartbeat::start(const Plan& plan, bool alive) {
+Heartbeat Heartbeat::start(const Plan& plan, Alive alive) {
   if (!plan.inputs.ownership.heartbeat) return {nullptr, std::jthread()};
   auto state = std::make_shared<State>();
   state->list = plan.table_name;
-  state->ipv4 = plan.inputs.scope.ipv4;
-  state->ipv6 = plan.inputs.scope.ipv6;
+  state->wanted = {.ipv4 = plan.inputs.scope.ipv4, .ipv6 = plan.inputs.scope.ipv6};
   state->alive = alive;
   // Signals are for the thread that waits for them.
   sigset_t all;
@@ -64,7 +62,8 @@ Heartbeat Heartbeat::start(const Plan& plan, bool alive) {
     std::condition_variable_any wake;
     std::unique_lock lock(mutex);
     while (!stopped.stop_requested()) {
-      if (state->alive) std::ignore = beat_heart(state->list, state->ipv4, state->ipv6);
+      const Alive now = state->alive;
+      std::ignore = beat_heart(state->list, state->wanted.ipv4 && now.ipv4, state->wanted.ipv6 && now.ipv6);
       wake.wait_for(lock, stopped, kHeartbeatInterval, [] { return false; });
     }
   });
@@ -72,7 +71,7 @@ Heartbeat Heartbeat::start(const Plan& plan, bool alive) {
   return {std::move(state), std::move(thread)};
 }
 
-void Heartbeat::go_on(bool alive) noexcept {
+void Heartbeat::go_on(Alive alive) noexcept {
   if (state_) state_->alive = alive;
 }
 

@@ -22,10 +22,15 @@ namespace limpid {
 /// not: it beats where there is a list. Does nothing for a plan without a heart.
 class Heartbeat {
  public:
-  /// `alive`: whether it beats from the beginning.
-  [[nodiscard]] static Heartbeat start(const Plan& plan, bool alive = true);
-  /// Whether it beats from now on: as long as somebody listens. From any thread.
-  void go_on(bool alive) noexcept;
+  /// For which families somebody listens.
+  struct Alive {
+    bool ipv4 = true;
+    bool ipv6 = true;
+  };
+  [[nodiscard]] static Heartbeat start(const Plan& plan, Alive alive);
+  [[nodiscard]] static Heartbeat start(const Plan& plan) { return start(plan, {.ipv4 = true, .ipv6 = true}); }
+  /// For which it beats from now on. From any thread.
+  void go_on(Alive alive) noexcept;
   Heartbeat(Heartbeat&&) noexcept = default;
   Heartbeat& operator=(Heartbeat&&) noexcept = default;
   Heartbeat(const Heartbeat&) = delete;

@@ -186,8 +186,13 @@ class RulesetWriter {
 
   /// Selects by destination; what is left goes to chain `next`.
   void write_destinations(std::string_view next) {
-    rule(fmt::format("-m addrtype --dst-type {} -j RETURN",
-                     is_ipv4() ? "LOCAL,BROADCAST,ANYCAST,MULTICAST" : "LOCAL,ANYCAST,MULTICAST"));
+    if (is_ipv4()) {
+      rule("-m addrtype --dst-type LOCAL,BROADCAST,ANYCAST,MULTICAST -j RETURN");
+    } else {
+      // With MULTICAST in its list, IPv6's `addrtype` asks for all at once (match_type6 in net/netfilter/xt_addrtype.c).
+      rule("-m addrtype --dst-type LOCAL,ANYCAST -j RETURN");
+      rule("-d ff00::/8 -j RETURN");
+    }
     rule(fmt::format("-d {} -j RETURN", is_ipv4() ? "169.254.0.0/16" : "fe80::/10"));
     write_prefixes("-d", scope_.excluded, "-j RETURN");
     if (scope_.to_prefixes.empty()) {
@@ -389,19 +394,28 @@ class RulesetWriter {
                        connmark_match(owner_.mark.local_mark()), to("mrk")));
       rule(fmt::format("-p tcp {} -j RETURN", kLaterPacket));
     }
-    // Answers of servers here. Not on a port that clients have: somebody outside who guesses the port of a question must not make
-    // it pass us by.
     if (has_udp())
-      rule(fmt::format("-p udp ! --sport {}:{} -m conntrack --ctdir REPLY -j RETURN", inputs_.client_ports.first.value,
-                       inputs_.client_ports.last.value));
+      rule(fmt::format("-p udp -m conntrack --ctdir REPLY {} -j RETURN", connmark_match(owner_.mark.bypass_mark())));
     write_ports("lsc", has_tcp(), has_udp());
     jump("OUTPUT", "out");
+    if (has_udp()) write_served();
 
     if (!closed_) return;
     chain("lek");
     // A socket that is bound to an interface is not routed through lo.
     rule(fmt::format("! -o lo {} -j DROP", mark_match(owner_.mark.local_mark())));
     jump("POSTROUTING", "lek");
+  }
+
+  /// A datagram does not say whether it is a question or an answer. So we remember whose first datagram came to a socket here, unless on a
+  /// port that clients have: somebody outside who guesses the port of a question must not make it pass us by.
+  void write_served() {
+    chain("in");
+    rule(fmt::format("-p udp --dport {}:{} -j RETURN", inputs_.client_ports.first.value,
+                     inputs_.client_ports.last.value));
+    rule(fmt::format("-p udp {} -m conntrack --ctdir ORIGINAL -m socket --nowildcard {}",
+                     mark_match({.value = 0, .mask = owner_.mark.mask}), set_connmark(owner_.mark.bypass_mark())));
+    jump("INPUT", "in");
   }
 
   void write_remembering() {

@@ -12,28 +12,26 @@
 #include "net/socket_diag.h"
 
 namespace limpid {
-namespace {
-
-void name_missing(Transport transport, const Plan& plan, std::string& missing) {
-  const auto servers = server_sockets(transport, plan.inputs.ownership.listener);
+void ListenerWatch::name_missing(Transport transport, std::string& missing) {
+  const auto servers = server_sockets(transport, plan_.inputs.ownership.listener);
   if (!servers) return;  // not known is not missing
   for (const Family family : kFamilies) {
-    if (!in_scope(plan.inputs.scope, family)) continue;
+    if (!in_scope(plan_.inputs.scope, family)) continue;
     const bool there = std::ranges::any_of(*servers, [&](const ServerSocket& server) {
       return !server.connected && server.hears_loopback(family) && server.transparent.value_or(true);
     });
     if (there) continue;
+    (family == Family::ipv4 ? complete_ipv4_ : complete_ipv6_) = false;
     missing += fmt::format("{}{} on {}", missing.empty() ? "" : ", ", transport == Transport::tcp ? "TCP" : "UDP",
                            family == Family::ipv4 ? "127.0.0.1" : "::1");
   }
 }
 
-}  // namespace
-
-std::string ListenerWatch::find_missing() const {
+std::string ListenerWatch::find_missing() {
+  complete_ipv4_ = complete_ipv6_ = true;
   std::string missing;
-  if (!plan_.inputs.scope.tcp.empty()) name_missing(Transport::tcp, plan_, missing);
-  if (!plan_.inputs.scope.udp.empty()) name_missing(Transport::udp, plan_, missing);
+  if (!plan_.inputs.scope.tcp.empty()) name_missing(Transport::tcp, missing);
+  if (!plan_.inputs.scope.udp.empty()) name_missing(Transport::udp, missing);
   return missing;
 }
 
