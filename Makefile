@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 20
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-backends bench bench-quick lint format asan tsan fuzz install clean help
+.PHONY: build demo test test-backends bench bench-quick bench-micro lint format asan tsan fuzz install clean help
 
 packages = scripts/install-packages.sh $(1)
 compile = cmake --preset $(1) && cmake --build --preset $(1) --parallel $(JOBS)
@@ -33,14 +33,22 @@ test-backends: ## the end-to-end tests over each iptables backend
 	@for backend in iptables-nft iptables-legacy; do \
 	  LIMPID_TEST_BACKEND=$$backend scripts/run-tests.sh dev --label-regex '^netns$$' || exit 1; done
 
-bench: ## Limpid beside kernel forwarding, HAProxy and nginx, interleaved; writes build/bench.json
+bench: ## Limpid beside kernel forwarding and other proxies, interleaved; writes build/bench.json and build/bench.svg
 	@$(call packages,bench)
 	@$(call compile,release)
+	@cmake --build --preset release --target udp_exchange
 	@build/release/src/cli/limpid lab run --in router -- bench/bench.py --limpid "$(CURDIR)/build/release/src/cli/limpid" \
-	  --rounds $(or $(ROUNDS),5) --seconds $(or $(SECONDS),4) --json build/bench.json
+	  --udp-exchange "$(CURDIR)/build/release/bench/udp_exchange" --rounds $(or $(ROUNDS),5) --seconds $(or $(SECONDS),4) \
+	  --json build/bench.json --chart build/bench.svg
 
-bench-quick: ## the same in two minutes, with fewer and shorter rounds
+bench-quick: ## the same in about two minutes, with one short round
 	@$(MAKE) bench ROUNDS=1 SECONDS=2
+
+bench-micro: ## single steps of the relay (Google Benchmark); FILTER=regex
+	@$(call packages,bench)
+	@$(call compile,release)
+	@cmake --build --preset release --target micro
+	@build/release/bench/micro --benchmark_filter="$(or $(FILTER),.)"
 
 asan: ## the tests under AddressSanitizer and UndefinedBehaviorSanitizer
 	@$(call packages,test)

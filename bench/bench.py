@@ -1,86 +1,91 @@
 #!/usr/bin/python3
-# Compares Limpid with kernel forwarding, HAProxy and nginx in one run: every round measures every contender once, so that what the
-# machine does meanwhile hits all of them alike. Prints medians and ratios; trust the ratios. Run by `make bench`.
+# Compares Limpid with kernel forwarding and other proxies in one run: every round measures every contender once, so that what the machine does
+# meanwhile hits all of them alike. Prints medians and ratios; trust the ratios. Run by `make bench`.
 import argparse
 import json
-import statistics
+import pathlib
 import sys
 import tempfile
-import pathlib
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import contenders  # noqa: E402
 import measure  # noqa: E402
+import report  # noqa: E402
 from lab import Lab  # noqa: E402
 
 
-def start_origins(lab, directory):
-    """iperf3 and a small web server, on the server."""
-    text = (contenders.PEERS / "origin.conf").read_text().replace("@DIRECTORY@", directory)
-    configuration = pathlib.Path(directory) / "origin.conf"
-    configuration.write_text(text)
-    log = open(pathlib.Path(directory) / "origin.log", "wb")
-    started = [lab.spawn("server", "iperf3", "-s", stdout=log, stderr=log),
-               lab.spawn("server", "/usr/sbin/nginx", "-c", str(configuration), stdout=log, stderr=log)]
-    contenders.wait_until(lambda: all(f":{port} " in lab.output("server", "ss", "-Hltn") for port in (80, 5201)), "origins listen")
-    return started
+class Bench:
+    """The lab, the programs on the server, and whoever is in the path just now."""
+
+    def __init__(self, lab, options, directory):
+        self.lab, self.directory, self.udp_exchange = lab, directory, options.udp_exchange
+        self.contender = None
+        self._origins = []
+
+    def start_origins(self):
+        """iperf3, a small web server and an echo server, on the server."""
+        pathlib.Path(self.directory).chmod(0o755)
+        (pathlib.Path(self.directory) / "files").mkdir()
+        text = (contenders.PEERS / "origin.conf").read_text().replace("@DIRECTORY@", self.directory)
+        configuration = pathlib.Path(self.directory) / "origin.conf"
+        configuration.write_text(text)
+        log = open(pathlib.Path(self.directory) / "origin.log", "wb")
+        for command in (["iperf3", "-s"], ["/usr/sbin/nginx", "-c", str(configuration)], [self.udp_exchange, "serve", contenders.UDP_PORT]):
+            self._origins.append(self.lab.spawn("server", *command, stdout=log, stderr=log))
+        contenders.wait_until(lambda: all(f":{port} " in self.lab.output("server", "ss", "-Hltun") for port in (80, 5201, contenders.UDP_PORT)),
+                              "origins listen")
+
+    def stop_origins(self):
+        for origin in self._origins:
+            origin.terminate()
+            origin.wait()
 
 
-def run_rounds(lab, options):
-    path = measure.Path(lab)
-    results = {name: {measurement: [] for measurement in measure.MEASUREMENTS} for name in options.contenders}
+def run_rounds(bench, options):
+    path = measure.Path(bench.lab)
+    chosen = [m for m in measure.MEASUREMENTS if options.only is None or options.only in m.name]
+    results = {name: {measurement.name: [] for measurement in chosen} for name in options.contenders}
     for number in range(options.rounds):
         for name in options.contenders:
-            print(f"\rround {number + 1}/{options.rounds}: {name:12}", end="", file=sys.stderr, flush=True)
-            contender = contenders.ALL[name](lab, options.limpid, options.workers)
-            contender.start()
+            bench.contender = contenders.ALL[name](bench.lab, options.limpid, options.workers)
+            bench.contender.start()
             try:
-                for measurement, samples in results[name].items():
-                    samples.append(measure.observe(lab, path, contender, measurement, options.seconds))
+                measure.prove_integrity(bench)
+                for measurement in chosen:
+                    if measurement.traffic not in bench.contender.traffic:
+                        continue
+                    print(f"\r\x1b[Kround {number + 1}/{options.rounds}: {name}, {measurement.name}", end="", file=sys.stderr, flush=True)
+                    results[name][measurement.name].append(measure.observe(bench, path, measurement, options.seconds))
             finally:
-                contender.stop()
+                bench.contender.stop()
     print(file=sys.stderr)
-    return results
-
-
-def print_table(results):
-    names = list(results)
-    print(f"{'median (min–max), × forwarding, proxy CPU':34}" + "".join(f"{name:>34}" for name in names))
-    for measurement in measure.MEASUREMENTS:
-        row = f"{measurement:34}"
-        base = statistics.median(sample["figure"] for sample in results[names[0]][measurement])
-        for name in names:
-            samples = results[name][measurement]
-            figures = [sample["figure"] for sample in samples]
-            median = statistics.median(figures)
-            cpu = statistics.median(sample["process_cpu"] for sample in samples)
-            row += f"{median:8.2f} ({min(figures):.1f}–{max(figures):.1f}) ×{median / base:.2f} {cpu:4.0%}".rjust(34)
-        print(row)
-    steal = max(sample["steal"] for by_name in results.values() for samples in by_name.values() for sample in samples)
-    print(f"largest steal in one sample: {steal:.0%} of one CPU")
+    return results, chosen
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limpid", required=True, help="the binary to measure")
+    parser.add_argument("--udp-exchange", required=True, help="the load for UDP, built beside it")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=int, default=4, help="for each measurement")
     parser.add_argument("--workers", type=int, default=2, help="threads or processes of each proxy")
     parser.add_argument("--contenders", nargs="+", default=list(contenders.ALL), choices=list(contenders.ALL))
+    parser.add_argument("--only", help="only measurements with this text in their name")
     parser.add_argument("--json", help="write all samples to this file")
+    parser.add_argument("--chart", help="write an SVG to this file")
     options = parser.parse_args()
-    lab = Lab()
     with tempfile.TemporaryDirectory(prefix="limpid-bench-") as directory:
-        origins = start_origins(lab, directory)
+        bench = Bench(Lab(), options, directory)
+        bench.start_origins()
         try:
-            results = run_rounds(lab, options)
+            results, chosen = run_rounds(bench, options)
         finally:
-            for origin in origins:
-                origin.terminate()
-                origin.wait()
+            bench.stop_origins()
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(results, indent=1))
-    print_table(results)
+    if options.chart:
+        pathlib.Path(options.chart).write_text(report.chart(results, chosen))
+    print(report.table(results, chosen))
 
 
 if __name__ == "__main__":

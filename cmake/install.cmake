@@ -1,5 +1,5 @@
 # What `cmake --install` puts where: the program, the public library (headers, one archive, pkg-config and CMake package files), man
-# pages (man/CMakeLists.txt) and shell completions. Paths follow GNUInstallDirs and the vendor directories of the shells.
+# pages (man/CMakeLists.txt), systemd units and shell completions. Paths follow GNUInstallDirs and the vendor directories of the shells.
 include(CMakePackageConfigHelpers)
 
 install(TARGETS limpid RUNTIME DESTINATION ${CMAKE_INSTALL_SBINDIR})
@@ -26,6 +26,14 @@ install(FILES ${PROJECT_BINARY_DIR}/limpidConfig.cmake ${PROJECT_BINARY_DIR}/lim
   DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/limpid)
 configure_file(cmake/limpid.pc.in ${PROJECT_BINARY_DIR}/limpid.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/limpid.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+# The units name the program's own path. What they have in common is written once.
+file(READ packaging/systemd/hardening.conf LIMPID_RULES_HARDENING)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS packaging/systemd/hardening.conf)
+foreach(unit limpid-rules@.service limpid-rules-watch@.service)
+  configure_file(packaging/systemd/${unit} ${PROJECT_BINARY_DIR}/systemd/${unit} @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/systemd/${unit} DESTINATION lib/systemd/system)
+endforeach()
 
 # The program writes its own completions, out of the same option tree that parses the command line.
 if(NOT CMAKE_CROSSCOMPILING AND NOT LIMPID_SANITIZE)

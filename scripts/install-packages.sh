@@ -9,11 +9,11 @@ set -eu
 build='g++ cmake ninja-build pkgconf=/usr/bin/pkg-config libmnl-dev libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev scdoc
   nftables iproute2'
 demo="$build curl nginx=/usr/sbin/nginx openssl"
-test="$demo bind9-dnsutils dnsmasq-base dnsperf libgtest-dev mtr-tiny netcat-openbsd ngtcp2-client ngtcp2-server python3 python3-pytest iperf3
-  iptables procps socat squid=/usr/sbin/squid traceroute util-linux"
+test="$demo bind9-dnsutils dnsmasq-base dnsperf haproxy libgtest-dev libnginx-mod-stream mtr-tiny netcat-openbsd ngtcp2-client ngtcp2-server python3 python3-pytest iperf3
+  iptables procps socat squid=/usr/sbin/squid traceroute trafficserver util-linux"
 # Debian starts firewalld as soon as it is installed, and a test must not put a firewall around anybody's machine.
 [ -d /run/systemd/system ] || test="$test firewalld"
-bench="$demo haproxy iperf3 libnginx-mod-stream python3 util-linux wrk"
+bench="$demo haproxy iperf3 libbenchmark-dev libnginx-mod-stream python3 squid=/usr/sbin/squid util-linux wrk"
 lint="$build libgtest-dev clang-19 clang-tidy-19 clang-format-19 shellcheck python3 pyflakes3 git"
 fuzz="$build clang-19 libclang-rt-19-dev"
 

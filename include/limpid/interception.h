@@ -72,6 +72,12 @@ struct InterceptionOptions {
   /// The same for datagrams, by a proxy whose target legs are transparent sockets and which answers clients through
   /// others, such as raw ones: then only the clients' side is kept out of conntrack, and NAT works on the other one.
   bool keeps_udp_port = false;
+  /// The proxy asks conntrack for the original destination (SO_ORIGINAL_DST) instead of its own socket: conntrack, which works only
+  /// where a rule asks for it, is then put to work. Not together with `keeps_source_port`.
+  bool needs_conntrack = false;
+  /// Connections to the listener's port that were dialled to this host itself are rejected: for a listener on every address whose proxy
+  /// would dial the address that was dialled, and so itself, for ever.
+  bool guards_listener = false;
   /// The first of these that works here is taken. With iptables, fail-open is true a second after the owner of the Interception died,
   /// because until then its TPROXY drops (docs/backends.md).
   std::vector<Backend> backends = {Backend::nftables, Backend::iptables_nft, Backend::iptables_legacy};

@@ -51,11 +51,6 @@ Result<std::vector<IdRange>> parse_id_list(const std::string& flag, const std::v
   return ids;
 }
 
-std::optional<std::uint32_t> user_of_name(const std::string& name) {
-  const passwd* entry =
-      ::getpwnam(name.c_str());  // NOLINT(concurrency-mt-unsafe): flags are read before any thread starts
-  return entry == nullptr ? std::nullopt : std::optional(entry->pw_uid);
-}
 std::optional<std::uint32_t> group_of_name(const std::string& name) {
   const group* entry =
       ::getgrnam(name.c_str());  // NOLINT(concurrency-mt-unsafe): flags are read before any thread starts
@@ -98,6 +93,12 @@ std::string_view given_flag(const ProgramFlags& flags) {
 }
 
 }  // namespace
+
+std::optional<std::uint32_t> user_of_name(const std::string& name) {
+  const passwd* entry =
+      ::getpwnam(name.c_str());  // NOLINT(concurrency-mt-unsafe): flags are read before any thread starts
+  return entry == nullptr ? std::nullopt : std::optional(entry->pw_uid);
+}
 
 void add_program_flags(CLI::App& verb, ProgramFlags& flags) {
   constexpr auto kLocal = "This host's own traffic";

@@ -1,6 +1,8 @@
 // The flags that say which of this host's own programs are meant: text as typed, and its translation into a scope.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -24,6 +26,9 @@ struct ProgramFlags {
   std::vector<std::string> exclude_gid;
   std::vector<std::string> exclude_cgroup;
 };
+
+/// By getpwnam(3). Before any thread starts.
+[[nodiscard]] std::optional<std::uint32_t> user_of_name(const std::string& name);
 
 void add_program_flags(CLI::App& verb, ProgramFlags& flags);
 /// Sets `forwarded` and `local` of a scope. Looks up the names of users and groups, but not whether cgroups exist.

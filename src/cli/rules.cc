@@ -1,4 +1,4 @@
-// limpid rules show|apply|watch|remove|diff: the plan that `limpid run` installs, for inspection or for another proxy.
+// limpid rules show|config|apply|watch|remove|diff: the plan that `limpid run` installs, for inspection or for another proxy.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "cli/interception_flags.h"
+#include "cli/listener_report.h"
+#include "cli/proxy_flags.h"
 #include "cli/service_flags.h"
 #include "cli/verb.h"
 #include "intercept/backend.h"
@@ -18,7 +20,6 @@
 #include "intercept/plan.h"
 #include "intercept/remove.h"
 #include "intercept/survey.h"
-#include "net/port_owner.h"
 #include "service/rules_watch.h"
 
 namespace limpid {
@@ -36,6 +37,8 @@ struct RulesFlags {
   std::string repair = "on";
   bool keep = false;
   LogFlags log;
+  std::string proxy;       ///< --for
+  bool unchecked = false;  ///< install without a look at who listens
 };
 
 void print(std::string_view text) {
@@ -50,8 +53,24 @@ const FoundInstallation* find_installation(const Survey& survey, const std::stri
   return found == survey.installations.end() ? nullptr : &*found;
 }
 
-/// The plan for the flags. Where `follow_installed`, what the flags leave open is taken from what is installed under
-/// that name.
+/// A plan, and for whom it is.
+struct PlanFor {
+  Plan plan;
+  const ProxyProfile* profile = nullptr;  ///< without --for: none
+  SourceMode source = SourceMode::address;
+};
+
+/// What the flags ask for, with what the proxy's profile knows where they are silent.
+Result<InterceptionRequest> parse_flags(const RulesFlags& flags) {
+  auto request = parse_interception_flags(flags.interception);
+  if (!request) return request;
+  const auto profile = parse_proxy(flags.proxy);
+  if (!profile) return std::unexpected(profile.error());
+  if (*profile == nullptr) return request;
+  if (auto applied = apply_profile(**profile, *request); !applied) return std::unexpected(applied.error());
+  return request;
+}
+
 enum class For : std::uint8_t { reading, installing, watching };
 
 /// Which backend, and why not another one. Where it is to be followed, the one that holds what is installed.
@@ -81,8 +100,10 @@ Status require_somebody_who_beats(const PlanInputs& inputs) {
                      "give --backend nftables or --fail closed, or use `limpid rules watch`, which says so");
 }
 
-Result<Plan> plan_for(const InterceptionFlags& flags, bool follow_installed, For purpose) {
-  auto request = parse_interception_flags(flags);
+/// The plan for the flags. Where `follow_installed`, what the flags leave open is taken from what is installed under
+/// that name.
+Result<PlanFor> plan_for(const RulesFlags& flags, bool follow_installed, For purpose) {
+  auto request = parse_flags(flags);
   if (!request) return std::unexpected(request.error());
   auto survey = survey_kernel();
   if (!survey) return std::unexpected(survey.error());
@@ -121,33 +142,56 @@ Result<Plan> plan_for(const InterceptionFlags& flags, bool follow_installed, For
     const bool is_followed = installed != nullptr && installed->ownership.backend == inputs->ownership.backend;
     inputs->ownership.heartbeat = is_followed ? installed->ownership.heartbeat : inputs->fail == FailMode::open;
   }
-  return make_plan(*inputs);
+  return PlanFor{.plan = make_plan(*inputs), .profile = find_proxy(flags.proxy), .source = request->source};
+}
+
+ProxySetup setup_for(const PlanFor& planned) {
+  return describe_setup(*planned.profile, proxy_request(planned.plan, planned.source));
+}
+
+void print_as_comments(std::string_view text) {
+  for (const auto line : std::views::split(text, '\n')) {
+    if (!line.empty()) print(fmt::format("#   {}\n", std::string_view(line.begin(), line.end())));
+  }
 }
 
 int show(const RulesFlags& flags) {
-  const auto plan = plan_for(flags.interception, /*follow_installed=*/true, For::reading);
-  if (!plan) return report(plan.error());
+  const auto planned = plan_for(flags, /*follow_installed=*/true, For::reading);
+  if (!planned) return report(planned.error());
   if (flags.json) {
-    print(render_json(*plan));
+    auto json = nlohmann::ordered_json::parse(render_json(planned->plan));
+    if (planned->profile != nullptr) {
+      json["proxy"] = setup_json(*planned->profile, planned->source, setup_for(*planned));
+    }
+    print(json.dump(2) + '\n');
     return kExitDone;
   }
-  print(render_commands(*plan));
+  print(render_commands(planned->plan));
   print("\n# To undo all of it:\n");
-  const std::string removal = render_removal_commands(*plan);
-  for (const auto line : std::views::split(std::string_view(removal), '\n')) {
-    if (!line.empty()) print(fmt::format("#   {}\n", std::string_view(line.begin(), line.end())));
-  }
+  print_as_comments(render_removal_commands(planned->plan));
+  if (planned->profile == nullptr) return kExitDone;
+  print("\n# For the proxy (`limpid rules config` prints it as it is):\n");
+  print_as_comments(render_setup(*planned->profile, setup_for(*planned)));
   return kExitDone;
 }
 
-void warn_without_listener(const Plan& plan) {
-  const Port port = plan.inputs.ownership.listener;
-  // A proxy for datagrams alone has no TCP listener, which is all that is looked for.
-  if (plan.inputs.scope.tcp.empty() || !find_port_owner(port).empty()) return;
-  print_warning(
-      fmt::format("nothing listens on port {} yet: until a proxy does, on 127.0.0.1 and [::1] and with IP_TRANSPARENT, "
-                  "connections are {}",
-                  port.value, plan.inputs.fail == FailMode::open ? "forwarded as usual" : "rejected"));
+int config(const RulesFlags& flags) {
+  if (flags.proxy.empty()) {
+    return report(
+        usage_error("--for", "", "missing", fmt::format("say whose configuration you want: {}", proxy_names()))
+            .error());
+  }
+  const auto planned = plan_for(flags, /*follow_installed=*/true, For::reading);
+  if (!planned) return report(planned.error());
+  const ProxySetup setup = setup_for(*planned);
+  if (!flags.json) {
+    print(render_setup(*planned->profile, setup));
+    return kExitDone;
+  }
+  nlohmann::ordered_json json = {{"schema", 1}};
+  json.update(setup_json(*planned->profile, planned->source, setup));
+  print(json.dump(2) + '\n');
+  return kExitDone;
 }
 
 /// "nft table inet limpid", "iptables-nft chains limpid-*".
@@ -176,7 +220,7 @@ Status require_excluded_proxy(const Scope& scope) {
 struct Installable {
   UniqueFd instance_lock;
   UniqueFd planning_lock;
-  Plan plan;
+  PlanFor planned;
 };
 
 /// Without locks for a dry run: it must work beside the instance that it is about, and without privileges.
@@ -184,7 +228,7 @@ Result<Installable> make_installable(const RulesFlags& flags, For purpose) {
   Installable installable;
   if (!flags.dry_run) {
     // A wrong flag is said before a held lock is.
-    if (auto request = parse_interception_flags(flags.interception); !request) return std::unexpected(request.error());
+    if (auto request = parse_flags(flags); !request) return std::unexpected(request.error());
     auto instance = lock_instance(flags.interception.name);
     if (!instance) return std::unexpected(instance.error());
     installable.instance_lock = std::move(*instance);
@@ -192,28 +236,38 @@ Result<Installable> make_installable(const RulesFlags& flags, For purpose) {
     if (!planning) return std::unexpected(planning.error());
     installable.planning_lock = std::move(*planning);
   }
-  auto plan = plan_for(flags.interception, /*follow_installed=*/false, purpose);
-  if (!plan) return std::unexpected(plan.error());
-  if (auto excluded = require_excluded_proxy(plan->inputs.scope); !excluded) return std::unexpected(excluded.error());
-  installable.plan = std::move(*plan);
+  auto planned = plan_for(flags, /*follow_installed=*/false, purpose);
+  if (!planned) return std::unexpected(planned.error());
+  installable.planned = std::move(*planned);
+  const Plan& plan = installable.planned.plan;
+  if (auto excluded = require_excluded_proxy(plan.inputs.scope); !excluded) return std::unexpected(excluded.error());
   if (flags.dry_run) return installable;
-  if (auto checked = check_plan(installable.plan); !checked) return std::unexpected(checked.error());
+  if (auto user = check_listener_user(plan); !user && !flags.unchecked) return std::unexpected(user.error());
+  if (auto checked = check_plan(plan); !checked) return std::unexpected(checked.error());
   return installable;
 }
 
 int apply(const RulesFlags& flags) {
   const auto installable = make_installable(flags, For::installing);
   if (!installable) return report(installable.error());
-  const Plan& plan = installable->plan;
+  const auto& [plan, profile, source] = installable->planned;
   if (flags.dry_run) {
     print(render_commands(plan));
     return kExitDone;
   }
+  const auto listener = check_listener(plan, profile, proxy_request(plan, source));
+  if (!listener && !flags.unchecked) return report(listener.error());
   if (auto installed = install_plan(plan); !installed) return report(installed.error());
-  warn_without_listener(plan);
+  for (const std::string& warning : listener ? listener->warnings : std::vector{listener.error().message()}) {
+    print_warning(warning);
+  }
   print(fmt::format("installed {}: {} goes to port {} on loopback; `limpid rules remove{}` undoes it\n", what_of(plan),
                     ports_in_words(plan.inputs.scope), plan.inputs.ownership.listener.value,
                     flags.interception.name == "limpid" ? "" : " --name " + flags.interception.name));
+  // Who is served already needs no telling.
+  if (profile != nullptr && !(listener && listener->ready)) {
+    print('\n' + render_setup(*profile, setup_for(installable->planned)));
+  }
   return kExitDone;
 }
 
@@ -224,18 +278,18 @@ int watch(const RulesFlags& flags) {
   if (!log) return report(log.error());
   auto installable = make_installable(flags, For::watching);
   if (!installable) return report(installable.error());
-  if (flags.keep && installable->plan.inputs.ownership.heartbeat) {
+  if (flags.keep && installable->planned.plan.inputs.ownership.heartbeat) {
     const auto refused = usage_error("--keep", "",
                                      fmt::format("without this process, rules of {} take nobody to listen",
-                                                 to_string(installable->plan.inputs.ownership.backend)),
+                                                 to_string(installable->planned.plan.inputs.ownership.backend)),
                                      "leave it out, or give --backend nftables");
     return report(refused.error());
   }
   if (flags.dry_run) {
-    print(render_commands(installable->plan));
+    print(render_commands(installable->planned.plan));
     return kExitDone;
   }
-  const auto watched = watch_rules(installable->plan, {.repair = *repair, .keep = flags.keep, .log = *log},
+  const auto watched = watch_rules(installable->planned.plan, {.repair = *repair, .keep = flags.keep, .log = *log},
                                    std::move(installable->planning_lock));
   return watched ? kExitDone : report(watched.error());
 }
@@ -274,9 +328,9 @@ int diff(const RulesFlags& flags) {
     report(error);
     return kDiffTrouble;
   };
-  const auto plan = plan_for(flags.interception, /*follow_installed=*/true, For::reading);
-  if (!plan) return trouble(plan.error());
-  const auto differences = diff_plan(*plan);
+  const auto planned = plan_for(flags, /*follow_installed=*/true, For::reading);
+  if (!planned) return trouble(planned.error());
+  const auto differences = diff_plan(planned->plan);
   if (!differences) return trouble(differences.error());
   if (flags.json) {
     const nlohmann::ordered_json json = {{"schema", 1},
@@ -306,21 +360,34 @@ void add_rules_verb(CLI::App& app, Action& action) {
   const auto add_json = [&](CLI::App* verb) {
     verb->add_flag("--json", flags->json, "Print JSON (schema: docs/rules.md)");
   };
+  const auto add_plan_flags = [&](CLI::App* verb) {
+    add_interception_flags(*verb, flags->interception);
+    add_proxy_flag(*verb, flags->proxy);
+  };
+  const auto add_unchecked = [&](CLI::App* verb) {
+    verb->add_flag("--unchecked", flags->unchecked, "Whoever listens, transparent or not")->group("How");
+  };
   const auto add_dry_run = [&](CLI::App* verb) {
     verb->add_flag("--dry-run", flags->dry_run, "Print what would be done, and do nothing");
   };
 
   CLI::App* show_verb = add("show", "Print the plan as commands; needs no privileges", show);
-  add_interception_flags(*show_verb, flags->interception);
+  add_plan_flags(show_verb);
   add_json(show_verb);
 
+  CLI::App* config_verb = add("config", "Print the lines that the proxy's own configuration needs", config);
+  add_plan_flags(config_verb);
+  add_json(config_verb);
+
   CLI::App* apply_verb = add("apply", "Install the plan for a proxy of yours, and leave it there", apply);
-  add_interception_flags(*apply_verb, flags->interception);
+  add_plan_flags(apply_verb);
+  add_unchecked(apply_verb);
   add_dry_run(apply_verb);
 
   CLI::App* watch_verb =
       add("watch", "Install the plan, put back what others take away, and remove it at the end", watch);
-  add_interception_flags(*watch_verb, flags->interception);
+  add_plan_flags(watch_verb);
+  add_unchecked(watch_verb);
   add_repair_flag(*watch_verb, flags->repair);
   watch_verb->add_flag("--keep", flags->keep, "Leave the rules in the kernel at the end");
   add_log_flags(*watch_verb, flags->log, "");
@@ -334,7 +401,7 @@ void add_rules_verb(CLI::App& app, Action& action) {
   add_dry_run(remove_verb);
 
   CLI::App* diff_verb = add("diff", "Compare the plan with the kernel: 0 same, 1 differs, 2 trouble", diff);
-  add_interception_flags(*diff_verb, flags->interception);
+  add_plan_flags(diff_verb);
   add_json(diff_verb);
 }
 

@@ -60,6 +60,8 @@ class MainTable : private TableWriter {
       if (!scope_.to_prefixes.empty()) add_clients();
     }
     add_intercept();
+    if (inputs_.needs_conntrack) add_conntrack();
+    if (inputs_.guards_listener) add_guard();
     if (scope_.local) write_local_chains(*this);
     if (inputs_.keeps_source_port || inputs_.ownership.keeps_udp_port) add_output();
     line(0, "}");
@@ -185,6 +187,25 @@ class MainTable : private TableWriter {
     if (inputs_.fail == FailMode::closed) {
       for (const std::string_view rejection : rejections(scope_)) rule(rejection, "fail-closed: nobody listens");
     }
+    end_chain();
+  }
+
+  /// conntrack is at work in a network namespace as long as a rule there asks for it (nf_ct_netns_get() in nft_ct_get_init(),
+  /// net/netfilter/nft_ct.c), run or not. getorigdst() then finds our connections: their addresses are the original ones.
+  void add_conntrack() {
+    begin_chain("tracked");
+    rule("ct state new accept", "never reached: that it asks is enough for conntrack, and the proxy asks conntrack");
+    end_chain();
+  }
+
+  /// What is intercepted comes through the input hook with our mark; what was dialled to this host comes without.
+  void add_guard() {
+    const Ownership& owner = inputs_.ownership;
+    begin_chain("listener");
+    line(2, "type filter hook input priority mangle; policy accept;");
+    rule(fmt::format("tcp dport {} meta mark & 0x{:08x} != 0x{:08x} reject with tcp reset", owner.listener.value,
+                     owner.mark.mask, owner.mark.intercept),
+         "whoever dials the proxy itself: it would dial itself");
     end_chain();
   }
 

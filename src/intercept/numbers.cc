@@ -225,6 +225,11 @@ Status check_options(const Survey& survey, const InterceptionOptions& options) {
   }
   if (options.listener.value == 0)
     return usage_error("plan", "", "no listener port given", "for example --listen-port 1080");
+  if (options.needs_conntrack && options.keeps_source_port) {
+    return usage_error("plan", "",
+                       "a proxy that asks conntrack for the original destination cannot keep the client's port",
+                       "both legs would have to be kept out of conntrack");
+  }
   for (const std::string& interface : options.scope.from_interfaces) {
     if (auto valid = validate_interface_name(interface); !valid) return std::unexpected(valid.error());
   }
@@ -304,6 +309,8 @@ Result<PlanInputs> prepare_inputs(const Survey& survey, const InterceptionOption
   }
   inputs.fail = options.fail;
   inputs.keeps_source_port = options.keeps_source_port;
+  inputs.needs_conntrack = options.needs_conntrack;
+  inputs.guards_listener = options.guards_listener;
   inputs.client_ports = survey.client_ports;
   inputs.ownership = {.name = options.name,
                       .keeper = keeper,

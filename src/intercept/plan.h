@@ -89,6 +89,8 @@ struct PlanInputs {
   Scope scope;
   FailMode fail = FailMode::open;
   bool keeps_source_port = false;
+  bool needs_conntrack = false;  ///< the proxy asks SO_ORIGINAL_DST
+  bool guards_listener = false;  ///< nobody may dial the listener itself
   Ownership ownership;
   std::vector<SysctlChange> sysctls;
   PortRange client_ports{.first = Port{32768}, .last = Port{60999}};  ///< net.ipv4.ip_local_port_range

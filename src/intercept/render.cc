@@ -206,6 +206,8 @@ std::string render_json(const Plan& plan) {
       {"fail", inputs.fail == FailMode::open ? "open" : "closed"},
       {"keeps_source_port", inputs.keeps_source_port},
       {"keeps_udp_port", owner.keeps_udp_port},
+      {"needs_conntrack", inputs.needs_conntrack},
+      {"guards_listener", inputs.guards_listener},
       {"listener", {{"port", owner.listener.value}}},
       {"mark", {{"mask", owner.mark.mask}, {"intercept", owner.mark.intercept}, {"bypass", owner.mark.bypass}}},
       {"table", owner.table.value},

@@ -25,64 +25,12 @@
 
 #include "intercept/local_traffic.h"
 #include "intercept/table_writer.h"
+#include "intercept/xtables_matches.h"
 
 namespace limpid {
 namespace {
 
 constexpr std::string_view kLaterPacket = "! --syn";
-constexpr std::size_t kMostMultiports = 15;  // XT_MULTI_PORTS; a range takes two
-
-/// Inside double quotes iptables-restore knows a backslash as an escape (xtables_rule parser: add_param_to_argv).
-std::string quoted(std::string_view text) {
-  std::string result = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') result += '\\';
-    result += c > ' ' && c <= '~' ? c : '_';
-  }
-  return result + '"';
-}
-
-/// Names come validated; should one slip through, it is still no pattern (a '+' at the end) and no flag.
-std::string interface_word(std::string_view name) {
-  std::string word;
-  for (const char c : name) {
-    const bool allowed = (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-                         std::string_view("_.:@").find(c) != std::string_view::npos || (c == '-' && !word.empty());
-    word += allowed ? c : '_';
-  }
-  return word;
-}
-
-/// Matches for a set of ports, as few as possible.
-std::vector<std::string> port_matches(std::string_view protocol, const PortSet& ports) {
-  std::vector<std::string> matches;
-  if (ports.ranges().size() == 1) {
-    const PortRange& range = ports.ranges().front();
-    const std::string text = range.first == range.last ? fmt::format("{}", range.first.value)
-                                                       : fmt::format("{}:{}", range.first.value, range.last.value);
-    matches.push_back(fmt::format("-p {} --dport {}", protocol, text));
-    return matches;
-  }
-  std::vector<std::string> words;
-  std::size_t used = 0;
-  const auto flush = [&] {
-    if (!words.empty())
-      matches.push_back(fmt::format("-p {} -m multiport --dports {}", protocol, fmt::join(words, ",")));
-    words.clear();
-    used = 0;
-  };
-  for (const PortRange& range : ports.ranges()) {
-    const bool single = range.first == range.last;
-    const std::size_t needs = single ? 1 : 2;
-    if (used + needs > kMostMultiports) flush();
-    used += needs;
-    words.push_back(single ? fmt::format("{}", range.first.value)
-                           : fmt::format("{}:{}", range.first.value, range.last.value));
-  }
-  flush();
-  return matches;
-}
-
 class RulesetWriter {
  public:
   RulesetWriter(const PlanInputs& inputs, Family family)
@@ -95,7 +43,7 @@ class RulesetWriter {
 
   XtablesRuleset render() {
     if (decides_early()) write_raw();
-    if (closed_ && owner_.heartbeat) write_filter();
+    if ((closed_ && owner_.heartbeat) || inputs_.guards_listener) write_filter();
     write_mangle();
     return std::move(rules_);
   }
@@ -276,7 +224,20 @@ class RulesetWriter {
 
   void write_filter() {
     owned_table("filter");
+    if (inputs_.guards_listener) {
+      // What is intercepted comes here with our mark; what was dialled to this host comes without. A proxy that dials what was dialled
+      // would dial itself.
+      chain("grd");
+      rule(fmt::format("-p tcp --dport {} -m mark ! --mark 0x{:x}/0x{:x} -j REJECT --reject-with tcp-reset",
+                       owner_.listener.value, owner_.mark.intercept, owner_.mark.mask));
+      jump("INPUT", "grd");
+    }
+    if (closed_ && owner_.heartbeat) write_rejections();
+  }
+
+  void write_rejections() {
     // The list that the heart beats into exists as soon as a rule names it: before anything is captured.
+    chain("lst");
     rule(heart(true));
     chain("rej");
     const std::string marked = mark_match(owner_.mark.local_mark());
@@ -292,6 +253,8 @@ class RulesetWriter {
 
   void write_mangle() {
     owned_table("mangle");
+    // That a rule asks is enough for conntrack to be at work (nf_ct_netns_get() in conntrack_mt_check()), run or not.
+    if (inputs_.needs_conntrack) rule("-m conntrack --ctstate NEW");
     if (!inputs_.keeps_source_port || owner_.keeps_udp_port) {
       chain("div");
       rule(set_mark(owner_.mark.intercept_mark()));
@@ -446,22 +409,6 @@ class RulesetWriter {
     // The address in the header is only the first stop of such a packet.
     if (!is_ipv4()) rule("-m ipv6header --header ipv6-route --soft " + to("prg"));
     write_destinations("prg");
-  }
-
-  static std::vector<std::string> xtables_program_matches(const Programs& programs) {
-    std::vector<std::string> matches;
-    const auto add_ids = [&](std::string_view flag, const std::vector<IdRange>& ranges) {
-      for (const IdRange& range : ranges) {
-        matches.push_back(range.first == range.last
-                              ? fmt::format("-m owner --{} {}", flag, range.first)
-                              : fmt::format("-m owner --{} {}-{}", flag, range.first, range.last));
-      }
-    };
-    add_ids("uid-owner", programs.users);
-    add_ids("gid-owner", programs.groups);
-    for (const std::string& cgroup : programs.cgroups)
-      matches.push_back(fmt::format("-m cgroup --path {}", quoted(cgroup)));
-    return matches;
   }
 
   const PlanInputs& inputs_;

@@ -2,6 +2,7 @@
 #include "relay/timer_wheel.h"
 
 #include <algorithm>
+#include <bit>
 
 namespace limpid {
 
@@ -28,10 +29,10 @@ void TimerWheel::advance(std::uint64_t now_ms, std::vector<std::uint32_t>& expir
   if (last_tick > current_tick_ + kSlots) current_tick_ = last_tick - kSlots;
   for (; current_tick_ <= last_tick; ++current_tick_) {
     const std::size_t slot = current_tick_ % kSlots;
-    if (!occupied_.test(slot)) continue;
+    if (!is_occupied(slot)) continue;
     std::uint32_t index = heads_[slot];
     heads_[slot] = kNone;
-    occupied_.reset(slot);
+    set_occupied(slot, false);
     while (index != kNone) {
       Node& node = nodes_[index];
       const std::uint32_t next = node.next;
@@ -48,13 +49,25 @@ void TimerWheel::advance(std::uint64_t now_ms, std::vector<std::uint32_t>& expir
 }
 
 int TimerWheel::wait_ms(std::uint64_t now_ms) const noexcept {
-  if (occupied_.none()) return -1;
-  std::uint64_t tick = current_tick_;
-  while (!occupied_.test(tick % kSlots)) ++tick;
-  const std::uint64_t due_ms = tick * kTickMs;
-  return due_ms <= now_ms ? 0 : static_cast<int>(due_ms - now_ms);
+  const std::size_t first = current_tick_ % kSlots;
+  // The word with the current slot comes twice: at first without what lies before that slot, at last with it.
+  for (std::size_t i = 0; i <= occupied_.size(); ++i) {
+    const std::size_t at = (first / kWordBits + i) % occupied_.size();
+    std::uint64_t word = occupied_[at];
+    if (i == 0) word &= ~std::uint64_t{0} << (first % kWordBits);
+    if (word == 0) continue;
+    const std::size_t slot = at * kWordBits + static_cast<std::size_t>(std::countr_zero(word));
+    const std::uint64_t due_ms = (current_tick_ + (slot + kSlots - first) % kSlots) * kTickMs;
+    return due_ms <= now_ms ? 0 : static_cast<int>(due_ms - now_ms);
+  }
+  return -1;
 }
 
+void TimerWheel::set_occupied(std::size_t slot, bool occupied) noexcept {
+  const std::uint64_t bit = std::uint64_t{1} << (slot % kWordBits);
+  std::uint64_t& word = occupied_[slot / kWordBits];
+  word = occupied ? word | bit : word & ~bit;
+}
 void TimerWheel::link(std::uint32_t index, std::uint64_t tick) {
   const std::size_t slot = tick % kSlots;
   Node& node = nodes_[index];
@@ -63,7 +76,7 @@ void TimerWheel::link(std::uint32_t index, std::uint64_t tick) {
   node.next = heads_[slot];
   if (node.next != kNone) nodes_[node.next].previous = index;
   heads_[slot] = index;
-  occupied_.set(slot);
+  set_occupied(slot, true);
 }
 
 void TimerWheel::unlink(std::uint32_t index) noexcept {
@@ -73,7 +86,7 @@ void TimerWheel::unlink(std::uint32_t index) noexcept {
     nodes_[node.previous].next = node.next;
   } else {
     heads_[node.slot] = node.next;
-    if (node.next == kNone) occupied_.reset(node.slot);
+    if (node.next == kNone) set_occupied(node.slot, false);
   }
   if (node.next != kNone) nodes_[node.next].previous = node.previous;
   node = Node{.deadline_ms = node.deadline_ms};

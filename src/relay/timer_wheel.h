@@ -2,7 +2,6 @@
 #pragma once
 
 #include <array>
-#include <bitset>
 #include <cstdint>
 #include <functional>
 #include <vector>
@@ -40,7 +39,14 @@ class TimerWheel {
 
   std::vector<Node> nodes_;  ///< by index
   std::array<std::uint32_t, kSlots> heads_{};
-  std::bitset<kSlots> occupied_;
+  static constexpr std::size_t kWordBits = 64;
+  [[nodiscard]] bool is_occupied(std::size_t slot) const noexcept {
+    return ((occupied_[slot / kWordBits] >> (slot % kWordBits)) & 1) != 0;
+  }
+  void set_occupied(std::size_t slot, bool occupied) noexcept;
+
+  /// A bit for each slot, in words, because wait_ms() runs once for every batch of events and looks for the next one.
+  std::array<std::uint64_t, kSlots / kWordBits> occupied_{};
   std::uint64_t current_tick_;  ///< every tick before it has been handled
 };
 

@@ -6,7 +6,6 @@
 #include "base/log.h"
 #include "intercept/plan.h"
 #include "limpid/address.h"
-#include "net/socket_diag.h"
 
 namespace limpid {
 
@@ -25,7 +24,6 @@ class ListenerWatch {
 
  private:
   [[nodiscard]] std::string find_missing();
-  void name_missing(Transport transport, std::string& missing);
 
   const Plan& plan_;
   const Logger& log_;

@@ -113,6 +113,18 @@ TEST(GoldenPlan, datagrams_with_one_5_tuple_on_both_legs) {
   compare("keeps_both_ports.txt", commands(inputs));
 }
 
+TEST(GoldenPlan, for_a_proxy_that_asks_conntrack) {
+  PlanInputs inputs = basic();
+  inputs.needs_conntrack = true;
+  compare("needs_conntrack.txt", commands(inputs));
+}
+
+TEST(GoldenPlan, for_a_proxy_that_listens_on_every_address) {
+  PlanInputs inputs = basic();
+  inputs.guards_listener = true;
+  compare("guards_listener.txt", commands(inputs));
+}
+
 TEST(GoldenPlan, one_family_and_forwarding) {
   PlanInputs inputs = basic();
   inputs.scope.ipv6 = false;

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ from lab import Lab
 from limpid_process import Limpid
 from netcat_process import Netcat
 from peers import EchoServer
+from real_proxies import NEEDS, STREAM_MODULE, RealProxy
 
 
 def pytest_configure():
@@ -145,3 +148,32 @@ def netcat(lab, tmp_path):
     for each in started:
         print(f"--- limpid nc {' '.join(each.arguments)}: {each.process.poll()}\n{each.messages[-2000:]}")
         assert not limpid_process.has_sanitizer_report(each.messages)
+
+
+@pytest.fixture
+def folder():
+    """One that users without privileges may read."""
+    path = Path(tempfile.mkdtemp(prefix="limpid-proxy-", dir="/tmp"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def proxy(lab, folder, need):
+    """proxy(name, flags…) writes the proxy's configuration; start() starts it."""
+    made = []
+
+    def make(name, *flags, **options):
+        need(*NEEDS[name])
+        need("curl", "curl")
+        if name == "nginx" and not STREAM_MODULE.exists():
+            pytest.skip("nginx has no stream module here: apt-get install libnginx-mod-stream")
+        made.append(RealProxy(name, lab, folder, flags, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        if each.process:
+            each.kill()
+            print(f"--- {each.name}\n{each.said()}")

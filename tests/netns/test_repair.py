@@ -104,6 +104,7 @@ def test_local_tables_are_put_back_too(lab, start):
     assert kernel_state.difference(installed, rules_and_tables(lab)) == []
 
 
+@pytest.mark.nftables("who tampers uses nft; test_iptables.py has the like")
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)
 def test_under_load(lab, keep, echo):
     echo(80)

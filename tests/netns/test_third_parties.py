@@ -7,7 +7,7 @@ import pytest
 
 import kernel_state
 from peers import wait_until
-from third_parties import Firewalld, Networkd
+from third_parties import Docker, Firewalld, Networkd
 
 ROUNDS = int(os.environ.get("LIMPID_REPAIR_ROUNDS", "3"))
 LAN = ["192.0.2.1/24", "2001:db8:1::1/64"]  # as in the lab
@@ -96,3 +96,29 @@ def test_firewalld_starts_and_ends_beside_it(lab, start, echo):
     with Caller(lab):
         pass
     assert limpid.counters()["rules_repaired"] == 0
+
+
+def test_docker_comes_and_makes_networks(lab, start, echo):
+    """It lets nothing be forwarded that is not its own (policy drop), and that is all the same to connections which are relayed."""
+    echo(80)
+    limpid = start("--tcp", "80")
+    before = kernel_state.installed(lab.router)
+    lab.router.run("sysctl", "-qw", "net.ipv4.ip_forward=0")  # whoever switches it on answers for what is forwarded
+    with Docker(lab.router) as docker:
+        with Caller(lab) as caller:
+            for number in range(ROUNDS):
+                calls = caller.calls
+                docker.command("network", "create", f"net{number}")
+                wait_until(lambda: caller.calls > calls + 2, "calls go on")
+            docker.command("network", "prune", "--force")
+        assert caller.failures == []
+        assert "-P FORWARD DROP" in lab.router.run("iptables", "-S", "FORWARD").stdout
+        chains = lab.router.run("iptables-save").stdout
+    assert kernel_state.installed(lab.router) == before
+    assert limpid.counters()["rules_repaired"] == 0
+    assert limpid.stop() == 0
+    assert without_counters(lab.router.run("iptables-save").stdout) == without_counters(chains), "and what is Docker's stays"
+
+
+def without_counters(saved):
+    return [line for line in saved.splitlines() if not line.startswith(("#", ":"))]

@@ -1,4 +1,4 @@
-"""What else changes a router's firewall and policy routing: the real firewalld and systemd-networkd, each in the router's network namespace and
+"""What else changes a router's firewall and policy routing: the real firewalld, systemd-networkd and Docker, each in the router's network namespace and
 a mount namespace of its own, so that they find nothing of this host's and leave nothing on it."""
 
 import os
@@ -28,12 +28,27 @@ exec /lib/systemd/systemd-networkd
 """
 
 
+_DOCKERD = """
+mount -t cgroup2 none /sys/fs/cgroup && mount -t tmpfs tmpfs /run && mkdir -p /var/lib/docker && mount -t tmpfs tmpfs /var/lib/docker &&
+mkdir -p /etc/docker && mount -t tmpfs tmpfs /etc/docker && exec dockerd --host unix:///run/docker.sock --storage-driver vfs
+"""
+
+
 class _ThirdParty:
     def __init__(self, host, script, **environment):
+        self._host = host
         # A process ID namespace too: whatever it forks ends with it.
         self.process = host.start(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script],
                                   env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                   stderr=subprocess.DEVNULL)
+
+    def inside(self, *command, check=True, timeout=60):
+        """Runs a command beside it, where it finds its sockets."""
+        with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as file:
+            children = file.read().split()
+        if not children:
+            return subprocess.CompletedProcess(command, 1, "", "")
+        return self._host.run("nsenter", "--mount", "--target", children[0], *command, check=check, timeout=timeout)
 
     def __enter__(self):
         return self
@@ -51,17 +66,26 @@ class Firewalld(_ThirdParty):
             if not shutil.which(program):
                 pytest.skip(f"{program} is not installed: apt-get install firewalld")
         super().__init__(host, _FIREWALLD)
-        self._host = host
         wait_until(lambda: self.command("--state", check=False).stdout == "running\n", "firewalld is running", 60)
 
     def command(self, *arguments, check=True):
         """firewall-cmd, beside it."""
-        children = f"/proc/{self.process.pid}/task/{self.process.pid}/children"
-        with open(children, encoding="ascii") as file:
-            pids = file.read().split()
-        if not pids:
-            return subprocess.CompletedProcess(arguments, 1, "", "")
-        return self._host.run("nsenter", "--mount", "--target", pids[0], "firewall-cmd", *arguments, check=check, timeout=60)
+        return self.inside("firewall-cmd", *arguments, check=check)
+
+
+class Docker(_ThirdParty):
+    """Runs and has its rules in the kernel when the constructor returns. It has no image and starts no container."""
+
+    def __init__(self, host):
+        for program in ("dockerd", "docker"):
+            if not shutil.which(program):
+                pytest.skip(f"{program} is not installed: apt-get install docker.io")
+        super().__init__(host, _DOCKERD)
+        wait_until(lambda: self.command("info", check=False).returncode == 0, "dockerd answers", 60)
+
+    def command(self, *arguments, check=True):
+        """docker, beside it."""
+        return self.inside("docker", "--host", "unix:///run/docker.sock", *arguments, check=check)
 
 
 class Networkd(_ThirdParty):

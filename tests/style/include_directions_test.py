@@ -8,6 +8,7 @@ MAY_INCLUDE = {
     "base": set(),
     "net": {"base"},
     "policy": {"base", "net"},
+    "proxies": {"base", "net", "policy"},
     "sniff": {"base", "net"},
     "upstream": {"base", "net"},
     "relay": {"base", "net", "policy", "sniff", "upstream"},
@@ -17,7 +18,7 @@ MAY_INCLUDE = {
     "netcat": {"base", "net"},
     "exec": {"base", "net"},
     "service": {"base", "net", "policy", "sniff", "upstream", "relay", "intercept"},
-    "cli": {"base", "net", "policy", "sniff", "upstream", "relay", "intercept", "service", "doctor", "lab", "netcat", "exec"},
+    "cli": {"base", "net", "policy", "sniff", "upstream", "relay", "intercept", "proxies", "service", "doctor", "lab", "netcat", "exec"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)
 

@@ -276,6 +276,16 @@ TEST(PrepareInputs, keeps_no_source_port_of_this_hosts_programs) {
   EXPECT_FALSE(prepare_inputs(fresh_host(), wanted, Keeper::process, false));
 }
 
+TEST(PrepareInputs, does_not_keep_out_of_conntrack_what_a_proxy_asks_it_about) {
+  auto wanted = options();
+  wanted.needs_conntrack = true;
+  const auto prepared = prepare_inputs(fresh_host(), wanted, Keeper::process, false);
+  ASSERT_TRUE(prepared);
+  EXPECT_TRUE(prepared->needs_conntrack);
+  wanted.keeps_source_port = true;
+  EXPECT_FALSE(prepare_inputs(fresh_host(), wanted, Keeper::process, false));
+}
+
 TEST(PrepareInputs, refuses_a_scope_of_nothing) {
   auto wanted = options();
   wanted.scope.forwarded = false;

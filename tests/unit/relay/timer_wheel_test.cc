@@ -84,6 +84,22 @@ TEST(TimerWheel, waiting_as_told_always_makes_progress) {
   EXPECT_EQ(wheel.wait_ms(now), -1);
 }
 
+TEST(TimerWheel, says_exactly_how_long_to_wait) {
+  constexpr std::uint64_t kHorizon = (TimerWheel::kSlots - 1) * TimerWheel::kTickMs;
+  std::mt19937 random(1);
+  for (int round = 0; round < 20'000; ++round) {
+    const std::uint64_t now = random() % 1'000'000;
+    TimerWheel wheel(now);
+    const std::uint64_t deadline = now + 1 + random() % (kHorizon - TimerWheel::kTickMs);
+    const std::uint64_t later = deadline + random() % kHorizon;
+    wheel.schedule(1, later);
+    wheel.schedule(0, deadline);
+    const std::uint64_t tick = (deadline + TimerWheel::kTickMs - 1) / TimerWheel::kTickMs;
+    ASSERT_EQ(wheel.wait_ms(now), static_cast<int>(tick * TimerWheel::kTickMs - now))
+        << "now " << now << ", deadline " << deadline;
+  }
+}
+
 TEST(TimerWheel, moving_a_deadline_leaves_no_trace_of_the_old_one) {
   TimerWheel wheel(0);
   wheel.schedule(1, 100);

@@ -1,0 +1,64 @@
+// Finds the socket that the kernel would choose, as inet_lookup_listener() and udp4_lib_lookup2() do: the one that is bound most
+// closely wins, and of several alike (SO_REUSEPORT) any may. nft_tproxy takes what it is given only if it is transparent.
+#include "intercept/listener_check.h"
+
+namespace limpid {
+namespace {
+
+/// How closely a socket that hears loopback is bound: to the very address, to any address of the family, to any of both.
+int closeness(const ServerSocket& socket, Family family) {
+  if (!socket.local.address.is_unspecified()) return 2;
+  return socket.local.family() == family ? 1 : 0;
+}
+
+bool is_of(const ServerSocket& socket, Family family) {
+  return socket.local.address.unmapped().family() == family ||
+         (socket.local.address.is_unspecified() && socket.hears_loopback(family));
+}
+
+ListenerState judge(Transport transport, Family family, std::span<const ServerSocket> sockets) {
+  ListenerState state{.transport = transport, .family = family, .readiness = Readiness::absent, .bound = {}};
+  int closest = -1;
+  for (const ServerSocket& socket : sockets) {
+    if (socket.transport != transport || socket.connected || !is_of(socket, family)) continue;
+    if (!socket.hears_loopback(family)) {
+      if (closest < 0) {
+        state.readiness = Readiness::elsewhere;
+        state.bound = socket.local;
+      }
+      continue;
+    }
+    const int close = closeness(socket, family);
+    const bool opaque = socket.transparent == false;
+    if (close < closest || (close == closest && !opaque)) continue;
+    closest = close;
+    state.readiness = opaque ? Readiness::opaque : Readiness::ready;
+    state.bound = socket.local;
+  }
+  return state;
+}
+
+}  // namespace
+
+std::vector<ListenerState> judge_listeners(const Scope& scope, std::span<const ServerSocket> sockets) {
+  std::vector<ListenerState> states;
+  for (const Transport transport : {Transport::tcp, Transport::udp}) {
+    if ((transport == Transport::tcp ? scope.tcp : scope.udp).empty()) continue;
+    if (scope.ipv4) states.push_back(judge(transport, Family::ipv4, sockets));
+    if (scope.ipv6) states.push_back(judge(transport, Family::ipv6, sockets));
+  }
+  return states;
+}
+
+Result<std::vector<ListenerState>> find_listeners(const Scope& scope, Port port) {
+  std::vector<ServerSocket> sockets;
+  for (const Transport transport : {Transport::tcp, Transport::udp}) {
+    if ((transport == Transport::tcp ? scope.tcp : scope.udp).empty()) continue;
+    const auto found = server_sockets(transport, port);
+    if (!found) return std::unexpected(found.error());
+    sockets.insert(sockets.end(), found->begin(), found->end());
+  }
+  return judge_listeners(scope, sockets);
+}
+
+}  // namespace limpid
