@@ -188,12 +188,12 @@ void add_interception_flags(CLI::App& verb, InterceptionFlags& flags) {
 
   verb.add_option("--source", flags.source,
                   "What the target sees as source: none, address, address+port or prefer-port")
-      ->type_name("MODE")
+      ->type_name("none|address|address+port|prefer-port")
       ->capture_default_str()
       ->each([&flags](const std::string&) { flags.source_given = true; })
       ->group(kHow);
   verb.add_option("--fail", flags.fail, "While nobody listens: open (forwarded as usual) or closed (rejected)")
-      ->type_name("MODE")
+      ->type_name("open|closed")
       ->capture_default_str()
       ->group(kHow);
   verb.add_option("--backend", flags.backend,

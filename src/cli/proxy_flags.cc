@@ -51,9 +51,10 @@ Status exclude_user(const ProxyProfile& profile, InterceptionRequest& request) {
 }  // namespace
 
 void add_proxy_flag(CLI::App& verb, std::string& name) {
-  verb.add_option("--for", name, fmt::format("The proxy that they are for: {}", proxy_names()))
-      ->type_name("PROXY")
-      ->group("How");
+  std::string names;
+  for (const ProxyProfile& profile : proxy_profiles())
+    names += fmt::format("{}{}", names.empty() ? "" : "|", profile.name);
+  verb.add_option("--for", name, "The proxy that they are for")->type_name(names)->group("How");
 }
 
 Result<const ProxyProfile*> parse_proxy(const std::string& name) {

@@ -219,7 +219,7 @@ void add_relay_verb(CLI::App& app, Action& action) {
   verb->add_option("--source", flags->source,
                    "What the target sees as source: none, address (with --tproxy the default), address+port or "
                    "prefer-port")
-      ->type_name("MODE")
+      ->type_name("none|address|address+port|prefer-port")
       ->group(kTransparent);
   verb->add_option("--mark", flags->mark, "Packet mark of all our sockets")->type_name("MARK")->group(kTransparent);
   add_relay_flags(*verb, flags->relay);

@@ -348,8 +348,9 @@ int diff(const RulesFlags& flags) {
 
 void add_rules_verb(CLI::App& app, Action& action) {
   const auto flags = std::make_shared<RulesFlags>();
-  CLI::App* rules =
-      app.add_subcommand("rules", "The kernel set-up that interception needs: show, apply, remove or compare it");
+  CLI::App* rules = app.add_subcommand(
+      "rules",
+      "The kernel set-up that interception needs, for another proxy: show, apply, watch, remove or compare it");
   rules->require_subcommand(1);
 
   const auto add = [&](const std::string& name, const std::string& help, int (*run)(const RulesFlags&)) {

@@ -145,11 +145,11 @@ void add_run_verb(CLI::App& app, Action& action) {
   add_udp("--udp-mapping", flags->udp_mapping,
           "What makes a session: endpoint-independent (the client alone, the default) or\n"
           "address-and-port-dependent (client and destination)")
-      ->type_name("BEHAVIOUR");
+      ->type_name("endpoint-independent|address-and-port-dependent");
   add_udp("--udp-filtering", flags->udp_filtering,
           "Who may answer: endpoint-independent (anybody, the default) or address-and-port-dependent\n"
           "(only whom the client has written to)")
-      ->type_name("BEHAVIOUR");
+      ->type_name("endpoint-independent|address-and-port-dependent");
   add_udp("--udp-timeout", flags->udp_timeout, "Silence that ends a session (300s)")->type_name("TIME");
   add_udp("--udp-unanswered-timeout", flags->udp_unanswered_timeout, "The same while nobody has answered (30s)")
       ->type_name("TIME");

@@ -8,7 +8,7 @@
 namespace limpid {
 
 void add_log_flags(CLI::App& verb, LogFlags& flags, std::string_view quiet_means) {
-  verb.add_option("--log-format", flags.format, "logfmt or json")->type_name("FORMAT")->capture_default_str();
+  verb.add_option("--log-format", flags.format, "logfmt or json")->type_name("logfmt|json")->capture_default_str();
   verb.add_flag(
       "-q,--quiet", flags.quiet,
       quiet_means.empty() ? "Only warnings and errors" : fmt::format("{}only warnings and errors", quiet_means));
@@ -30,7 +30,7 @@ Result<Logger::Options> parse_log_flags(const LogFlags& flags) {
 
 void add_repair_flag(CLI::App& verb, std::string& typed) {
   verb.add_option("--repair", typed, "When others change our rules: on (put them back) or off (only report)")
-      ->type_name("MODE")
+      ->type_name("on|off")
       ->capture_default_str();
 }
 

@@ -54,7 +54,7 @@ ProxySetup squid(const ProxyRequest& request) {
 }
 
 ProxySetup haproxy(const ProxyRequest& request) {
-  std::vector<std::string> lines = {"listen limpid", "    mode tcp"};
+  std::vector<std::string> lines = {"listen limpid", "    mode tcp", "    option tcplog"};
   for (const Family family : families_of(request)) {
     lines.push_back(fmt::format("    bind {} transparent", on_loopback(family, request.listener)));
   }

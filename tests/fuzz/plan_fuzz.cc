@@ -93,6 +93,8 @@ limpid::InterceptionOptions options_of(FuzzedDataProvider& bytes) {
       if (bytes.ConsumeBool()) programs->cgroups.push_back(bytes.ConsumeRandomLengthString(40));
     }
   }
+  options.needs_conntrack = bytes.ConsumeBool();
+  options.guards_listener = bytes.ConsumeBool();
   return options;
 }
 

@@ -72,6 +72,14 @@ def test_the_program_and_its_company_are_installed(prefix):
         assert "limpid" in completion.read_text(), f"{completion} completes nothing"
 
 
+def test_the_units_are_installed(prefix):
+    units = sorted(path.name for path in (prefix / "lib/systemd/system").iterdir())
+    assert units == ["limpid-rules-watch@.service", "limpid-rules@.service"]
+    for unit in units:
+        text = (prefix / "lib/systemd/system" / unit).read_text()
+        assert "/sbin/limpid rules" in text and "CapabilityBoundingSet=CAP_NET_ADMIN\n" in text and "@CMAKE" not in text
+
+
 def test_every_man_page_is_installed_and_readable(prefix):
     sources = sorted(path.stem for path in (pathlib.Path(os.environ["LIMPID_SOURCE"]) / "man").glob("*.scd"))
     assert sources == sorted(path.name for path in (prefix / "share/man").rglob("*.[1-8]"))

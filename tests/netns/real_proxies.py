@@ -40,11 +40,13 @@ class RealProxy:
         self.printed = json.loads(rules(lab.router, "config", *self.flags, "--json").stdout)
         self._spoil = spoil or (lambda text: text)
         self._user = user  # HAProxy's `user`
+        self._exec_user = exec_user
         command = self.printed["command"]
         if exec_user:
             command = command.replace("limpid exec ", f"limpid exec --user {exec_user} ")
         self._command = [limpid_process.BINARY if word == "limpid" else word for word in shlex.split(self._spoil(command))]
         self.process = None
+        self._service = f"test{os.getpid()}"
 
     def lines(self, number=0):
         return self._spoil("\n".join(self.printed["files"][number]["lines"])) + "\n"
@@ -74,6 +76,8 @@ class RealProxy:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, 9)
         self.process.wait()
+        for left in Path("/dev/shm").glob(f"{self._service}-*"):  # by a Squid that was killed
+            left.unlink()
         wait_until(lambda: f":{PORT} " not in self._lab.router.run("ss", "-Hltn").stdout, f"{self.name} is gone")
 
     def descriptors(self):
@@ -96,13 +100,15 @@ class RealProxy:
             "http_access allow all\nhttp_port 127.0.0.1:3130\ncache deny all\naccess_log none\ncache_log /dev/null\n"
             "pid_filename none\nvisible_hostname router\nshutdown_lifetime 0 seconds\npinger_enable off\nnetdb_filename none\n"
             "cache_store_log none\nlogfile_rotate 0\nmax_filedescriptors 1024\n"))
-        return ["squid", "-N", "-n", f"test{os.getpid()}", "-f", configuration]
+        return ["squid", "-N", "-n", self._service, "-f", configuration]
 
     def _haproxy(self):
         user = f"    user {self._user}\n" if self._user else ""
         configuration = self._write("haproxy.cfg", f"global\n    maxconn 500\n{user}defaults\n    timeout connect 5s\n"
                                     f"    timeout client 60s\n    timeout server 60s\n{self.lines()}")
         command = self._command[:self._command.index("--") + 1] if self._command else []
+        if self._exec_user:
+            command = [limpid_process.BINARY, "exec", "--user", self._exec_user, "--"]
         return [*command, "haproxy", "-db", "-f", configuration]
 
     def _nginx(self):

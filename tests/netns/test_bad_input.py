@@ -104,7 +104,7 @@ def test_an_interface_that_does_not_exist_yet_is_a_warning(start):
 @pytest.mark.parametrize("arguments, says", [
     (["walk"], "walk: no such command or option (see limpid --help)"),
     (["--walk", "run"], "--walk: no such option"),
-    (["rules"], "limpid rules: no command (one of: show, apply, remove, diff)"),
+    (["rules"], "limpid rules: no command (one of: show, config, apply, watch, remove, diff)"),
     (["rules", "paint"], "paint: no such command or option (see limpid rules --help)"),
     (["rules", "show"], "--tcp"),
     (["rules", "show", "--bogus"], "limpid: --bogus: no such option (see limpid rules show --help)"),

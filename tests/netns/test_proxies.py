@@ -1,6 +1,9 @@
 """`limpid rules … --for PROXY` with the real programs, started out of the lines that it prints."""
 
+import contextlib
+import os
 import re
+import signal
 from pathlib import Path
 
 import pytest
@@ -14,6 +17,12 @@ from real_proxies import NEEDS, PORT, STREAM_MODULE, Origin, fetch, rules
 DOCS = Path(__file__).parents[2] / "docs"
 each_proxy = pytest.mark.parametrize("name", NEEDS)
 one_family = pytest.mark.parametrize("family", ["ipv4"], indirect=True)  # where both families are in one test
+
+
+@pytest.fixture
+def at_the_end():
+    with contextlib.ExitStack() as things:
+        yield things.callback
 
 
 def expected_source(name, lab):
@@ -52,6 +61,15 @@ def test_with_its_own_address_towards_the_origin(lab, proxy, name):
     origin = Origin(lab)
     assert fetch(lab.client, lab.server.address) == (0, "the web")
     assert origin.last()[0] == lab.wan
+
+
+def test_an_haproxy_that_never_was_root(lab, proxy):
+    """`limpid exec --user` lends it what `user haproxy` would take away."""
+    made = proxy("haproxy", "--local", exec_user="haproxy").start()
+    assert rules(lab.router, "apply", *made.flags).stderr == "", "and with local traffic its user tells it from others"
+    origin = Origin(lab)
+    assert fetch(lab.client, lab.server.address, local_port=lab.client_port()) == (0, "the web")
+    assert origin.last()[0] == lab.client.address
 
 
 @pytest.mark.parametrize("name", ["haproxy", "nginx", "nginx-http"])
@@ -121,7 +139,7 @@ def test_a_listener_that_is_not_transparent_is_refused_with_its_remedy(lab, prox
         assert origin.last()[1] != local_port
 
 
-def test_nginx_relays_datagrams_to_one_server(lab, folder, need):
+def test_nginx_relays_datagrams_to_one_server(lab, folder, need, at_the_end):
     """The block of docs/with-nginx.md: as its client, which sees the answer come from whom it asked."""
     need("nginx", "nginx")
     if not STREAM_MODULE.exists():
@@ -131,7 +149,8 @@ def test_nginx_relays_datagrams_to_one_server(lab, folder, need):
         block = block.replace("listen 53 udp", "listen [::]:53 udp ipv6only=on").replace("198.51.100.2", f"[{lab.server.address}]")
     (folder / "nginx.conf").write_text(f"load_module {STREAM_MODULE};\ndaemon off;\npid {folder}/pid;\nerror_log {folder}/said;\n"
                                        f"user www-data;\nevents {{ }}\n{block}")
-    lab.router.start([limpid_process.BINARY, "exec", "--", "nginx", "-c", folder / "nginx.conf"])
+    nginx = lab.router.start([limpid_process.BINARY, "exec", "--", "nginx", "-c", folder / "nginx.conf"], start_new_session=True)
+    at_the_end(os.killpg, nginx.pid, signal.SIGKILL)  # its workers too
     wait_until(lambda: ":53 " in lab.router.run("ss", "-Hlun").stdout, "nginx is there")
     only = {"ipv4": "--ipv4-only", "ipv6": "--ipv6-only"}[lab.family]
     assert rules(lab.router, "apply", "--for", "custom", "--udp", "53", "--to-port", "53", only).stderr == ""
