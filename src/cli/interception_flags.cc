@@ -196,9 +196,8 @@ void add_interception_flags(CLI::App& verb, InterceptionFlags& flags) {
       ->type_name("open|closed")
       ->capture_default_str()
       ->group(kHow);
-  verb.add_option("--backend", flags.backend,
-                  "What intercepts: auto, nftables, iptables, iptables-nft or iptables-legacy")
-      ->type_name("BACKEND")
+  verb.add_option("--backend", flags.backend, "What makes the kernel intercept (docs/backends.md)")
+      ->type_name("auto|nftables|iptables|iptables-nft|iptables-legacy")
       ->capture_default_str()
       ->group(kHow);
   verb.add_flag("--enable-forwarding", flags.enable_forwarding, "Switch on IP forwarding, and put it back at the end")
