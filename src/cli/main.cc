@@ -44,6 +44,8 @@ int run(int argc, char** argv) {
   limpid::Action action;
   limpid::add_run_verb(app, action);
   limpid::add_rules_verb(app, action);
+  limpid::add_explain_verb(app, action);
+  limpid::add_trace_verb(app, action);
   limpid::add_lab_verb(app, action);
   limpid::add_exec_verb(app, action);
   limpid::add_nc_verb(app, action);

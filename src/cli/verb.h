@@ -32,6 +32,8 @@ void add_lab_verb(CLI::App& app, Action& action);
 void add_exec_verb(CLI::App& app, Action& action);
 void add_nc_verb(CLI::App& app, Action& action);
 void add_relay_verb(CLI::App& app, Action& action);
+void add_explain_verb(CLI::App& app, Action& action);
+void add_trace_verb(CLI::App& app, Action& action);
 void add_completion_verb(CLI::App& app, Action& action);
 
 }  // namespace limpid

@@ -17,6 +17,8 @@ namespace limpid {
 [[nodiscard]] Result<UniqueFd> lock_instance(const std::string& name);
 /// Held while numbers are chosen and installed, so that two instances never choose the same. Waits up to ten seconds.
 [[nodiscard]] Result<UniqueFd> lock_planning();
+/// Held by whoever makes packets visible, `what` being "explain" or "trace": one at a time has that table. Waits up to ten seconds.
+[[nodiscard]] Result<UniqueFd> lock_tracing(std::string_view what);
 
 /// Has the kernel check the whole plan without changing anything (nft --check; iptables in a throw-away network namespace), and names
 /// the missing kernel feature if that is what is wrong.

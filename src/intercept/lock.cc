@@ -1,4 +1,4 @@
-// The two locks of install.h: one for each instance, one for the time of planning. Both are listening abstract Unix
+// The locks of install.h: one for each instance, one for the time of planning, one for each verb that traces. All are listening abstract Unix
 // sockets: they belong to a network namespace, end with their owner however it ends, and leave no file (unix(7)).
 #include <fmt/format.h>
 #include <poll.h>
@@ -97,18 +97,20 @@ Result<UniqueFd> lock_instance(const std::string& name) {
                  "stop it first, or choose another --name");
 }
 
-Result<UniqueFd> lock_planning() {
-  const AbstractAddress address = abstract_address("limpid/planning");
+namespace {
+
+Result<UniqueFd> wait_for_lock(std::string_view name, std::string_view object) {
+  const AbstractAddress address = abstract_address(name);
   const auto deadline = Clock::now() + kPlanningPatience;
   std::string holder_text = "another process";
   while (true) {
-    auto lock = try_lock(address, "planning");
+    auto lock = try_lock(address, object);
     if (!lock || lock->valid()) return lock;
     auto holder = find_holder(address);
     if (!holder) return std::unexpected(holder.error());
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
     if (left.count() <= 0) {
-      return failure("lock", "planning", fmt::format("held by {} for more than ten seconds", holder_text),
+      return failure("lock", object, fmt::format("held by {} for more than ten seconds", holder_text),
                      "end that process, then try again");
     }
     // The lock was given up between the two calls: try again. Otherwise the end of the lock resets our connection.
@@ -119,9 +121,19 @@ Result<UniqueFd> lock_planning() {
     holder_text = holder->text;
     pollfd hang_up{.fd = holder->connection.get(), .events = 0, .revents = 0};
     if (::poll(&hang_up, 1, static_cast<int>(left.count())) < 0 && errno != EINTR) {
-      return system_error(errno, "lock", "planning");
+      return system_error(errno, "lock", object);
     }
   }
+}
+
+}  // namespace
+
+Result<UniqueFd> lock_planning() {
+  return wait_for_lock("limpid/planning", "planning");
+}
+
+Result<UniqueFd> lock_tracing(std::string_view what) {
+  return wait_for_lock(fmt::format("limpid/{}", what), fmt::format("`limpid {}`", what));
 }
 
 }  // namespace limpid

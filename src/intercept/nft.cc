@@ -108,6 +108,21 @@ Result<std::optional<std::string>> list_nft_table(const NftTableName& table) {
   return std::unexpected(listing.error());
 }
 
+Result<std::string> list_nft_rules(const NftTableName& table, std::string_view chain) {
+  // Others chose these names, and nft reads its arguments as text of its language.
+  const auto is_plain = [](std::string_view name) {
+    constexpr std::string_view kAllowed = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-";
+    return !name.empty() && name.find_first_not_of(kAllowed) == std::string_view::npos && name.front() != '-';
+  };
+  if (!is_plain(table.family) || !is_plain(table.name) || (!chain.empty() && !is_plain(chain))) {
+    return failure("list", "an nft chain", "its name has characters that nft's language does not take");
+  }
+  std::vector<std::string> arguments = {"-a",         "-s",      "-t", "list", chain.empty() ? "table" : "chain",
+                                        table.family, table.name};
+  if (!chain.empty()) arguments.emplace_back(chain);
+  return run_nft(std::move(arguments), {}, "list", "nft table " + table.to_string());
+}
+
 Result<NftTables> find_nft_tables() {
   auto listing = run_nft({"-j", "list", "tables"}, {}, "list", "nft tables");
   if (!listing) return std::unexpected(listing.error());

@@ -24,6 +24,10 @@ enum class NftMode : std::uint8_t {
 /// nft's own listing of a table, numeric and without counters; empty when there is no such table.
 [[nodiscard]] Result<std::optional<std::string>> list_nft_table(const NftTableName& table);
 
+/// nft's listing with each rule's handle, in words, without counters and without what sets hold: of one chain, or of the whole table when
+/// `chain` is empty. A name that nft's language cannot have is an error.
+[[nodiscard]] Result<std::string> list_nft_rules(const NftTableName& table, std::string_view chain);
+
 /// What there is under names that instances of ours have.
 struct NftTables {
   std::vector<Ownership> ours;           ///< in family inet, with a comment that is ours

@@ -58,6 +58,30 @@ struct AddressInfo {
   unsigned prefix_length = 0;
 };
 
+/// How the kernel would route a packet.
+struct RouteQuestion {
+  IpAddress destination;
+  std::optional<IpAddress> source;  ///< "from"
+  std::string input_interface;      ///< "iif": it arrives there and is forwarded; empty: this host sends it
+  std::uint32_t mark = 0;
+  std::optional<std::uint32_t> user;  ///< whose socket sends it
+};
+
+enum class RouteKind : std::uint8_t {
+  unicast,
+  local,    ///< delivered to this host
+  many,     ///< broadcast, anycast, multicast
+  refused,  ///< no route, an unreachable one, or a packet that may not come that way: `error` says which
+};
+
+struct RouteAnswer {
+  RouteKind kind = RouteKind::refused;
+  std::string device;
+  std::optional<IpAddress> gateway;
+  TableId table;
+  int error = 0;  ///< ENETUNREACH, EHOSTUNREACH, EACCES, EINVAL, EXDEV, …; with `refused`
+};
+
 /// An open rtnetlink socket in the network namespace in which it was opened. One thread at a time.
 class RouteSocket {
  public:
@@ -71,6 +95,9 @@ class RouteSocket {
   [[nodiscard]] Result<std::vector<RouteSpec>> routes(Family family);
   [[nodiscard]] Status add_route(const RouteSpec& route);
   [[nodiscard]] Status delete_route(const RouteSpec& route);
+
+  /// What `ip route get` says. A refusal is an answer; the error is for a question that could not be asked.
+  [[nodiscard]] Result<RouteAnswer> look_up(const RouteQuestion& question);
 
   [[nodiscard]] Result<std::vector<LinkInfo>> links();
   [[nodiscard]] Result<std::vector<AddressInfo>> addresses();

@@ -106,6 +106,11 @@ Status NetlinkSocket::send(nlmsghdr& request, std::string_view operation, std::s
 }
 
 Status NetlinkSocket::change(nlmsghdr& request, std::string_view operation, std::string_view object) {
+  return ask(request, operation, object, [](const nlmsghdr&) {});
+}
+
+Status NetlinkSocket::ask(nlmsghdr& request, std::string_view operation, std::string_view object,
+                          const std::function<void(const nlmsghdr&)>& each) {
   request.nlmsg_flags |= NLM_F_ACK;
   if (auto sent = send(request, operation, object); !sent) return sent;
   alignas(nlmsghdr) ReceiveBuffer buffer;
@@ -116,9 +121,9 @@ Status NetlinkSocket::change(nlmsghdr& request, std::string_view operation, std:
     int left = static_cast<int>(received);
     for (const auto* message = reinterpret_cast<const nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(message, left);
          message = mnl_nlmsg_next(message, &left)) {
-      if (message->nlmsg_seq == sequence_ && message->nlmsg_type == NLMSG_ERROR) {
-        return read_acknowledgement(*message, operation, object);
-      }
+      if (message->nlmsg_seq != sequence_) continue;
+      if (message->nlmsg_type == NLMSG_ERROR) return read_acknowledgement(*message, operation, object);
+      if (message->nlmsg_type >= NLMSG_MIN_TYPE) each(*message);
     }
   }
 }

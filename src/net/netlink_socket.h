@@ -17,11 +17,14 @@ namespace limpid {
 /// Belongs to the network namespace in which it was opened. One thread at a time.
 class NetlinkSocket {
  public:
-  /// `protocol`: NETLINK_ROUTE, NETLINK_SOCK_DIAG.
+  /// `protocol`: NETLINK_ROUTE, NETLINK_SOCK_DIAG, NETLINK_NETFILTER.
   [[nodiscard]] static Result<NetlinkSocket> open(int protocol);
 
   /// Sends a request and waits for its acknowledgement.
   [[nodiscard]] Status change(nlmsghdr& request, std::string_view operation, std::string_view object);
+  /// Sends a request that has one answer, hands that to `each`, and waits for the acknowledgement behind it.
+  [[nodiscard]] Status ask(nlmsghdr& request, std::string_view operation, std::string_view object,
+                           const std::function<void(const nlmsghdr&)>& each);
   /// Sends a dump request and hands each answer to `each`. Calls `restart` before every attempt: the kernel says when a
   /// change made a dump inconsistent, and then it is taken again.
   [[nodiscard]] Status dump(nlmsghdr& request, std::string_view operation, const std::function<void()>& restart,

@@ -14,9 +14,11 @@ constexpr std::size_t kIpv4HeaderBytes = 20;
 constexpr std::size_t kIpv6HeaderBytes = 40;
 constexpr std::size_t kUdpHeaderBytes = 8;
 constexpr std::size_t kIcmpHeaderBytes = 8;
+constexpr std::size_t kTcpHeaderBytes = 20;
 constexpr std::size_t kFragmentHeaderBytes = 8;
 /// The precedence of ICMP errors: RFC 1812 section 4.3.2.5.
 constexpr std::uint8_t kInternetworkControl = 0xc0;
+constexpr std::uint8_t kTcp = 6;
 constexpr std::uint8_t kUdp = 17;
 constexpr std::uint8_t kIcmp = 1;
 constexpr std::uint8_t kIcmpv6 = 58;
@@ -129,6 +131,34 @@ std::span<std::byte> write_udp_headers(std::span<std::byte> headers, const Socke
   const std::uint16_t sum = checksum.fold();
   put16(udp, 6, sum == 0 ? 0xffff : sum);  // zero would mean "none"
   return out;
+}
+
+std::vector<std::byte> build_datagram(const SocketAddress& from, const SocketAddress& to,
+                                      std::span<const std::byte> payload, const HopFields& fields) {
+  std::array<std::byte, kMostUdpHeaderBytes> space{};
+  const auto headers = write_udp_headers(space, from, to, payload, fields);
+  std::vector<std::byte> packet(headers.begin(), headers.end());
+  packet.insert(packet.end(), payload.begin(), payload.end());
+  return packet;
+}
+
+std::vector<std::byte> build_syn(const SocketAddress& from, const SocketAddress& to, std::uint32_t sequence,
+                                 const HopFields& fields) {
+  const std::size_t ip_bytes = ip_header_bytes(from.family());
+  std::vector<std::byte> packet(ip_bytes + kTcpHeaderBytes);
+  const std::span<std::byte> out(packet);
+  write_ip_header(out, from.address, to.address, kTcp, kTcpHeaderBytes, fields);
+  const auto tcp = out.subspan(ip_bytes);
+  put16(tcp, 0, from.port.value);
+  put16(tcp, 2, to.port.value);
+  put32(tcp, 4, sequence);
+  put16(tcp, 12, 0x5002);  // five words, SYN
+  put16(tcp, 14, 64240);   // the window
+  Checksum checksum;
+  add_pseudo_header(checksum, from.address, to.address, kTcp, kTcpHeaderBytes);
+  checksum.add(tcp);
+  put16(tcp, 16, checksum.fold());
+  return packet;
 }
 
 std::vector<std::vector<std::byte>> fragment_packet(std::span<const std::byte> packet, std::size_t mtu,

@@ -24,6 +24,13 @@ inline constexpr std::size_t kMostUdpPayloadBytesIpv6 = 65527;
                                                      const SocketAddress& to, std::span<const std::byte> payload,
                                                      const HopFields& fields);
 
+/// A whole IP packet with a datagram. The same addresses, and no more payload than fits.
+[[nodiscard]] std::vector<std::byte> build_datagram(const SocketAddress& from, const SocketAddress& to,
+                                                    std::span<const std::byte> payload, const HopFields& fields);
+/// A whole IP packet that asks for a connection: a SYN with this sequence number and without options (RFC 9293).
+[[nodiscard]] std::vector<std::byte> build_syn(const SocketAddress& from, const SocketAddress& to,
+                                               std::uint32_t sequence, const HopFields& fields);
+
 /// Cuts a whole IP packet (of write_udp_headers and its payload, put together) into fragments of at most `mtu` bytes:
 /// RFC 791, RFC 8200 section 4.5. `identification` distinguishes packets between the same two hosts.
 [[nodiscard]] std::vector<std::vector<std::byte>> fragment_packet(std::span<const std::byte> packet, std::size_t mtu,

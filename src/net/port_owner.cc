@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -105,6 +106,19 @@ std::string find_port_owner(Port port) {
 
 std::string find_udp_port_owner(Port port) {
   return any_owner(Transport::udp, port);
+}
+
+std::optional<PortProcess> find_port_process(Transport transport, Port port) {
+  const auto sockets = sockets_of(transport, port);
+  std::optional<PortProcess> found;
+  if (sockets.empty()) return found;
+  visit_holders(sockets, [&](const fs::path& process, const std::string&) {
+    found = PortProcess{.pid = 0, .name = name_of(process)};
+    const std::string number = process.filename().string();
+    std::from_chars(number.data(), number.data() + number.size(), found->pid);
+    return false;
+  });
+  return found;
 }
 
 std::unexpected<Error> port_in_use(Transport transport, Port port, std::string_view remedy) {

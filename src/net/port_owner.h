@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -19,6 +20,13 @@ namespace limpid {
 [[nodiscard]] std::string find_port_owner(Port port);
 /// The same for a UDP socket that is bound to `port`.
 [[nodiscard]] std::string find_udp_port_owner(Port port);
+
+struct PortProcess {
+  int pid = 0;
+  std::string name;  ///< what it calls itself, printable
+};
+/// A process that receives what is sent to the port: a TCP listener's, or a UDP socket's. As slow.
+[[nodiscard]] std::optional<PortProcess> find_port_process(Transport transport, Port port);
 
 /// That a port cannot be listened on, because of whom: "listen on port 80: it is in use by nginx (pid 812)". As slow.
 [[nodiscard]] std::unexpected<Error> port_in_use(Transport transport, Port port, std::string_view remedy);

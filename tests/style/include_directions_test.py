@@ -14,11 +14,12 @@ MAY_INCLUDE = {
     "relay": {"base", "net", "policy", "sniff", "upstream"},
     "intercept": {"base", "net", "policy"},
     "doctor": {"base", "net", "intercept"},
+    "explain": {"base", "net", "policy", "intercept"},
     "lab": {"base", "net"},
     "netcat": {"base", "net"},
     "exec": {"base", "net"},
     "service": {"base", "net", "policy", "sniff", "upstream", "relay", "intercept"},
-    "cli": {"base", "net", "policy", "sniff", "upstream", "relay", "intercept", "proxies", "service", "doctor", "lab", "netcat", "exec"},
+    "cli": {"base", "net", "policy", "sniff", "upstream", "relay", "intercept", "proxies", "service", "doctor", "explain", "lab", "netcat", "exec"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)
 

@@ -260,5 +260,37 @@ TEST_F(Netlink, loopback_is_up_and_a_missing_link_is_named) {
   EXPECT_NE(missing.error().message().find("nowhere0"), std::string::npos);
 }
 
+TEST_F(Netlink, routes_are_looked_up_as_the_kernel_would) {
+  const auto ask = [&](std::string_view to, std::uint32_t mark = 0) {
+    return socket()
+        .look_up({.destination = address(to), .source = {}, .input_interface = {}, .mark = mark, .user = {}})
+        .value();
+  };
+  for (const auto* text : {"192.0.2.7", "2001:db8::7"}) {
+    const Family family = address(text).family();
+    EXPECT_EQ(ask(text).kind, RouteKind::refused);
+    EXPECT_EQ(ask(text).error, ENETUNREACH);
+    RouteSpec route;
+    route.destination = Prefix::everything(family);
+    route.table.value = 77;
+    route.local = true;
+    route.device = "lo";
+    ASSERT_TRUE(socket().add_route(route));
+    RuleSpec rule;
+    rule.family = family;
+    rule.priority.value = 50;
+    rule.mark = Mark{.value = 5, .mask = 7};
+    rule.table.value = 77;
+    ASSERT_TRUE(socket().add_rule(rule));
+    EXPECT_EQ(ask(text).kind, RouteKind::refused) << "without the mark";
+    const RouteAnswer answer = ask(text, 5);
+    EXPECT_EQ(answer.kind, RouteKind::local);
+    EXPECT_EQ(answer.device, "lo");
+    EXPECT_EQ(answer.table.value, 77U);
+  }
+  EXPECT_FALSE(socket().look_up(
+      {.destination = address("192.0.2.7"), .source = {}, .input_interface = "nowhere0", .mark = 0, .user = {}}));
+}
+
 }  // namespace
 }  // namespace limpid

@@ -141,6 +141,24 @@ TEST_P(Packet, an_icmp_error_quotes_what_the_client_sent) {
   EXPECT_LE(packet.size(), 1280U);
 }
 
+TEST_P(Packet, a_request_for_a_connection) {
+  const auto packet = build_syn(from_, to_, 0x12345678, {.ttl = 3});
+  expect_sound_ip_header(packet, 6);
+  const auto tcp = std::span(packet).subspan(ip_bytes());
+  ASSERT_EQ(tcp.size(), 20U);
+  EXPECT_EQ(at16(tcp, 0), 53U);
+  EXPECT_EQ(at16(tcp, 2), 40000U);
+  EXPECT_EQ(at16(tcp, 4) << 16U | at16(tcp, 6), 0x12345678U);
+  EXPECT_EQ(at8(tcp, 13), 2U) << "SYN, and nothing else";
+  const auto addresses = std::span(packet).subspan(ipv4() ? 12 : 8, ipv4() ? 8 : 32);
+  EXPECT_EQ(sum(tcp, pseudo_header(addresses, 6, tcp.size())), 0xffffU);
+}
+
+TEST_P(Packet, a_whole_datagram_is_its_headers_and_its_payload) {
+  const auto payload = random_payload(99);
+  EXPECT_EQ(build_datagram(from_, to_, payload, {.ttl = 17, .traffic_class = 0xb8}), datagram(from_, to_, payload));
+}
+
 INSTANTIATE_TEST_SUITE_P(Families, Packet, testing::Values(Family::ipv4, Family::ipv6),
                          [](const auto& each) { return std::string(to_string(each.param)); });
 

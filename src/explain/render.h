@@ -1,0 +1,20 @@
+// Explanations and followed packets as text for people and as JSON for programs (schema: docs/explain.md). Pure.
+#pragma once
+
+#include <string>
+
+#include "explain/explain.h"
+#include "explain/live_trace.h"
+
+namespace limpid {
+
+/// Several lines; the last one is "verdict: …".
+[[nodiscard]] std::string render_text(const Explanation& explanation);
+[[nodiscard]] std::string render_json(const Explanation& explanation);
+
+/// Several lines; the last one is "  verdict: …".
+[[nodiscard]] std::string render_text(const FollowedPacket& packet, Transport transport);
+/// One line.
+[[nodiscard]] std::string render_json(const FollowedPacket& packet, Transport transport);
+
+}  // namespace limpid

@@ -1,0 +1,133 @@
+// Draws the conclusion from a walk: Limpid's own decisions first, then those of others, then the routing.
+#include "explain/verdict.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <map>
+#include <vector>
+
+namespace limpid {
+namespace {
+
+bool has(std::string_view text, std::string_view part) {
+  return text.find(part) != std::string_view::npos;
+}
+
+/// The first step for which `matches` holds.
+template <class Matches>
+const Step* find_first(const Walk& walk, Matches matches) {
+  const auto found = std::ranges::find_if(walk.steps, matches);
+  return found == walk.steps.end() ? nullptr : &*found;
+}
+
+/// A rule of Limpid's in iptables' tables has no words of its own here, but its chain tells whose it is: "limpid-…", "limpid_NAME-…".
+bool has_our_chain(const Step& step) {
+  return step.chain.starts_with("limpid-") || step.chain.starts_with("limpid_");
+}
+
+bool captures(const Step& step) {
+  return step.kind == TraceKind::rule && step.verdict == TraceVerdict::accept &&
+         (has(step.rule, "tproxy") || has(step.rule, "TPROXY") || step.chain.starts_with("divert"));
+}
+
+/// What Limpid's instances decided, each instance's last word: "the port is not in scope (TCP 80)".
+std::string decisions(const Walk& walk, const Surroundings& surroundings) {
+  std::map<std::string, std::string> latest;
+  for (const Step& step : walk.steps) {
+    if (!step.instance.empty() && step.decides) latest[step.instance] = step.words;
+  }
+  std::string text;
+  for (const auto& [instance, words] : latest) {
+    if (!text.empty()) text += "; ";
+    if (surroundings.instances.size() > 1) text += fmt::format("instance {}: ", instance);
+    text += words;
+  }
+  if (!text.empty()) return text;
+  if (surroundings.instances.empty()) return "nothing of Limpid's is installed here";
+  return walk.arrived_at.empty() ? "this host's own traffic is not in scope (no --local)"
+                                 : "no rule of Limpid's was met";
+}
+
+Verdict judge_delivered(const Walk& walk, const Surroundings& surroundings) {
+  const Step* ours = find_first(walk, [](const Step& step) { return !step.instance.empty() && captures(step); });
+  if (ours != nullptr) {
+    const auto found = surroundings.instances.find(ours->instance);
+    std::optional<Port> listener;
+    if (found != surroundings.instances.end()) listener = found->second.listener;
+    return {.outcome = Outcome::intercepted, .reason = ours->words, .instance = ours->instance, .listener = listener};
+  }
+  const auto plain = [](Outcome outcome, std::string reason) {
+    return Verdict{.outcome = outcome, .reason = std::move(reason), .instance = {}, .listener = {}};
+  };
+  if (const Step* theirs = find_first(walk, captures)) {
+    return plain(
+        Outcome::intercepted,
+        fmt::format("{}: {}", has_our_chain(*theirs) ? "by a rule of Limpid's" : "by a rule that is not Limpid's",
+                    name_of_rule(*theirs)));
+  }
+  if (walk.first && walk.last && walk.first->destination != walk.last->destination) {
+    return plain(Outcome::intercepted, fmt::format("by NAT, not by Limpid: redirected to {} on this host",
+                                                   walk.last->destination.to_string()));
+  }
+  const bool one =
+      walk.first && !walk.first->destination.address.is_multicast() && !walk.first->destination.address.is_broadcast();
+  const Step* left_alone = find_first(walk, [](const Step& step) { return step.comment == "meant for this host"; });
+  if (walk.to_this_host || left_alone != nullptr || !one) {
+    std::string reason = one ? "the destination is an address of this host's own"
+                             : "the destination is multicast or broadcast, and this host takes it";
+    if (!walk.has_socket && one) reason += ", where no socket waits for it";
+    return plain(Outcome::bypassed, std::move(reason));
+  }
+  return plain(Outcome::intercepted, "by policy routing that is not Limpid's: it is routed to this host");
+}
+
+}  // namespace
+
+std::string_view to_string(Outcome outcome) noexcept {
+  switch (outcome) {
+    case Outcome::intercepted: return "intercepted";
+    case Outcome::bypassed: return "bypassed";
+    case Outcome::dropped: return "dropped";
+    case Outcome::rejected: return "rejected";
+    case Outcome::unknown: return "unknown";
+  }
+  return "";
+}
+
+std::string name_of_rule(const Step& step) {
+  const std::string where = fmt::format("{} {} {}", step.table.family, step.table.name, step.chain);
+  if (step.kind == TraceKind::policy) return fmt::format("{}: policy {}", where, to_string(step.verdict));
+  if (step.rule.empty()) return fmt::format("{}: rule handle {}", where, step.handle);
+  return fmt::format("{}: {}", where, step.rule);
+}
+
+Verdict judge(const Walk& walk, const Surroundings& surroundings, const Evidence& evidence) {
+  const auto plain = [](Outcome outcome, std::string reason) {
+    return Verdict{.outcome = outcome, .reason = std::move(reason), .instance = {}, .listener = {}};
+  };
+  const Step* last = walk.end_step ? &walk.steps[*walk.end_step] : nullptr;
+  switch (walk.end) {
+    case End::delivered: return judge_delivered(walk, surroundings);
+    case End::left:
+      return plain(Outcome::bypassed, fmt::format("{}; it leaves by {}", decisions(walk, surroundings), walk.left_by));
+    case End::dropped:
+    case End::rejected: {
+      const Outcome outcome = walk.end == End::dropped ? Outcome::dropped : Outcome::rejected;
+      if (last == nullptr) return plain(outcome, "by a rule");
+      Verdict verdict = plain(outcome, fmt::format("by {}", name_of_rule(*last)));
+      if (!last->words.empty()) verdict.reason = last->words;
+      verdict.instance = last->instance;
+      return verdict;
+    }
+    case End::queued:
+      return plain(Outcome::unknown,
+                   last == nullptr ? "given to a program" : "given to a program by " + name_of_rule(*last));
+    case End::stolen:
+      return plain(Outcome::unknown, last == nullptr ? "taken by a rule" : "taken by " + name_of_rule(*last));
+    case End::vanished: return plain(Outcome::dropped, explain_loss(walk, evidence));
+  }
+  return {};
+}
+
+}  // namespace limpid

@@ -1,0 +1,56 @@
+"""`limpid explain` on the lab's router, its answer as a dict, and who must hear nothing of its probes."""
+
+import json
+
+import limpid_process
+
+PORT = 80
+
+
+def run(lab, *arguments, check=True, prefix=()):
+    return lab.router.run(*prefix, limpid_process.BINARY, "explain", *arguments, check=check)
+
+
+def endpoint(address, port):
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
+def ask(lab, transport, source, address, port, *arguments):
+    """The JSON of one question. `source`: an address, or None."""
+    done = run(lab, transport, *([source] if source else []), endpoint(address, port), "--json", *arguments)
+    answer = json.loads(done.stdout)
+    assert answer["schema"] == 1
+    return answer
+
+
+def forwarded(lab, transport="tcp", port=PORT, address=None, source=None, arguments=()):
+    """What becomes of the client's packet to the server."""
+    return ask(lab, transport, source or lab.client.address, address or lab.server.address, port, *arguments)
+
+
+def local(lab, transport="tcp", port=PORT, address=None, arguments=()):
+    """What becomes of a packet that the router sends to the server itself."""
+    return ask(lab, transport, None, address or lab.server.address, port, "--local", *arguments)
+
+
+class Eavesdropper:
+    """Counts what arrives at a host of TCP, UDP and ICMP errors."""
+
+    RULES = """table inet eavesdropper {
+      chain heard {
+        type filter hook prerouting priority raw; policy accept;
+        meta l4proto { tcp, udp, icmp } counter
+        icmpv6 type { destination-unreachable, time-exceeded, parameter-problem } counter
+      }
+    }
+    """
+
+    def __init__(self, host):
+        self._host = host
+        host.nft(self.RULES)
+
+    @property
+    def packets(self):
+        listing = json.loads(self._host.run("nft", "-j", "list", "chain", "inet", "eavesdropper", "heard").stdout)
+        return sum(part["counter"]["packets"] for entry in listing["nftables"] if "rule" in entry
+                   for part in entry["rule"]["expr"] if "counter" in part)
