@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 20
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
-.PHONY: build demo test bench bench-quick bench-micro lint format asan tsan fuzz install clean help
+.PHONY: build demo test test-backends bench bench-quick bench-micro lint format asan tsan fuzz install clean help
 
 packages = scripts/install-packages.sh $(1)
 compile = cmake --preset $(1) && cmake --build --preset $(1) --parallel $(JOBS)
@@ -26,6 +26,12 @@ test: ## every test, with a summary that counts what was skipped and why
 	@$(call packages,test)
 	@$(call compile,dev)
 	@scripts/run-tests.sh dev
+
+test-backends: ## the end-to-end tests over each iptables backend
+	@$(call packages,test)
+	@$(call compile,dev)
+	@for backend in iptables-nft iptables-legacy; do \
+	  LIMPID_TEST_BACKEND=$$backend scripts/run-tests.sh dev --label-regex '^netns$$' || exit 1; done
 
 bench: ## Limpid beside kernel forwarding and other proxies, interleaved; writes build/bench.json and build/bench.svg
 	@$(call packages,bench)
@@ -77,4 +83,4 @@ clean: ## removes build/
 	@rm -rf build
 
 help: ## this list
-	@sed -n 's/^\([a-z-]*\): ## \(.*\)/\1	\2/p' Makefile | while read -r target text; do printf '  make %-9s %s\n' "$$target" "$$text"; done
+	@sed -n 's/^\([a-z-]*\): ## \(.*\)/\1	\2/p' Makefile | while read -r target text; do printf '  make %-13s %s\n' "$$target" "$$text"; done

@@ -21,6 +21,13 @@ enum class FailMode : std::uint8_t {
   closed,  ///< it is rejected
 };
 
+/// What makes the kernel intercept.
+enum class Backend : std::uint8_t {
+  nftables,
+  iptables_nft,     ///< the iptables programs that speak to nftables
+  iptables_legacy,  ///< those that speak to the older interface
+};
+
 /// User or group numbers, both ends included.
 struct IdRange {
   std::uint32_t first = 0;
@@ -71,6 +78,9 @@ struct InterceptionOptions {
   /// Connections to the listener's port that were dialled to this host itself are rejected: for a listener on every address whose proxy
   /// would dial the address that was dialled, and so itself, for ever.
   bool guards_listener = false;
+  /// The first of these that works here is taken. With iptables, fail-open is true a second after the owner of the Interception died,
+  /// because until then its TPROXY drops (docs/backends.md).
+  std::vector<Backend> backends = {Backend::nftables, Backend::iptables_nft, Backend::iptables_legacy};
   std::optional<Mark> mark;  ///< chosen free of collisions when empty
   std::optional<TableId> table;
   std::optional<RulePriority> priority;

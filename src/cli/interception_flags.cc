@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "cli/flag_values.h"
+#include "intercept/backend.h"
 #include "intercept/local_traffic.h"
 #include "intercept/plan.h"
 #include "net/interface_name.h"
@@ -195,6 +196,10 @@ void add_interception_flags(CLI::App& verb, InterceptionFlags& flags) {
       ->type_name("open|closed")
       ->capture_default_str()
       ->group(kHow);
+  verb.add_option("--backend", flags.backend, "What makes the kernel intercept (docs/backends.md)")
+      ->type_name("auto|nftables|iptables|iptables-nft|iptables-legacy")
+      ->capture_default_str()
+      ->group(kHow);
   verb.add_flag("--enable-forwarding", flags.enable_forwarding, "Switch on IP forwarding, and put it back at the end")
       ->group(kHow);
   verb.add_option("--name", flags.name, "Tags everything that is installed; several instances need several names")
@@ -228,6 +233,9 @@ Result<InterceptionRequest> parse_interception_flags(const InterceptionFlags& fl
   auto fail = parse_fail(flags.fail);
   if (!fail) return std::unexpected(fail.error());
   request.options.fail = *fail;
+  auto backends = parse_backends(flags.backend);
+  if (!backends) return std::unexpected(backends.error());
+  request.options.backends = std::move(*backends);
   if (auto numbers = parse_numbers(flags, request.options); !numbers) return std::unexpected(numbers.error());
   request.enable_forwarding = flags.enable_forwarding;
   return request;

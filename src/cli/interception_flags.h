@@ -27,6 +27,7 @@ struct InterceptionFlags {
   std::string source = "address";
   bool source_given = false;
   std::string fail = "open";
+  std::string backend = "auto";
   std::string listen_port;  ///< empty: chosen
   std::string mark;
   std::string table;

@@ -15,6 +15,7 @@
 #include "cli/proxy_flags.h"
 #include "cli/service_flags.h"
 #include "cli/verb.h"
+#include "intercept/backend.h"
 #include "intercept/install.h"
 #include "intercept/plan.h"
 #include "intercept/remove.h"
@@ -70,9 +71,38 @@ Result<InterceptionRequest> parse_flags(const RulesFlags& flags) {
   return request;
 }
 
+enum class For : std::uint8_t { reading, installing, watching };
+
+/// Which backend, and why not another one. Where it is to be followed, the one that holds what is installed.
+Status choose_backend_for(InterceptionRequest& request, const FoundInstallation* installed) {
+  if (installed != nullptr && request.options.backends.size() > 1) {
+    const Backend there = installed->ownership.backend;
+    if (std::ranges::find(request.options.backends, there) != request.options.backends.end()) {
+      request.options.backends = {there};
+      return {};
+    }
+  }
+  const auto chosen = choose_backend(request.options.backends, request.options.scope);
+  if (!chosen) return std::unexpected(chosen.error());
+  for (const std::string& refused : chosen->refused)
+    print_warning(fmt::format("{} is used instead of {}", to_string(chosen->backend), refused));
+  request.options.backends = {chosen->backend};
+  return {};
+}
+
+/// iptables' TPROXY drops where nobody listens, and nobody stays here to say whether somebody does.
+Status require_somebody_who_beats(const PlanInputs& inputs) {
+  const Ownership& owner = inputs.ownership;
+  if (!is_iptables(owner.backend) || owner.heartbeat || inputs.fail == FailMode::closed) return {};
+  return unsupported("--fail", "open",
+                     fmt::format("{} drops what nobody listens for, unless a running process says that somebody does",
+                                 to_string(owner.backend)),
+                     "give --backend nftables or --fail closed, or use `limpid rules watch`, which says so");
+}
+
 /// The plan for the flags. Where `follow_installed`, what the flags leave open is taken from what is installed under
 /// that name.
-Result<PlanFor> plan_for(const RulesFlags& flags, bool follow_installed) {
+Result<PlanFor> plan_for(const RulesFlags& flags, bool follow_installed, For purpose) {
   auto request = parse_flags(flags);
   if (!request) return std::unexpected(request.error());
   auto survey = survey_kernel();
@@ -95,12 +125,23 @@ Result<PlanFor> plan_for(const RulesFlags& flags, bool follow_installed) {
       request->options.keeps_udp_port = installed->ownership.keeps_udp_port;
     }
   }
+  if (auto chosen = choose_backend_for(*request, follow_installed ? installed : nullptr); !chosen)
+    return std::unexpected(chosen.error());
   if (request->options.listener.value == 0) {
     return usage_error("--listen-port", "", "missing",
                        "give the port on which your proxy listens, for example --listen-port 3129");
   }
   auto inputs = prepare_inputs(*survey, request->options, keeper, request->enable_forwarding);
   if (!inputs) return std::unexpected(inputs.error());
+  if (purpose == For::installing) {
+    if (auto possible = require_somebody_who_beats(*inputs); !possible) return std::unexpected(possible.error());
+  } else if (purpose == For::watching) {
+    inputs->ownership.heartbeat = is_iptables(inputs->ownership.backend);
+  } else if (is_iptables(inputs->ownership.backend)) {
+    // What `limpid run` would install, unless something else is installed.
+    const bool is_followed = installed != nullptr && installed->ownership.backend == inputs->ownership.backend;
+    inputs->ownership.heartbeat = is_followed ? installed->ownership.heartbeat : inputs->fail == FailMode::open;
+  }
   return PlanFor{.plan = make_plan(*inputs), .profile = find_proxy(flags.proxy), .source = request->source};
 }
 
@@ -115,7 +156,7 @@ void print_as_comments(std::string_view text) {
 }
 
 int show(const RulesFlags& flags) {
-  const auto planned = plan_for(flags, /*follow_installed=*/true);
+  const auto planned = plan_for(flags, /*follow_installed=*/true, For::reading);
   if (!planned) return report(planned.error());
   if (flags.json) {
     auto json = nlohmann::ordered_json::parse(render_json(planned->plan));
@@ -140,7 +181,7 @@ int config(const RulesFlags& flags) {
         usage_error("--for", "", "missing", fmt::format("say whose configuration you want: {}", proxy_names()))
             .error());
   }
-  const auto planned = plan_for(flags, /*follow_installed=*/true);
+  const auto planned = plan_for(flags, /*follow_installed=*/true, For::reading);
   if (!planned) return report(planned.error());
   const ProxySetup setup = setup_for(*planned);
   if (!flags.json) {
@@ -151,6 +192,13 @@ int config(const RulesFlags& flags) {
   json.update(setup_json(*planned->profile, planned->source, setup));
   print(json.dump(2) + '\n');
   return kExitDone;
+}
+
+/// "nft table inet limpid", "iptables-nft chains limpid-*".
+std::string what_of(const Plan& plan) {
+  const Backend backend = plan.inputs.ownership.backend;
+  return is_iptables(backend) ? fmt::format("{} chains {}-*", to_string(backend), plan.table_name)
+                              : "nft table inet " + plan.table_name;
 }
 
 /// "TCP 80,443 and UDP 53".
@@ -176,7 +224,7 @@ struct Installable {
 };
 
 /// Without locks for a dry run: it must work beside the instance that it is about, and without privileges.
-Result<Installable> make_installable(const RulesFlags& flags) {
+Result<Installable> make_installable(const RulesFlags& flags, For purpose) {
   Installable installable;
   if (!flags.dry_run) {
     // A wrong flag is said before a held lock is.
@@ -188,7 +236,7 @@ Result<Installable> make_installable(const RulesFlags& flags) {
     if (!planning) return std::unexpected(planning.error());
     installable.planning_lock = std::move(*planning);
   }
-  auto planned = plan_for(flags, /*follow_installed=*/false);
+  auto planned = plan_for(flags, /*follow_installed=*/false, purpose);
   if (!planned) return std::unexpected(planned.error());
   installable.planned = std::move(*planned);
   const Plan& plan = installable.planned.plan;
@@ -200,7 +248,7 @@ Result<Installable> make_installable(const RulesFlags& flags) {
 }
 
 int apply(const RulesFlags& flags) {
-  const auto installable = make_installable(flags);
+  const auto installable = make_installable(flags, For::installing);
   if (!installable) return report(installable.error());
   const auto& [plan, profile, source] = installable->planned;
   if (flags.dry_run) {
@@ -213,8 +261,8 @@ int apply(const RulesFlags& flags) {
   for (const std::string& warning : listener ? listener->warnings : std::vector{listener.error().message()}) {
     print_warning(warning);
   }
-  print(fmt::format("installed nft table inet {}: {} goes to port {} on loopback; `limpid rules remove{}` undoes it\n",
-                    plan.table_name, ports_in_words(plan.inputs.scope), plan.inputs.ownership.listener.value,
+  print(fmt::format("installed {}: {} goes to port {} on loopback; `limpid rules remove{}` undoes it\n", what_of(plan),
+                    ports_in_words(plan.inputs.scope), plan.inputs.ownership.listener.value,
                     flags.interception.name == "limpid" ? "" : " --name " + flags.interception.name));
   // Who is served already needs no telling.
   if (profile != nullptr && !(listener && listener->ready)) {
@@ -228,8 +276,15 @@ int watch(const RulesFlags& flags) {
   if (!repair) return report(repair.error());
   const auto log = parse_log_flags(flags.log);
   if (!log) return report(log.error());
-  auto installable = make_installable(flags);
+  auto installable = make_installable(flags, For::watching);
   if (!installable) return report(installable.error());
+  if (flags.keep && installable->planned.plan.inputs.ownership.heartbeat) {
+    const auto refused = usage_error("--keep", "",
+                                     fmt::format("without this process, rules of {} take nobody to listen",
+                                                 to_string(installable->planned.plan.inputs.ownership.backend)),
+                                     "leave it out, or give --backend nftables");
+    return report(refused.error());
+  }
   if (flags.dry_run) {
     print(render_commands(installable->planned.plan));
     return kExitDone;
@@ -273,7 +328,7 @@ int diff(const RulesFlags& flags) {
     report(error);
     return kDiffTrouble;
   };
-  const auto planned = plan_for(flags, /*follow_installed=*/true);
+  const auto planned = plan_for(flags, /*follow_installed=*/true, For::reading);
   if (!planned) return trouble(planned.error());
   const auto differences = diff_plan(planned->plan);
   if (!differences) return trouble(differences.error());

@@ -1,17 +1,13 @@
-// Compares a plan with the kernel. The nft table is loaded in a throw-away network namespace and listed there, so both
-// sides of the comparison are nft's own canonical text, whatever its version. Rules, routes and sysctls are compared as
-// values.
-//
-// The namespace is made by a forked child, because leaving one needs privileges that entering a user namespace may not
-// give back.
+// Compares a plan with the kernel. The nft table, or the iptables rules, are loaded in a throw-away network namespace and listed there, so
+// both sides of the comparison are the program's own canonical text, whatever its version. Rules, routes and sysctls are compared as values.
 #include <fmt/format.h>
 
 #include <algorithm>
 
-#include "base/forked.h"
 #include "intercept/install.h"
 #include "intercept/nft.h"
-#include "net/namespace.h"
+#include "intercept/trial.h"
+#include "intercept/xtables.h"
 #include "net/sysctl.h"
 
 namespace limpid {
@@ -85,24 +81,6 @@ std::vector<std::string> compare_texts(std::string_view planned_text, std::strin
   return is_small ? compare_by_order(planned, live) : compare_as_sets(std::move(planned), std::move(live));
 }
 
-/// In the child: a fresh namespace, the plan in it, nft's listing of it.
-Result<std::string> list_in_new_namespace(const Plan& plan) {
-  if (!enter_new_network_namespace()) {
-    if (auto entered = become_root_in_user_namespace(); !entered) return std::unexpected(entered.error());
-  }
-  if (auto loaded = feed_nft(NftMode::apply, render_nft_replacement(plan), "nft table inet " + plan.table_name);
-      !loaded) {
-    return std::unexpected(loaded.error());
-  }
-  std::string text;
-  for (const NftTableName& table : tables_of(plan)) {
-    auto listing = list_nft_table(table);
-    if (!listing) return std::unexpected(listing.error());
-    text += listing->value_or("");
-  }
-  return text;
-}
-
 /// A listing without what the rules themselves have put into sets since: those are of the plan, their elements are not.
 std::string without_remembered_elements(std::string_view listing) {
   std::string text;
@@ -118,11 +96,37 @@ std::string without_remembered_elements(std::string_view listing) {
   return text;
 }
 
-/// nft's canonical form of the plan's table.
+Result<std::string> list_nft_tables(const Plan& plan) {
+  std::string text;
+  for (const NftTableName& table : tables_of(plan)) {
+    auto listing = list_nft_table(table);
+    if (!listing) return std::unexpected(listing.error());
+    text += listing->value_or("");
+  }
+  return text;
+}
+
+/// Our pieces in the kernel, of the plan's backend. Of both families: what is left of a family that is not in scope differs, too.
+Result<std::vector<XtablesPiece>> find_pieces(const Plan& plan) {
+  std::vector<XtablesPiece> all;
+  for (const Family family : {Family::ipv4, Family::ipv6}) {
+    auto pieces = find_xtables(plan.inputs.ownership.backend, family);
+    if (!pieces) return pieces;
+    std::ranges::copy_if(*pieces, std::back_inserter(all),
+                         [&](const XtablesPiece& piece) { return piece.name == plan.inputs.ownership.name; });
+  }
+  return all;
+}
+
+/// The canonical form of what the plan loads: nft's own, or iptables'.
 Result<std::string> canonical_listing(const Plan& plan) {
-  auto listing = run_forked([&plan] { return list_in_new_namespace(plan); });
-  if (listing) return listing;
-  return failure("load the plan in a namespace of its own", "", listing.error().message());
+  return try_in_new_namespace([&](bool) -> Result<std::string> {
+    if (auto loaded = load_rules(plan, {}); !loaded) return std::unexpected(loaded.error());
+    if (!is_iptables(plan.inputs.ownership.backend)) return list_nft_tables(plan);
+    auto pieces = find_pieces(plan);
+    if (!pieces) return std::unexpected(pieces.error());
+    return to_listing(*pieces);
+  });
 }
 
 /// Planned ones that are not there, and ours that are there but not planned: those of the plan's table and priorities.
@@ -173,9 +177,14 @@ Status compare_sysctls(const Plan& plan, std::vector<std::string>& differences) 
   return {};
 }
 
-/// nft's listing of the plan's tables; empty, with a line in `differences`, where one is missing.
+/// The listing of what the plan loads; empty, with a line in `differences`, where a table is missing.
 Result<std::optional<std::string>> list_tables(const Plan& plan, std::vector<std::string>& differences) {
   std::string text;
+  if (is_iptables(plan.inputs.ownership.backend)) {
+    const auto pieces = find_pieces(plan);
+    if (!pieces) return std::unexpected(pieces.error());
+    return std::optional(to_listing(*pieces));
+  }
   for (const NftTableName& table : tables_of(plan)) {
     auto listing = list_nft_table(table);
     if (!listing) return std::unexpected(listing.error());

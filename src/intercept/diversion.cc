@@ -1,4 +1,4 @@
-// Builds a Plan whose rules and routes are those of every plan, and whose table is shorter; installs and removes it as
+// With nftables alone. Builds a Plan whose rules and routes are those of every plan, and whose table is shorter; installs and removes it as
 // any other, so that `limpid rules remove --name NAME` finds what a kill left.
 #include "intercept/diversion.h"
 

@@ -1,10 +1,10 @@
 // Puts a plan into the kernel, whole or not at all. Called by the service, `limpid rules apply` and the public
 // Interception; removing is in remove.cc.
 //
-// Order: sysctls, routes, rules, and last the nft table, because only the table captures. Every step leaves its inverse
+// Order: sysctls, routes, rules, and last the nft table or iptables' table mangle, because only that captures. Every step leaves its inverse
 // in a journal; when a later step fails, the journal is run backwards. What is there already and is exactly what the
 // plan wants (a left-over of a crash) is adopted: not added, and not taken away by the roll-back. A left-over table is
-// replaced within one nft transaction, so there is no moment without one of the two; rules and routes that only the old
+// replaced within one nft transaction (chains within one iptables transaction for each table), so there is no moment without one of the two; rules and routes that only the old
 // table needed go afterwards.
 #include "intercept/install.h"
 
@@ -16,9 +16,13 @@
 #include <tuple>
 #include <utility>
 
+#include "intercept/found.h"
+#include "intercept/heartbeat.h"
 #include "intercept/local_traffic.h"
 #include "intercept/nft.h"
 #include "intercept/remove.h"
+#include "intercept/trial.h"
+#include "intercept/xtables.h"
 #include "net/sysctl.h"
 
 namespace limpid {
@@ -43,7 +47,9 @@ class Journal {
 };
 
 std::string table_object(const Plan& plan) {
-  return "nft table inet " + plan.table_name;
+  const Backend backend = plan.inputs.ownership.backend;
+  if (!is_iptables(backend)) return "nft table inet " + plan.table_name;
+  return fmt::format("{} chains {}-*", to_string(backend), plan.table_name);
 }
 
 std::unexpected<Error> while_installing(Error error, const std::string& what) {
@@ -53,14 +59,14 @@ std::unexpected<Error> while_installing(Error error, const std::string& what) {
   return std::unexpected(std::move(error));
 }
 
-/// A table of that name that is not ours is never replaced.
-Status refuse_foreign_table(const Plan& plan) {
-  auto tables = find_nft_tables();
-  if (!tables) return std::unexpected(tables.error());
-  const auto foreign = std::ranges::find(tables->foreign, plan.table_name, &NftTableName::name);
-  if (foreign == tables->foreign.end()) return {};
-  return failure("install", "nft table " + foreign->to_string(), "a table of that name exists that Limpid did not make",
-                 fmt::format("look at `nft list table {}`; choose another --name", foreign->to_string()));
+/// A table of that name that is not ours is never replaced, nor are chains.
+Status refuse_foreign(const Plan& plan, const Found& found) {
+  const std::string foreign = found.foreign(plan.inputs.ownership.name);
+  if (foreign.empty()) return {};
+  return failure("install", foreign, "a table of that name exists that Limpid did not make",
+                 foreign.starts_with("nft table")
+                     ? fmt::format("look at `nft list {}`; choose another --name", foreign.substr(4))
+                     : "look at `iptables-save`; choose another --name");
 }
 
 /// Through a loopback interface that is down IPv6 delivers nothing and takes no route, while IPv4 does: half a plan.
@@ -107,13 +113,7 @@ Status add_routing(const Plan& plan, RouteSocket& socket, Journal& journal) {
       [&](const RuleSpec& r) { std::ignore = socket.delete_rule(r); });
 }
 
-}  // namespace
-
-Status check_plan(const Plan& plan) {
-  if (auto ours = refuse_foreign_table(plan); !ours) return ours;
-  if (plan.inputs.scope.local) {
-    if (auto there = require_cgroups(*plan.inputs.scope.local); !there) return there;
-  }
+Status check_nft(const Plan& plan) {
   auto checked = feed_nft(NftMode::check, render_nft_replacement(plan), table_object(plan));
   if (checked || checked.error().kind == ErrorKind::unsupported) return checked;
   if (const auto missing = find_missing_nft_feature(plan.inputs.ownership.local)) {
@@ -122,8 +122,73 @@ Status check_plan(const Plan& plan) {
   return checked;
 }
 
+/// The very plan, in a namespace of its own: iptables-restore --test would look at the grammar only.
+Status check_xtables(const Plan& plan) {
+  const Backend backend = plan.inputs.ownership.backend;
+  const auto checked = try_in_new_namespace([&](bool in_user_namespace) -> Result<std::string> {
+    if (auto loaded = load_rules(plan, {}); !loaded) return std::unexpected(loaded.error());
+    if (!in_user_namespace) {
+      if (auto beaten = beat_heart(plan); !beaten) return std::unexpected(beaten.error());
+    }
+    return std::string();
+  });
+  if (checked) return {};
+  const auto missing = find_missing_xtables_feature(backend, plan.inputs.scope);
+  if (!missing) return std::unexpected(missing.error());
+  if (*missing)
+    return unsupported("check", table_object(plan),
+                       fmt::format("{}: this host lacks {}", to_string(backend), **missing));
+  return std::unexpected(checked.error());
+}
+
+}  // namespace
+
+Status check_plan(const Plan& plan) {
+  const auto found = find_installed();
+  if (!found) return std::unexpected(found.error());
+  if (auto ours = refuse_foreign(plan, *found); !ours) return ours;
+  if (plan.inputs.scope.local) {
+    if (auto there = require_cgroups(*plan.inputs.scope.local); !there) return there;
+  }
+  return is_iptables(plan.inputs.ownership.backend) ? check_xtables(plan) : check_nft(plan);
+}
+
+Status load_rules(const Plan& plan, const std::vector<XtablesPiece>& present) {
+  const Backend backend = plan.inputs.ownership.backend;
+  if (!is_iptables(backend)) return feed_nft(NftMode::apply, render_nft_replacement(plan), table_object(plan));
+  for (const XtablesRuleset& rules : plan.xtables) {
+    std::vector<XtablesPiece> old;
+    std::ranges::copy_if(present, std::back_inserter(old), [&](const XtablesPiece& piece) {
+      return piece.name == plan.inputs.ownership.name && piece.backend == backend && piece.family == rules.family;
+    });
+    // Fail-closed rejects without a heartbeat: what needs the list is loaded, then the heart beats, then it is asked.
+    XtablesRuleset first{.family = rules.family, .tables = rules.tables};
+    XtablesRuleset last{.family = rules.family, .tables = {rules.tables.back()}};
+    first.tables.pop_back();
+    if (!first.tables.empty()) {
+      std::vector<XtablesPiece> concerned;
+      std::ranges::copy_if(old, std::back_inserter(concerned), [&](const XtablesPiece& piece) {
+        return std::ranges::find(first.tables, piece.table, &XtablesTable::name) != first.tables.end();
+      });
+      if (auto fed = feed_xtables(backend, rules.family, render_replacement(first, concerned), table_object(plan));
+          !fed)
+        return fed;
+      std::erase_if(old, [&](const XtablesPiece& piece) {
+        return std::ranges::find(first.tables, piece.table, &XtablesTable::name) != first.tables.end();
+      });
+      std::ignore = beat_heart(plan);
+    }
+    if (auto fed = feed_xtables(backend, rules.family, render_replacement(last, old), table_object(plan)); !fed)
+      return fed;
+    std::ignore = beat_heart(plan);
+  }
+  return {};
+}
+
 Status install_plan(const Plan& plan) {
-  if (auto ours = refuse_foreign_table(plan); !ours) return ours;
+  const auto found = find_installed();
+  if (!found) return std::unexpected(found.error());
+  if (auto ours = refuse_foreign(plan, *found); !ours) return ours;
   auto socket = RouteSocket::open();
   if (!socket) return std::unexpected(socket.error());
   if (auto loopback = require_loopback(*socket); !loopback) return loopback;
@@ -133,16 +198,30 @@ Status install_plan(const Plan& plan) {
     if (auto done = set_sysctl(change, journal); !done) return done;
   }
   if (auto done = add_routing(plan, *socket, journal); !done) return done;
-  if (auto done = feed_nft(NftMode::apply, render_nft_replacement(plan), table_object(plan)); !done) return done;
+  const bool is_fresh = std::ranges::none_of(found->xtables, [&](const XtablesPiece& piece) {
+    return piece.name == plan.inputs.ownership.name && piece.backend == plan.inputs.ownership.backend;
+  });
+  // Half of a new installation is of no use; half of one that replaces another is better than none.
+  if (is_iptables(plan.inputs.ownership.backend) && is_fresh)
+    journal.add([&] { std::ignore = remove_xtables(plan.inputs.ownership.name, plan.inputs.ownership.backend); });
+  if (auto done = load_rules(plan, found->xtables); !done) return done;
   journal.keep();
   // The plan is complete and at work; what is left of older ones disturbs nothing, so failing to remove it is no
   // failure of this.
+  std::ignore = remove_others(plan.inputs.ownership);
   std::ignore = reap_orphans();
   return {};
 }
 
 Status begin_drain(const Plan& plan) {
-  return feed_nft(NftMode::apply, render_draining_table(plan), table_object(plan));
+  if (!is_iptables(plan.inputs.ownership.backend))
+    return feed_nft(NftMode::apply, render_draining_table(plan), table_object(plan));
+  for (const XtablesRuleset& rules : draining_xtables(plan)) {
+    if (auto fed = feed_xtables(plan.inputs.ownership.backend, rules.family, render_restore(rules), table_object(plan));
+        !fed)
+      return fed;
+  }
+  return {};
 }
 
 }  // namespace limpid

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "intercept/plan.h"
+#include "intercept/xtables.h"
 #include "limpid/error.h"
 #include "limpid/unique_fd.h"
 
@@ -19,12 +20,16 @@ namespace limpid {
 /// Held by whoever makes packets visible, `what` being "explain", "trace" or "doctor": one at a time has that table. Waits up to ten seconds.
 [[nodiscard]] Result<UniqueFd> lock_tracing(std::string_view what);
 
-/// Has the kernel check the whole nft input without changing anything (nft --check), and names the missing kernel
-/// feature if that is what is wrong.
+/// Has the kernel check the whole plan without changing anything (nft --check; iptables in a throw-away network namespace), and names
+/// the missing kernel feature if that is what is wrong.
 [[nodiscard]] Status check_plan(const Plan& plan);
 
-/// Installs all of it or nothing: sysctls, routes and rules first, the nft table last, because only the table captures.
-/// Replaces a left-over of the same name without a moment in which neither is there.
+/// Gives the plan's rules to nft or iptables, in place of `present` (iptables only; nft finds out by itself). The last step captures, and the
+/// heart has beaten before it.
+[[nodiscard]] Status load_rules(const Plan& plan, const std::vector<XtablesPiece>& present);
+
+/// Installs all of it or nothing: sysctls, routes and rules first, the nft table (or iptables' mangle) last, because only that captures.
+/// Replaces a left-over of the same name without a moment in which neither is there, whichever backend left it.
 [[nodiscard]] Status install_plan(const Plan& plan);
 
 /// Stops capturing new connections; established ones go on.
@@ -38,10 +43,10 @@ namespace limpid {
 [[nodiscard]] Result<std::vector<std::string>> remove_installation(const std::string& name);
 
 /// What differs between the plan and the kernel, a line each; empty: nothing. Loads the plan in a throw-away network
-/// namespace and compares nft's own listings, so that nft's canonical form never matters.
+/// namespace and compares nft's own listings, so that a program's canonical form never matters.
 [[nodiscard]] Result<std::vector<std::string>> diff_plan(const Plan& plan);
 
-/// nft's listing of the tables of a plan that is installed, to compare with later.
+/// The listing of the tables or chains of a plan that is installed, to compare with later.
 [[nodiscard]] Result<std::string> list_installed(const Plan& plan);
 /// The same as diff_plan(), against such a listing: cheaper, and without a process of its own. Rules that others have put in the
 /// places of ours are no drift: putting ours back would not remove them.

@@ -4,6 +4,8 @@
 #include <tuple>
 #include <utility>
 
+#include "intercept/backend.h"
+#include "intercept/heartbeat.h"
 #include "intercept/install.h"
 #include "intercept/survey.h"
 
@@ -12,6 +14,7 @@ namespace limpid {
 struct Interception::State {
   Plan plan;
   UniqueFd instance_lock;
+  std::optional<Heartbeat> heartbeat;
 };
 
 Result<Interception> Interception::install(const InterceptionOptions& options) {
@@ -21,11 +24,17 @@ Result<Interception> Interception::install(const InterceptionOptions& options) {
   if (!planning_lock) return std::unexpected(planning_lock.error());
   auto survey = survey_kernel();
   if (!survey) return std::unexpected(survey.error());
-  auto inputs = prepare_inputs(*survey, options, Keeper::process, /*enable_forwarding=*/false);
+  const auto backend = choose_backend(options.backends, options.scope);
+  if (!backend) return std::unexpected(backend.error());
+  InterceptionOptions chosen = options;
+  chosen.backends = {backend->backend};
+  auto inputs = prepare_inputs(*survey, chosen, Keeper::process, /*enable_forwarding=*/false);
   if (!inputs) return std::unexpected(inputs.error());
-  auto state = std::make_unique<State>(State{.plan = make_plan(*inputs), .instance_lock = std::move(*instance_lock)});
+  auto state = std::make_unique<State>(
+      State{.plan = make_plan(*inputs), .instance_lock = std::move(*instance_lock), .heartbeat = {}});
   if (auto checked = check_plan(state->plan); !checked) return std::unexpected(checked.error());
   if (auto installed = install_plan(state->plan); !installed) return std::unexpected(installed.error());
+  state->heartbeat = Heartbeat::start(state->plan);
   return Interception(std::move(state));
 }
 

@@ -166,13 +166,23 @@ Result<NftTables> find_nft_tables() {
 }
 
 std::optional<std::string> find_missing_nft_feature(bool local) {
+  std::string all;
+  std::vector<std::pair<std::string, std::string_view>> probes;
   for (const Feature& feature : kFeatures) {
     if (feature.only_local && !local) continue;
-    const std::string input = fmt::format(
-        "table {} limpid__probe {{\n  chain c {{\n    type filter hook prerouting priority mangle;\n    {}\n  "
-        "}}\n}}\n",
-        feature.family, feature.statement);
-    if (!feed_nft(NftMode::check, input, "a probe")) return std::string(feature.description);
+    probes.emplace_back(
+        fmt::format(
+            "table {} limpid__probe {{\n  chain c{} {{\n    type filter hook prerouting priority mangle;\n    {}\n  "
+            "}}\n}}\n",
+            feature.family, probes.size(), feature.statement),
+        feature.description);
+    all += probes.back().first;
+  }
+  const auto outcome = feed_nft(NftMode::check, all, "a probe");
+  // Who is not permitted to ask is not told that something is missing.
+  if (outcome || outcome.error().kind == ErrorKind::unsupported) return std::nullopt;
+  for (const auto& [input, description] : probes) {
+    if (!feed_nft(NftMode::check, input, "a probe")) return std::string(description);
   }
   return std::nullopt;
 }

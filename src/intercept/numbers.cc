@@ -321,7 +321,9 @@ Result<PlanInputs> prepare_inputs(const Survey& survey, const InterceptionOption
                       .sysctls = {},
                       .local = options.scope.local.has_value(),
                       // A program of this host holds its own port.
-                      .keeps_udp_port = options.keeps_udp_port && !options.scope.udp.empty() && !options.scope.local};
+                      .keeps_udp_port = options.keeps_udp_port && !options.scope.udp.empty() && !options.scope.local,
+                      .heartbeat = is_iptables(options.backends.front()) && keeper == Keeper::process,
+                      .backend = options.backends.front()};
   switch_on_forwarding(inputs, survey, look_around(survey, options.name).left_over, enable_forwarding);
   return inputs;
 }

@@ -1,4 +1,4 @@
-// Who owns what is in the kernel: the names of our tables, and the comment in which a table says how to undo
+// Who owns what is in the kernel: the names of our tables and chains, and the comment in which they say how to undo
 // everything. Pure. The comment is read back from a kernel that anybody with privileges may have written to, so nothing
 // in it is believed that to_comment() could not have written.
 #include <fmt/format.h>
@@ -70,6 +70,24 @@ std::optional<std::string> instance_of(std::string_view table_name) {
   return std::string(name);
 }
 
+std::string_view to_string(Backend backend) {
+  switch (backend) {
+    case Backend::nftables: return "nftables";
+    case Backend::iptables_nft: return "iptables-nft";
+    case Backend::iptables_legacy: return "iptables-legacy";
+  }
+  return "unknown";
+}
+
+std::string xtables_chain(std::string_view name, std::string_view suffix) {
+  return fmt::format("{}-{}", table_name_of(name), suffix);
+}
+
+std::optional<std::string> instance_of_chain(std::string_view chain) {
+  const auto dash = chain.rfind('-');
+  return dash == std::string_view::npos ? std::nullopt : instance_of(chain.substr(0, dash));
+}
+
 Result<MarkField> MarkField::from(const Mark& mark) {
   if (std::popcount(mark.mask) < 2) {
     return usage_error("mark", mark.to_string(),
@@ -90,20 +108,22 @@ std::string Ownership::to_comment() const {
   if (!sysctls.empty()) comment += " f" + sysctls;
   if (local) comment += " local";
   if (keeps_udp_port) comment += " udp-port";
+  if (heartbeat) comment += " beat";
   return comment;
 }
 
-Result<Ownership> Ownership::from_comment(std::string_view name, std::string_view comment) {
+Result<Ownership> Ownership::from_comment(std::string_view name, std::string_view comment, Backend backend) {
   if (comment.size() > kCommentMaxLength) return foreign_comment(name);
   const std::vector<std::string_view> words = split_at_spaces(comment);
   if (words.size() >= 2 && words[0] == "limpid" && words[1] != kSchema) {
     return failure("recognise", fmt::format("nft table inet {}", table_name_of(name)),
                    "made by another version of Limpid", "remove it with that version's `limpid rules remove`");
   }
-  if (words.size() < 7 || words.size() > 10 || words[0] != "limpid") return foreign_comment(name);
+  if (words.size() < 7 || words.size() > 11 || words[0] != "limpid") return foreign_comment(name);
 
   Ownership ownership;
   ownership.name = name;
+  ownership.backend = backend;
   ownership.keeper = words[2] == "run" ? Keeper::process : Keeper::permanent;
   const auto mark = Mark::parse(words[3]);
   const auto field = mark ? MarkField::from(*mark) : Result<MarkField>(std::unexpected(mark.error()));
@@ -120,6 +140,8 @@ Result<Ownership> Ownership::from_comment(std::string_view name, std::string_vie
       ownership.local = true;
     } else if (words[i] == "udp-port") {
       ownership.keeps_udp_port = true;
+    } else if (words[i] == "beat") {
+      ownership.heartbeat = true;
     } else if (!words[i].empty()) {
       ownership.sysctls = words[i].substr(1);
     }

@@ -1,5 +1,5 @@
-// Makes the plan out of values: the rules, the routes, and the nft table (whose text is nft_table.cc's). Pure; called
-// by the command line, the service and the public Interception. Never looks at the kernel.
+// Makes the plan out of values: the rules, the routes, and the nft table or the iptables rules (whose text is nft_table.cc's
+// and xtables_rules.cc's). Pure; called by the command line, the service and the public Interception. Never looks at the kernel.
 #include "intercept/plan.h"
 
 #include <fmt/format.h>
@@ -9,6 +9,7 @@
 #include <iterator>
 
 #include "intercept/nft_table.h"
+#include "intercept/xtables_rules.h"
 
 namespace limpid {
 namespace {
@@ -60,10 +61,14 @@ Plan make_plan(const PlanInputs& inputs) {
   Plan plan;
   plan.inputs = inputs;
   plan.table_name = table_name_of(inputs.ownership.name);
-  plan.nft_table = render_nft_table(inputs);
-  plan.companions = render_companion_tables(inputs);
+  const bool with_nft = inputs.ownership.backend == Backend::nftables;
+  if (with_nft) {
+    plan.nft_table = render_nft_table(inputs);
+    plan.companions = render_companion_tables(inputs);
+  }
   for (const Family family : kFamilies) {
     if (!in_scope(inputs.scope, family)) continue;
+    if (!with_nft) plan.xtables.push_back(render_xtables(inputs, family));
     plan.routes.push_back({.destination = Prefix::everything(family),
                            .table = inputs.ownership.table,
                            .local = true,
@@ -77,6 +82,7 @@ Plan make_plan(const PlanInputs& inputs) {
 }
 
 std::vector<NftTableName> tables_of(const Plan& plan) {
+  if (is_iptables(plan.inputs.ownership.backend)) return {};
   std::vector<NftTableName> tables = {{.family = "inet", .name = plan.table_name}};
   for (const CompanionTable& companion : plan.companions) tables.push_back(companion.name);
   return tables;
@@ -89,6 +95,35 @@ bool owns(const Ownership& ownership, const RuleSpec& rule) {
 
 bool owns(const Ownership& ownership, const RouteSpec& route) {
   return route.table == ownership.table;
+}
+
+std::vector<XtablesRuleset> draining_xtables(const Plan& plan) {
+  std::vector<XtablesRuleset> rules;
+  for (const XtablesRuleset& installed : plan.xtables)
+    rules.push_back(render_draining_xtables(plan.inputs, installed.family));
+  return rules;
+}
+
+std::string render_restore(const XtablesRuleset& rules) {
+  std::string text;
+  for (const XtablesTable& table : rules.tables) {
+    text += fmt::format("*{}\n", table.name);
+    for (const std::string& chain : table.chains) text += fmt::format(":{} - [0:0]\n", chain);
+    for (const std::string& rule : table.rules) text += fmt::format("-A {}\n", rule);
+    for (const XtablesJump& jump : table.jumps) text += fmt::format("-I {} 1 -j {}\n", jump.from, jump.to);
+    text += "COMMIT\n";
+  }
+  return text;
+}
+
+std::string xtables_program(Backend backend, Family family, std::string_view verb) {
+  return fmt::format("{}-{}-{}", family == Family::ipv4 ? "iptables" : "ip6tables",
+                     backend == Backend::iptables_legacy ? "legacy" : "nft", verb);
+}
+
+std::uint32_t answer_mark(const Ownership& ownership) {
+  const bool has_to_tell = is_iptables(ownership.backend) && ownership.keeps_udp_port;
+  return has_to_tell ? ownership.mark.mask : ownership.mark.bypass;
 }
 
 std::string render_deletion(const std::vector<NftTableName>& tables) {

@@ -24,7 +24,7 @@ inline constexpr std::string_view kForwardingIpv4 = "net.ipv4.ip_forward";      
 inline constexpr std::string_view kForwardingIpv6 = "net.ipv6.conf.all.forwarding";  ///< "6"
 
 /// Two-bit field of the packet mark that Limpid uses, in the place that `mask` has. The third value, both bits, is on packets of
-/// this host's own programs on their way through the loopback interface.
+/// this host's own programs on their way through the loopback interface; and, with iptables, on what one table says to the next.
 struct MarkField {
   std::uint32_t mask = 0;       ///< at least two bits
   std::uint32_t intercept = 0;  ///< packets with it are delivered locally
@@ -44,6 +44,15 @@ struct MarkField {
 [[nodiscard]] std::string table_name_of(std::string_view name);
 /// The inverse; empty for a table that no instance of ours can have.
 [[nodiscard]] std::optional<std::string> instance_of(std::string_view table_name);
+
+[[nodiscard]] std::string_view to_string(Backend backend);
+[[nodiscard]] constexpr bool is_iptables(Backend backend) {
+  return backend != Backend::nftables;
+}
+/// "limpid-pre", "limpid_NAME-pre": at most 28 characters (XT_EXTENSION_MAXNAMELEN), so a suffix has at most four.
+[[nodiscard]] std::string xtables_chain(std::string_view name, std::string_view suffix);
+/// The inverse; empty for a chain that no instance of ours can have.
+[[nodiscard]] std::optional<std::string> instance_of_chain(std::string_view chain);
 
 /// Who keeps an installed plan: a running `limpid run` or `rules apply` that has ended.
 enum class Keeper : std::uint8_t { process, permanent };
@@ -66,9 +75,12 @@ struct Ownership {
   std::string sysctls;          ///< "4" and/or "6": forwarding was switched on for that family, was off before
   bool local = false;           ///< this host's own traffic too
   bool keeps_udp_port = false;  ///< the target legs of datagrams have the client's port; only with UDP in scope
+  bool heartbeat = false;       ///< iptables: somebody beats (intercept/heartbeat.h) as long as somebody listens
+  Backend backend = Backend::nftables;  ///< not in the comment: where that is found says it
   /// The comment, at most 127 bytes (NFTNL_UDATA_COMMENT_MAXLEN): "limpid 1 run 0x1/0x3 7676 100 p1080".
   [[nodiscard]] std::string to_comment() const;
-  [[nodiscard]] static Result<Ownership> from_comment(std::string_view name, std::string_view comment);
+  [[nodiscard]] static Result<Ownership> from_comment(std::string_view name, std::string_view comment,
+                                                      Backend backend = Backend::nftables);
   bool operator==(const Ownership&) const = default;
 };
 
@@ -98,12 +110,35 @@ struct CompanionTable {
   std::string definition;  ///< as nft reads it; its comment is the main table's
 };
 
+/// A rule in a chain that is everybody's, which leads to one of ours. It is inserted before all others.
+struct XtablesJump {
+  std::string from;  ///< "PREROUTING"
+  std::string to;    ///< "limpid-pre"
+  bool operator==(const XtablesJump&) const = default;
+};
+
+/// What is ours in one table of iptables.
+struct XtablesTable {
+  std::string name;                 ///< "mangle"
+  std::vector<std::string> chains;  ///< "limpid-pre"
+  std::vector<std::string> rules;   ///< "limpid-pre -p tcp …": what follows -A
+  std::vector<XtablesJump> jumps;
+};
+
+/// What is ours of one family, in the order in which tables are loaded: the last one captures.
+struct XtablesRuleset {
+  Family family = Family::ipv4;
+  std::vector<XtablesTable> tables;
+};
+
 struct Plan {
   PlanInputs inputs;
   std::string table_name;  ///< "limpid" or "limpid_NAME", in nft's inet family; companions have the same
-  std::string nft_table;  ///< the table's definition, as nft reads it, without the statements that replace an older one
+  std::string
+      nft_table;  ///< with nftables: the table's definition, as nft reads it, without the statements that replace an older one
   std::vector<CompanionTable> companions;
-  std::vector<RuleSpec> rules;  ///< in the order in which they are added
+  std::vector<XtablesRuleset> xtables;  ///< instead of the tables, where the backend is an iptables
+  std::vector<RuleSpec> rules;          ///< in the order in which they are added
   std::vector<RouteSpec> routes;
   std::vector<SysctlChange> sysctls;
 };
@@ -114,7 +149,10 @@ struct Plan {
 /// fail-closed, it is rejected), what is established lives on. Only the chain `intercept` changes.
 [[nodiscard]] std::string render_draining_table(const Plan& plan);
 
-/// Every table of the plan, the main one first.
+/// What begin_drain() gives to iptables-restore.
+[[nodiscard]] std::vector<XtablesRuleset> draining_xtables(const Plan& plan);
+
+/// Every nft table of the plan, the main one first.
 [[nodiscard]] std::vector<NftTableName> tables_of(const Plan& plan);
 
 /// The nft statements that delete the tables, whether or not they are there.
@@ -122,6 +160,14 @@ struct Plan {
 
 /// The nft input that puts the tables there atomically, whether or not some of these names exist.
 [[nodiscard]] std::string render_nft_replacement(const Plan& plan);
+
+/// What iptables-restore --noflush reads: "*mangle", chains, rules, jumps, COMMIT, for each table.
+[[nodiscard]] std::string render_restore(const XtablesRuleset& rules);
+/// "iptables-nft-restore", "ip6tables-legacy-restore"; `verb` is "restore" or "save".
+[[nodiscard]] std::string xtables_program(Backend backend, Family family, std::string_view verb);
+/// The mark on what is sent to clients in the name of others: with datagrams that keep their port, iptables has to tell it from what
+/// goes to targets.
+[[nodiscard]] std::uint32_t answer_mark(const Ownership& ownership);
 
 /// The policy routing rules of an installation, in the order in which they are added.
 [[nodiscard]] std::vector<RuleSpec> policy_rules(Family family, const Ownership& ownership);

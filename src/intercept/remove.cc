@@ -9,6 +9,7 @@
 #include <optional>
 #include <ranges>
 
+#include "intercept/found.h"
 #include "intercept/install.h"
 #include "intercept/nft.h"
 #include "net/sysctl.h"
@@ -32,6 +33,22 @@ class FirstError {
 /// All of them in one transaction, whether or not they are there.
 Status delete_tables(const std::vector<NftTableName>& tables) {
   return feed_nft(NftMode::apply, render_deletion(tables), "nft table " + tables.front().to_string());
+}
+
+/// Each transaction of iptables is of one backend and family.
+Status delete_pieces(const std::vector<XtablesPiece>& pieces) {
+  FirstError first_error;
+  for (const Backend backend : {Backend::iptables_nft, Backend::iptables_legacy}) {
+    for (const Family family : {Family::ipv4, Family::ipv6}) {
+      std::vector<XtablesPiece> together;
+      std::ranges::copy_if(pieces, std::back_inserter(together), [&](const XtablesPiece& piece) {
+        return piece.backend == backend && piece.family == family;
+      });
+      if (together.empty()) continue;
+      first_error.note(feed_xtables(backend, family, render_removal(together), together.front().to_string()));
+    }
+  }
+  return first_error.status();
 }
 
 /// Deletes what is in the kernel exactly so; a look-alike of somebody else's is left alone.
@@ -74,11 +91,11 @@ bool is_orphan(const std::vector<Ownership>& owners, const Spec& spec) {
          std::ranges::none_of(owners, [&](const Ownership& o) { return owns(o, spec); });
 }
 
-Status find_orphans(const NftTables& tables, Removal& removal) {
-  const std::vector<Ownership>& owners = tables.ours;
-  std::ranges::copy_if(tables.companions, std::back_inserter(removal.tables), [&](const NftTableName& companion) {
-    return std::ranges::none_of(owners,
-                                [&](const Ownership& o) { return o.local && table_name_of(o.name) == companion.name; });
+Status find_orphans(const Found& found, const std::vector<Ownership>& owners, Removal& removal) {
+  std::ranges::copy_if(found.nft.companions, std::back_inserter(removal.tables), [&](const NftTableName& companion) {
+    return std::ranges::none_of(owners, [&](const Ownership& o) {
+      return o.backend == Backend::nftables && o.local && table_name_of(o.name) == companion.name;
+    });
   });
   auto socket = RouteSocket::open();
   if (!socket) return std::unexpected(socket.error());
@@ -95,9 +112,10 @@ Status find_orphans(const NftTables& tables, Removal& removal) {
   return {};
 }
 
-/// The table first: from then on nothing is captured, and nothing needs the rest.
+/// What captures comes first: from then on nothing is captured, and nothing needs the rest.
 Status execute(const Removal& removal) {
   FirstError first_error;
+  if (auto deleted = delete_pieces(removal.xtables); !deleted) return deleted;
   if (!removal.tables.empty()) {
     // A table that stays needs its rules: do not go on without having removed it.
     if (auto deleted = delete_tables(removal.tables); !deleted) return deleted;
@@ -114,8 +132,9 @@ Status execute(const Removal& removal) {
 
 std::vector<std::string> Removal::lines() const {
   std::vector<std::string> lines;
-  lines.reserve(tables.size() + rules.size() + routes.size() + sysctls.size());
+  lines.reserve(tables.size() + xtables.size() + rules.size() + routes.size() + sysctls.size());
   for (const NftTableName& table : tables) lines.push_back("nft table " + table.to_string());
+  for (const XtablesPiece& piece : xtables) lines.push_back(piece.to_string());
   for (const RuleSpec& rule : rules) lines.push_back(describe(rule));
   for (const RouteSpec& route : routes) lines.push_back(describe(route));
   for (const SysctlChange& change : sysctls) lines.push_back(fmt::format("sysctl {}={}", change.key, change.value));
@@ -124,35 +143,60 @@ std::vector<std::string> Removal::lines() const {
 
 Result<Removal> find_removal(const std::string& name) {
   if (auto valid = check_instance_name(name); !valid) return std::unexpected(valid.error());
-  auto tables = find_nft_tables();
-  if (!tables) return std::unexpected(tables.error());
-  const std::string table_name = table_name_of(name);
-  const auto foreign = std::ranges::find(tables->foreign, NftTableName{.family = "inet", .name = table_name});
-  if (foreign != tables->foreign.end()) {
-    return failure("remove", "nft table " + foreign->to_string(),
-                   "its comment is not one of Limpid's, so somebody else made it",
-                   fmt::format("if it is yours: nft delete table {}", foreign->to_string()));
+  auto found = find_installed();
+  if (!found) return std::unexpected(found.error());
+  if (const std::string foreign = found->foreign(name); !foreign.empty()) {
+    return failure("remove", foreign, "its comment is not one of Limpid's, so somebody else made it",
+                   foreign.starts_with("nft table") ? fmt::format("if it is yours: nft delete {}", foreign.substr(4))
+                                                    : "if they are yours: iptables -F and -X for each");
   }
   Removal removal;
-  const auto owner = std::ranges::find(tables->ours, name, &Ownership::name);
-  if (owner != tables->ours.end()) {
-    removal.tables.push_back({.family = "inet", .name = table_name});
-    const auto sysctls = sysctls_of(*owner);
-    // Without its table, what belongs to the installation is without an owner.
-    tables->ours.erase(owner);
-    for (const SysctlChange& change : sysctls) {
-      if (is_as_set(change) && !is_wanted_by_others(change, tables->ours)) removal.sysctls.push_back(change);
+  std::vector<Ownership> owners = found->owners();
+  std::vector<SysctlChange> sysctls;
+  for (const Ownership& owner : owners) {
+    if (owner.name != name) continue;
+    if (owner.backend == Backend::nftables) removal.tables.push_back({.family = "inet", .name = table_name_of(name)});
+    for (SysctlChange& change : sysctls_of(owner)) {
+      if (std::ranges::find(sysctls, change) == sysctls.end()) sysctls.push_back(std::move(change));
     }
   }
-  if (auto found = find_orphans(*tables, removal); !found) return std::unexpected(found.error());
+  // Chains without a comment are ours too, when they are empty: what a flush of all rules leaves.
+  std::ranges::copy_if(found->xtables, std::back_inserter(removal.xtables),
+                       [&](const XtablesPiece& piece) { return piece.name == name; });
+  // Without its table, what belongs to the installation is without an owner.
+  std::erase_if(owners, [&](const Ownership& owner) { return owner.name == name; });
+  for (const SysctlChange& change : sysctls) {
+    if (is_as_set(change) && !is_wanted_by_others(change, owners)) removal.sysctls.push_back(change);
+  }
+  if (auto orphans = find_orphans(*found, owners, removal); !orphans) return std::unexpected(orphans.error());
   return removal;
 }
 
 Status reap_orphans() {
-  auto tables = find_nft_tables();
-  if (!tables) return std::unexpected(tables.error());
+  const auto found = find_installed();
+  if (!found) return std::unexpected(found.error());
   Removal removal;
-  if (auto found = find_orphans(*tables, removal); !found) return found;
+  if (auto orphans = find_orphans(*found, found->owners(), removal); !orphans) return orphans;
+  return execute(removal);
+}
+
+Status remove_xtables(const std::string& name, Backend backend) {
+  auto found = find_xtables();
+  if (!found) return std::unexpected(found.error());
+  std::erase_if(*found, [&](const XtablesPiece& piece) { return piece.name != name || piece.backend != backend; });
+  return delete_pieces(*found);
+}
+
+Status remove_others(const Ownership& installed) {
+  const auto found = find_installed();
+  if (!found) return std::unexpected(found.error());
+  Removal removal;
+  if (installed.backend != Backend::nftables &&
+      std::ranges::find(found->nft.ours, installed.name, &Ownership::name) != found->nft.ours.end())
+    removal.tables.push_back({.family = "inet", .name = table_name_of(installed.name)});
+  std::ranges::copy_if(found->xtables, std::back_inserter(removal.xtables), [&](const XtablesPiece& piece) {
+    return piece.name == installed.name && piece.backend != installed.backend;
+  });
   return execute(removal);
 }
 
@@ -161,15 +205,26 @@ Status remove_plan(const Plan& plan) {
   // keep us from cleaning up.
   const auto lock = lock_planning();
   FirstError first_error;
-  auto tables = find_nft_tables();
+  const std::string& name = plan.inputs.ownership.name;
+  const auto found = find_installed();
   std::vector<NftTableName> ours = tables_of(plan);
   std::erase_if(ours, [&](const NftTableName& table) {
-    if (!tables || std::ranges::find(tables->foreign, table) == tables->foreign.end()) return false;
+    if (!found || std::ranges::find(found->nft.foreign, table) == found->nft.foreign.end()) return false;
     first_error.note(failure("remove", "nft table " + table.to_string(),
                              "somebody has put a table of their own in its place; it is left alone"));
     return true;
   });
   if (!ours.empty()) first_error.note(delete_tables(ours));
+  if (is_iptables(plan.inputs.ownership.backend)) {
+    if (!found) {
+      first_error.note(std::unexpected(found.error()));
+    } else if (const std::string foreign = found->foreign(name); !foreign.empty()) {
+      first_error.note(
+          failure("remove", foreign, "somebody has put chains of their own in its place; they are left alone"));
+    } else {
+      first_error.note(remove_xtables(name, plan.inputs.ownership.backend));
+    }
+  }
   auto socket = RouteSocket::open();
   if (socket) {
     delete_present(
@@ -181,9 +236,10 @@ Status remove_plan(const Plan& plan) {
   } else {
     first_error.note(std::unexpected(socket.error()));
   }
-  if (tables) std::erase_if(tables->ours, [&](const Ownership& o) { return o.name == plan.inputs.ownership.name; });
+  std::vector<Ownership> others = found ? found->owners() : std::vector<Ownership>();
+  std::erase_if(others, [&](const Ownership& o) { return o.name == name; });
   for (const SysctlChange& change : plan.sysctls | std::views::reverse) {
-    if (tables && is_wanted_by_others(change, tables->ours)) continue;
+    if (is_wanted_by_others(change, others)) continue;
     if (is_as_set(change)) first_error.note(write_sysctl(change.key, change.previous));
   }
   return first_error.status();

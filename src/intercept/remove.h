@@ -1,4 +1,4 @@
-// Finds and removes what is in the kernel under our tag, without a plan: out of the table's comment and our protocol
+// Finds and removes what is in the kernel under our tag, without a plan: out of the comment on table or chains, and our protocol
 // number.
 #pragma once
 
@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "intercept/plan.h"
+#include "intercept/xtables.h"
 #include "limpid/error.h"
 
 namespace limpid {
@@ -13,6 +14,7 @@ namespace limpid {
 /// What there is to remove, as a value.
 struct Removal {
   std::vector<NftTableName> tables;
+  std::vector<XtablesPiece> xtables;
   std::vector<RuleSpec> rules;
   std::vector<RouteSpec> routes;
   std::vector<SysctlChange> sysctls;
@@ -24,7 +26,12 @@ struct Removal {
 /// installing looks like an orphan.
 [[nodiscard]] Result<Removal> find_removal(const std::string& name);
 
-/// Removes rules and routes that carry our protocol number but belong to no table of ours in the kernel: what a crash
+/// Takes away the chains of an instance that an iptables holds, and the jumps to them.
+[[nodiscard]] Status remove_xtables(const std::string& name, Backend backend);
+/// Takes away what other backends have left under the name of what is installed now.
+[[nodiscard]] Status remove_others(const Ownership& installed);
+
+/// Removes rules and routes that carry our protocol number but belong to nothing of ours in the kernel: what a crash
 /// between two steps of an installation leaves. The caller holds lock_planning().
 [[nodiscard]] Status reap_orphans();
 

@@ -140,12 +140,37 @@ std::string render_commands(const Plan& plan) {
     text += fmt::format("ip {} rule add {}\n", ip_flag(rule.family), rule_arguments(rule));
   }
   text += "\n# Which packets get the mark, and which socket. Last, because only this captures.\n";
-  return text + fmt::format("nft -f - <<'END'\n{}END\n", render_nft_replacement(plan));
+  const Ownership& owner = plan.inputs.ownership;
+  if (!is_iptables(owner.backend)) return text + fmt::format("nft -f - <<'END'\n{}END\n", render_nft_replacement(plan));
+  if (owner.heartbeat) {
+    text += fmt::format(
+        "# `limpid run` writes +0.0.0.0 and +:: into /proc/net/xt_recent/{} every 200 ms; without that these rules "
+        "take nobody to "
+        "listen.\n",
+        plan.table_name);
+  }
+  for (const XtablesRuleset& rules : plan.xtables) {
+    text += fmt::format("{} --noflush <<'END'\n{}END\n", xtables_program(owner.backend, rules.family, "restore"),
+                        render_restore(rules));
+  }
+  return text;
 }
 
 std::string render_removal_commands(const Plan& plan) {
   std::string text;
   for (const NftTableName& table : tables_of(plan)) text += fmt::format("nft delete table {}\n", table.to_string());
+  for (const XtablesRuleset& rules : plan.xtables) {
+    text +=
+        fmt::format("{} --noflush <<'END'\n", xtables_program(plan.inputs.ownership.backend, rules.family, "restore"));
+    for (const XtablesTable& table : rules.tables | std::views::reverse) {
+      text += fmt::format("*{}\n", table.name);
+      for (const XtablesJump& jump : table.jumps) text += fmt::format("-D {} -j {}\n", jump.from, jump.to);
+      for (const std::string& chain : table.chains) text += fmt::format("-F {}\n", chain);
+      for (const std::string& chain : table.chains) text += fmt::format("-X {}\n", chain);
+      text += "COMMIT\n";
+    }
+    text += "END\n";
+  }
   for (const RuleSpec& rule : plan.rules | std::views::reverse) {
     text += fmt::format("ip {} rule del {}\n", ip_flag(rule.family), rule_arguments(rule));
   }
@@ -174,9 +199,10 @@ std::string render_json(const Plan& plan) {
     companions.push_back(
         {{"family", companion.name.family}, {"table", companion.name.name}, {"definition", companion.definition}});
   }
-  const ordered_json json = {
+  ordered_json json = {
       {"schema", 1},
       {"name", owner.name},
+      {"backend", to_string(owner.backend)},
       {"fail", inputs.fail == FailMode::open ? "open" : "closed"},
       {"keeps_source_port", inputs.keeps_source_port},
       {"keeps_udp_port", owner.keeps_udp_port},
@@ -190,9 +216,20 @@ std::string render_json(const Plan& plan) {
       {"sysctls", sysctls},
       {"routes", routes},
       {"rules", rules},
-      {"nft",
-       {{"family", "inet"}, {"table", plan.table_name}, {"definition", plan.nft_table}, {"companions", companions}}},
   };
+  if (is_iptables(owner.backend)) {
+    ordered_json inputs_of_restore = ordered_json::array();
+    for (const XtablesRuleset& ruleset : plan.xtables) {
+      inputs_of_restore.push_back({{"family", family_name(ruleset.family)},
+                                   {"program", xtables_program(owner.backend, ruleset.family, "restore")},
+                                   {"input", render_restore(ruleset)}});
+    }
+    json["iptables"] = {{"heartbeat", owner.heartbeat ? ordered_json(plan.table_name) : ordered_json()},
+                        {"restore", inputs_of_restore}};
+  } else {
+    json["nft"] = {
+        {"family", "inet"}, {"table", plan.table_name}, {"definition", plan.nft_table}, {"companions", companions}};
+  }
   return json.dump(2) + '\n';
 }
 

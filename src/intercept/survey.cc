@@ -13,7 +13,7 @@
 #include <system_error>
 
 #include "intercept/disturbances.h"
-#include "intercept/nft.h"
+#include "intercept/found.h"
 #include "net/sysctl.h"
 
 namespace limpid {
@@ -92,18 +92,18 @@ void read_client_ports(Survey& survey) {
 }
 
 Status read_installations(Survey& survey) {
-  auto tables = find_nft_tables();
-  if (!tables) {
-    if (tables.error().kind != ErrorKind::unsupported) return std::unexpected(tables.error());
+  auto found = find_installed();
+  if (!found) {
+    if (found.error().kind != ErrorKind::unsupported) return std::unexpected(found.error());
     survey.warnings.push_back(fmt::format(
-        "what is installed already cannot be seen, so the chosen numbers may differ: {}", tables.error().message()));
+        "what is installed already cannot be seen, so the chosen numbers may differ: {}", found.error().message()));
     return {};
   }
-  for (Ownership& ownership : tables->ours) {
+  for (Ownership& ownership : found->owners()) {
     std::string name = ownership.name;
     survey.installations.push_back({.name = std::move(name), .ownership = std::move(ownership)});
   }
-  survey.foreign_tables = std::move(tables->foreign);
+  survey.foreign_tables = std::move(found->nft.foreign);
   return {};
 }
 

@@ -59,7 +59,7 @@ struct Numbers {
 
 /// Everything for make_plan(): numbers chosen, names checked, a family left out that the host lacks or the scope cannot
 /// match, forwarding switched on for the families in scope where `enable_forwarding` says so and it is off. Pure.
-/// options.listener must be set.
+/// options.listener must be set, and options.backends begins with the backend that was chosen (choose_backend()).
 [[nodiscard]] Result<PlanInputs> prepare_inputs(const Survey& survey, const InterceptionOptions& options, Keeper keeper,
                                                 bool enable_forwarding);
 

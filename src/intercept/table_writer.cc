@@ -14,7 +14,9 @@ namespace {
 /// More prefixes than this become a set: each rule costs every first packet some ten nanoseconds.
 constexpr std::size_t kMostPrefixRules = 64;
 
-/// One family's prefixes, sorted, without those that another one contains: nft refuses overlapping intervals.
+}  // namespace
+
+// nft refuses overlapping intervals.
 std::vector<Prefix> disjoint(const std::vector<Prefix>& prefixes, Family family) {
   std::vector<Prefix> sorted;
   std::ranges::copy_if(prefixes, std::back_inserter(sorted), [&](const Prefix& p) { return p.family() == family; });
@@ -29,8 +31,6 @@ std::vector<Prefix> disjoint(const std::vector<Prefix>& prefixes, Family family)
 bool is_everything(const std::vector<Prefix>& disjoint_prefixes) {
   return disjoint_prefixes.size() == 1 && disjoint_prefixes.front().length() == 0;
 }
-
-}  // namespace
 
 std::string_view nft_family(Family family) {
   return family == Family::ipv4 ? "ipv4" : "ipv6";

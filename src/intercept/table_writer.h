@@ -21,6 +21,10 @@ inline constexpr std::string_view kNotSyn = "tcp flags & (fin | syn | rst | ack)
 [[nodiscard]] std::string_view nft_header(Family family);
 [[nodiscard]] bool in_scope(const Scope& scope, Family family);
 
+/// One family's prefixes, sorted, without those that another one contains.
+[[nodiscard]] std::vector<Prefix> disjoint(const std::vector<Prefix>& prefixes, Family family);
+[[nodiscard]] bool is_everything(const std::vector<Prefix>& disjoint_prefixes);
+
 class TableWriter {
  public:
   /// `inputs` must outlive it.

@@ -9,6 +9,7 @@
 #include <linux/rtnetlink.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
@@ -39,10 +40,10 @@ Result<UniqueFd> subscribe(int protocol, std::initializer_list<unsigned> groups)
 
 /// Every message about a table, chain, rule or set has the table's name as its first attribute: NFTA_TABLE_NAME, NFTA_CHAIN_TABLE,
 /// NFTA_RULE_TABLE, … are all 1.
-bool is_about_table(const nlmsghdr& message, const std::string& table) {
+bool is_about_table(const nlmsghdr& message, const std::vector<std::string>& tables) {
   if (NFNL_SUBSYS_ID(message.nlmsg_type) != NFNL_SUBSYS_NFTABLES) return false;
   const netlink::Attributes<NFTA_TABLE_NAME> attributes(message, sizeof(nfgenmsg));
-  return attributes.text(NFTA_TABLE_NAME) == table;
+  return std::ranges::find(tables, attributes.text(NFTA_TABLE_NAME)) != tables.end();
 }
 
 bool is_about_routing(const nlmsghdr& message, TableId table) {
@@ -82,23 +83,23 @@ bool take_from(int fd, Concerns concerns) {
 
 }  // namespace
 
-Result<ChangeWatch> ChangeWatch::open(std::string nft_table, TableId route_table) {
+Result<ChangeWatch> ChangeWatch::open(std::vector<std::string> nft_tables, TableId route_table) {
   auto firewall = subscribe(NETLINK_NETFILTER, {NFNLGRP_NFTABLES});
   if (!firewall) return std::unexpected(firewall.error());
   auto routing = subscribe(NETLINK_ROUTE, {RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
                                            RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF});
   if (!routing) return std::unexpected(routing.error());
-  return ChangeWatch(std::move(*firewall), std::move(*routing), std::move(nft_table), route_table);
+  return ChangeWatch(std::move(*firewall), std::move(*routing), std::move(nft_tables), route_table);
 }
 
-ChangeWatch::ChangeWatch(UniqueFd firewall, UniqueFd routing, std::string nft_table, TableId route_table)
+ChangeWatch::ChangeWatch(UniqueFd firewall, UniqueFd routing, std::vector<std::string> nft_tables, TableId route_table)
     : firewall_(std::move(firewall)),
       routing_(std::move(routing)),
-      nft_table_(std::move(nft_table)),
+      nft_tables_(std::move(nft_tables)),
       route_table_(route_table) {}
 
 bool ChangeWatch::take() {
-  const bool firewall = take_from(firewall_.get(), [&](const nlmsghdr& m) { return is_about_table(m, nft_table_); });
+  const bool firewall = take_from(firewall_.get(), [&](const nlmsghdr& m) { return is_about_table(m, nft_tables_); });
   const bool routing = take_from(routing_.get(), [&](const nlmsghdr& m) { return is_about_routing(m, route_table_); });
   return firewall || routing;
 }

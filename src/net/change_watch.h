@@ -4,6 +4,7 @@
 
 #include <array>
 #include <string>
+#include <vector>
 
 #include "limpid/error.h"
 #include "limpid/mark.h"
@@ -11,11 +12,11 @@
 
 namespace limpid {
 
-/// Hears of one nftables table (by its name, in every family), of all policy rules, of the routes of one table, and of interfaces'
+/// Hears of some nftables tables (by their names, in every family), of all policy rules, of the routes of one table, and of interfaces'
 /// sysctls such as forwarding, in the network namespace in which it was opened. Never blocks.
 class ChangeWatch {
  public:
-  [[nodiscard]] static Result<ChangeWatch> open(std::string nft_table, TableId route_table);
+  [[nodiscard]] static Result<ChangeWatch> open(std::vector<std::string> nft_tables, TableId route_table);
 
   /// Readable when there may be something to hear.
   [[nodiscard]] std::array<int, 2> descriptors() const noexcept { return {firewall_.get(), routing_.get()}; }
@@ -23,11 +24,11 @@ class ChangeWatch {
   [[nodiscard]] bool take();
 
  private:
-  ChangeWatch(UniqueFd firewall, UniqueFd routing, std::string nft_table, TableId route_table);
+  ChangeWatch(UniqueFd firewall, UniqueFd routing, std::vector<std::string> nft_tables, TableId route_table);
 
   UniqueFd firewall_;
   UniqueFd routing_;
-  std::string nft_table_;
+  std::vector<std::string> nft_tables_;
   TableId route_table_;
 };
 

@@ -51,7 +51,7 @@ Result<std::unique_ptr<UdpEngine>> UdpEngine::create(const UdpOptions& options, 
   for (auto& listener : listeners) {
     const auto bound = original_destination(listener.get());
     if (!bound) return std::unexpected(bound.error());
-    auto sender = RawSender::open(bound->family(), options.bypass_mark);
+    auto sender = RawSender::open(bound->family(), options.answer_mark);
     if (!sender) return std::unexpected(sender.error());
     (bound->family() == Family::ipv4 ? engine->sender_ipv4_ : engine->sender_ipv6_) = std::move(*sender);
     epoll_event event{.events = EPOLLIN, .data = {.u64 = engine->listeners_.size()}};

@@ -47,6 +47,7 @@ struct UdpTimeouts {
 struct UdpOptions {
   std::shared_ptr<const Policy> policy;
   std::uint32_t bypass_mark = 0;
+  std::uint32_t answer_mark = 0;  ///< on what is sent to clients in the name of others
   NatBehavior mapping = NatBehavior::endpoint_independent;
   NatBehavior filtering = NatBehavior::endpoint_independent;
   UdpTimeouts timeouts;

@@ -9,12 +9,14 @@
 
 namespace limpid {
 
-std::string ListenerWatch::find_missing() const {
+std::string ListenerWatch::find_missing() {
+  complete_ipv4_ = complete_ipv6_ = true;
   std::string missing;
   const auto states = find_listeners(plan_.inputs.scope, plan_.inputs.ownership.listener);
   if (!states) return missing;  // not known is not missing
   for (const ListenerState& state : *states) {
     if (state.readiness == Readiness::ready) continue;
+    (state.family == Family::ipv4 ? complete_ipv4_ : complete_ipv6_) = false;
     missing += fmt::format("{}{} on {}", missing.empty() ? "" : ", ", to_string(state.transport),
                            IpAddress::loopback(state.family).to_string());
   }

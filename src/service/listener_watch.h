@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "intercept/plan.h"
+#include "limpid/address.h"
 
 namespace limpid {
 
@@ -16,14 +17,18 @@ class ListenerWatch {
 
   /// Logs what has changed since the last time; at the first time, only what is missing.
   void look();
-  /// As of the last look(): for every transport and family in scope there is a listener.
-  [[nodiscard]] bool complete() const noexcept { return missing_.empty(); }
+  /// As of the last look(): for every transport in scope there is a listener of this family.
+  [[nodiscard]] bool complete(Family family) const noexcept {
+    return family == Family::ipv4 ? complete_ipv4_ : complete_ipv6_;
+  }
 
  private:
-  [[nodiscard]] std::string find_missing() const;
+  [[nodiscard]] std::string find_missing();
 
   const Plan& plan_;
   const Logger& log_;
+  bool complete_ipv4_ = false;
+  bool complete_ipv6_ = false;
   std::string missing_;  ///< in words: "TCP on 127.0.0.1, UDP on ::1"; empty: nothing
 };
 

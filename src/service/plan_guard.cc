@@ -21,6 +21,8 @@ constexpr std::chrono::milliseconds kLongestWait{400};
 /// Undone within this time, so many times in a row: something is fighting back.
 constexpr std::chrono::milliseconds kStruckBack{250};
 constexpr unsigned kMostStrikes = 10;
+/// Between two looks at what nobody announces.
+constexpr std::chrono::milliseconds kLegacyLook{500};
 /// Lines of a difference that a message shows.
 constexpr std::size_t kMostShown = 3;
 
@@ -34,33 +36,73 @@ std::string in_words(const std::vector<std::string>& differences) {
   return text;
 }
 
+/// The tables whose changes nftables announces: our own, or iptables' own, in which ours are.
+std::vector<std::string> announced_tables(const Plan& plan) {
+  switch (plan.inputs.ownership.backend) {
+    case Backend::nftables: return {plan.table_name};
+    case Backend::iptables_nft: return {"raw", "mangle", "filter"};
+    case Backend::iptables_legacy: return {};
+  }
+  return {};
+}
+
+std::vector<LegacyTables::Table> legacy_tables(const Plan& plan) {
+  std::vector<LegacyTables::Table> tables;
+  for (const XtablesRuleset& rules : plan.xtables) {
+    for (const XtablesTable& table : rules.tables) tables.push_back({.family = rules.family, .name = table.name});
+  }
+  return tables;
+}
+
 }  // namespace
 
 Result<PlanGuard> PlanGuard::start(const Plan& plan, Repair mode, const Logger& log) {
-  auto watch = ChangeWatch::open(plan.table_name, plan.inputs.ownership.table);
+  auto watch = ChangeWatch::open(announced_tables(plan), plan.inputs.ownership.table);
   if (!watch) return std::unexpected(watch.error());
+  std::optional<LegacyTables> legacy;
+  if (plan.inputs.ownership.backend == Backend::iptables_legacy) {
+    auto opened = LegacyTables::open(legacy_tables(plan));
+    if (!opened) return std::unexpected(opened.error());
+    legacy = std::move(*opened);
+  }
   // Listening comes first: what changes while the listing is made is heard, and looked at.
   auto installed = list_installed(plan);
   if (!installed) return std::unexpected(installed.error());
-  return PlanGuard(plan, mode, log, std::move(*watch), std::move(*installed));
+  return PlanGuard(plan, mode, log, std::move(*watch), std::move(legacy), std::move(*installed));
 }
 
-PlanGuard::PlanGuard(const Plan& plan, Repair mode, const Logger& log, ChangeWatch watch, std::string installed)
-    : plan_(&plan), log_(&log), mode_(mode), watch_(std::move(watch)), installed_(std::move(installed)) {}
+PlanGuard::PlanGuard(const Plan& plan, Repair mode, const Logger& log, ChangeWatch watch,
+                     std::optional<LegacyTables> legacy, std::string installed)
+    : plan_(&plan),
+      log_(&log),
+      mode_(mode),
+      watch_(std::move(watch)),
+      legacy_(std::move(legacy)),
+      next_look_(Clock::now() + kLegacyLook),
+      installed_(std::move(installed)) {}
+
+/// Takes what has been heard, and looks at what nobody announces. True if something of it concerns us.
+bool PlanGuard::take_news() {
+  const bool heard = watch_.take();
+  const bool seen = legacy_ && legacy_->have_changed();
+  next_look_ = Clock::now() + kLegacyLook;
+  return heard || seen;
+}
 
 void PlanGuard::hear() {
-  if (!watch_.take() || gave_up_) return;
+  if (!take_news() || gave_up_) return;
   last_heard_ = Clock::now();
   if (!first_heard_) first_heard_ = last_heard_;
 }
 
 std::chrono::milliseconds PlanGuard::patience() const {
-  if (!first_heard_) return std::chrono::milliseconds{-1};
-  const auto until = std::min(last_heard_ + kQuiet, *first_heard_ + kLongestWait);
+  if (!first_heard_ && (!legacy_ || gave_up_)) return std::chrono::milliseconds{-1};
+  const auto until = first_heard_ ? std::min(last_heard_ + kQuiet, *first_heard_ + kLongestWait) : next_look_;
   return std::max(std::chrono::milliseconds{0}, std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()));
 }
 
 void PlanGuard::look() {
+  if (legacy_ && !first_heard_ && Clock::now() >= next_look_) hear();
   if (!first_heard_ || patience().count() > 0) return;
   const auto heard = *std::exchange(first_heard_, std::nullopt);
   warn_of_rules_before_ours();
@@ -118,7 +160,7 @@ void PlanGuard::repair(Clock::time_point heard) {
   ++repairs_;
   last_repair_ = Clock::now();
   // What we have done ourselves is no news.
-  if (watch_.take()) first_heard_ = last_heard_ = Clock::now();
+  if (take_news()) first_heard_ = last_heard_ = Clock::now();
 }
 
 bool PlanGuard::is_a_fight(Clock::time_point heard) {

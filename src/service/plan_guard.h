@@ -12,6 +12,7 @@
 #include "intercept/plan.h"
 #include "limpid/error.h"
 #include "net/change_watch.h"
+#include "net/legacy_tables.h"
 
 namespace limpid {
 
@@ -29,7 +30,7 @@ class PlanGuard {
 
   [[nodiscard]] std::array<int, 2> descriptors() const noexcept { return watch_.descriptors(); }
   void hear();
-  /// How long to wait before look(); negative: nothing has happened.
+  /// How long to wait before look(); negative: until something happens.
   [[nodiscard]] std::chrono::milliseconds patience() const;
   /// Compares, and repairs what differs. Gives up, with an error message, when others undo it again and again.
   void look();
@@ -39,7 +40,9 @@ class PlanGuard {
 
  private:
   using Clock = std::chrono::steady_clock;
-  PlanGuard(const Plan& plan, Repair mode, const Logger& log, ChangeWatch watch, std::string installed);
+  PlanGuard(const Plan& plan, Repair mode, const Logger& log, ChangeWatch watch, std::optional<LegacyTables> legacy,
+            std::string installed);
+  [[nodiscard]] bool take_news();
   void warn_of_rules_before_ours();
   void repair(Clock::time_point heard);
   [[nodiscard]] bool is_a_fight(Clock::time_point heard);
@@ -48,7 +51,9 @@ class PlanGuard {
   const Logger* log_;
   Repair mode_;
   ChangeWatch watch_;
-  std::string installed_;  ///< nft's listing of it, as it should be
+  std::optional<LegacyTables> legacy_;  ///< of iptables-legacy nothing is heard: looked at now and then
+  Clock::time_point next_look_;
+  std::string installed_;  ///< the listing of it, as it should be
   std::optional<Clock::time_point> first_heard_;
   Clock::time_point last_heard_;
   std::optional<Clock::time_point> last_repair_;

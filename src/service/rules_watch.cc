@@ -4,6 +4,7 @@
 #include <chrono>
 #include <csignal>
 
+#include "intercept/heartbeat.h"
 #include "intercept/install.h"
 #include "service/installed_plan.h"
 #include "service/listener_watch.h"
@@ -31,13 +32,16 @@ Status watch_rules(const Plan& plan, const RulesWatchOptions& options, UniqueFd 
   log.info("watching the rules",
            {field("name", ownership.name), field("tcp", plan.inputs.scope.tcp.to_string()),
             field("udp", plan.inputs.scope.udp.to_string()), field("listener", ownership.listener.value),
+            field("backend", to_string(ownership.backend)),
             field("fail", plan.inputs.fail == FailMode::open ? "open" : "closed")});
   const auto log_counters = [&](std::string_view message) {
     log.info(message, {field("rules_changed", guard->drifts()), field("rules_repaired", guard->repairs())});
   };
   ListenerWatch listener(plan, log);
+  Heartbeat heartbeat = Heartbeat::start(plan, {.ipv4 = false, .ipv6 = false});
   for (;;) {
     listener.look();
+    heartbeat.go_on({.ipv4 = listener.complete(Family::ipv4), .ipv6 = listener.complete(Family::ipv6)});
     const int signal = keep_until_signal(signals->get(), &*guard, kListenerInterval);
     if (signal == SIGUSR1) log_counters("counters");
     if (signal != 0 && signal != SIGUSR1) break;

@@ -11,6 +11,8 @@
 #include <string>
 #include <vector>
 
+#include "intercept/backend.h"
+#include "intercept/heartbeat.h"
 #include "intercept/install.h"
 #include "intercept/survey.h"
 #include "net/port_owner.h"
@@ -45,6 +47,7 @@ struct Groundwork {
   Survey survey;
   InterceptionOptions interception;
   Numbers numbers;
+  ChosenBackend backend;
 };
 
 Result<Groundwork> lay_groundwork(const ServiceOptions& options) {
@@ -68,12 +71,19 @@ Result<Groundwork> lay_groundwork(const ServiceOptions& options) {
                      fmt::format("limpid rules remove --name {}, or give another --name", interception.name));
     }
   }
+  auto backend = choose_backend(interception.backends, interception.scope);
+  if (!backend) return std::unexpected(backend.error());
+  interception.backends = {backend->backend};
   auto numbers = choose_numbers(*survey, interception);
   if (!numbers) return std::unexpected(numbers.error());
-  return Groundwork{std::move(*survey), std::move(interception), *numbers};
+  return Groundwork{std::move(*survey), std::move(interception), *numbers, std::move(*backend)};
 }
 
 void log_warnings(const Logger& log, const Groundwork& groundwork, bool enable_forwarding) {
+  for (const auto& refused : groundwork.backend.refused) {
+    log.warning("a backend cannot be used here, so another one is",
+                {field("refused", refused), field("used", to_string(groundwork.backend.backend))});
+  }
   for (const auto& warning : groundwork.survey.warnings) log.warning(warning);
   for (const auto& warning : fail_closed_warnings(groundwork.interception)) log.warning(warning);
   for (const auto& warning : precedence_warnings(groundwork.survey, groundwork.numbers)) log.warning(warning);
@@ -117,6 +127,8 @@ void run_until_signal(PlanGuard* guard, const Relay& relay, const Logger& log, i
 
 Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, const Logger& log, int signal_fd,
              int terminal) {
+  // To the very end: established flows of programs here need the heart as long as they are relayed.
+  const Heartbeat heartbeat = Heartbeat::start(plan);
   InstalledPlan installed(plan, log);
   auto guard = PlanGuard::start(plan, options.repair, log);
   if (!guard) {
@@ -127,7 +139,7 @@ Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, cons
            {field("name", ownership.name), field("tcp", plan.inputs.scope.tcp.to_string()),
             field("udp", plan.inputs.scope.udp.to_string()), field("listener", ownership.listener.value),
             field("mark", ownership.mark.intercept_mark().to_string()), field("table", ownership.table.value),
-            field("priority", ownership.priority.value),
+            field("priority", ownership.priority.value), field("backend", to_string(ownership.backend)),
             field("fail", plan.inputs.fail == FailMode::open ? "open" : "closed"),
             field("source", to_string(options.source)),
             field("udp_source", plan.inputs.scope.udp.empty() ? "" : to_string(udp_source(options))),
@@ -204,7 +216,7 @@ Status run_service(const ServiceOptions& wanted) {
   auto inputs = prepare_inputs(groundwork->survey, interception, Keeper::process, options.enable_forwarding);
   if (!inputs) return std::unexpected(inputs.error());
   const Plan plan = make_plan(*inputs);
-  log.debug("plan", {field("nft", plan.nft_table)});
+  log.debug("plan", {field("commands", render_commands(plan))});
   if (auto checked = check_plan(plan); !checked) return checked;
 
   const auto policy = std::make_shared<const Policy>(
@@ -213,6 +225,7 @@ Status run_service(const ServiceOptions& wanted) {
   udp.policy = std::make_shared<const Policy>(PolicyOptions{
       .fixed_target = options.fixed_target, .source = udp_source(options), .listeners = listeners->addresses});
   udp.bypass_mark = bypass;
+  udp.answer_mark = answer_mark(inputs->ownership);
   auto relay = Relay::start({.policy = policy,
                              .target_leg = {.bypass_mark = bypass, .keepalive_idle = options.keepalive_idle},
                              .timeouts = options.timeouts,

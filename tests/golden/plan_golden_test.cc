@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <iostream>
 #include <iterator>
 #include <string>
 #include <string_view>
@@ -34,7 +35,8 @@ void compare(const std::string& name, const std::string& actual) {
   const std::string path = std::string(LIMPID_TESTS_DIR) + "/golden/" + name;
   if (std::getenv("LIMPID_UPDATE_GOLDEN") != nullptr) {
     std::ofstream(path) << actual;
-    GTEST_SKIP() << "wrote " << path;
+    std::cerr << "wrote " << path << '\n';
+    return;
   }
   std::ifstream file(path);
   ASSERT_TRUE(file.is_open()) << path << " is missing: LIMPID_UPDATE_GOLDEN=1 writes it";
@@ -140,6 +142,83 @@ TEST(GoldenPlan, while_draining) {
   compare("draining.txt", text);
 }
 
+PlanInputs with_iptables(PlanInputs inputs, Backend backend = Backend::iptables_nft) {
+  inputs.ownership.backend = backend;
+  inputs.ownership.heartbeat = inputs.ownership.keeper == Keeper::process;
+  return inputs;
+}
+
+TEST(GoldenPlan, with_iptables) {
+  PlanInputs inputs = basic();
+  inputs.scope.udp = *PortSet::parse("53");
+  compare("iptables_fail_open.txt", commands(with_iptables(inputs)));
+  inputs.fail = FailMode::closed;
+  compare("iptables_fail_closed.txt", commands(with_iptables(inputs, Backend::iptables_legacy)));
+  inputs.ownership.keeper = Keeper::permanent;
+  compare("iptables_for_another_proxy.txt", commands(with_iptables(inputs)));
+}
+
+TEST(GoldenPlan, with_iptables_and_every_kind_of_scope) {
+  PlanInputs inputs = basic();
+  inputs.ownership.name = "guests_of_the_inn";
+  inputs.ownership.name.resize(16);
+  inputs.scope.tcp = *PortSet::parse("1,3,5,7,9,11,13,15,17,19,21,23,25,27,100-200,300-400");
+  inputs.scope.from_interfaces = {"wg0", "lan", "eth0.100"};
+  for (const auto* text : {"10.0.0.0/8", "10.1.0.0/16", "2001:db8:1::/48"})
+    inputs.scope.from_prefixes.push_back(network(text));
+  for (const auto* text : {"198.51.100.0/24", "2001:db8::/32"}) inputs.scope.to_prefixes.push_back(network(text));
+  for (const auto* text : {"198.51.100.1", "2001:db8::1"}) inputs.scope.excluded.push_back(network(text));
+  compare("iptables_every_kind_of_scope.txt", commands(with_iptables(inputs)));
+}
+
+TEST(GoldenPlan, with_iptables_and_local_traffic) {
+  PlanInputs inputs = basic();
+  inputs.scope.forwarded = false;
+  inputs.scope.udp = *PortSet::parse("53,5000-5010");
+  inputs.scope.local = LocalScope{};
+  inputs.ownership.local = true;
+  compare("iptables_local_only.txt", commands(with_iptables(inputs)));
+  inputs.scope.forwarded = true;
+  inputs.scope.ipv6 = false;
+  inputs.fail = FailMode::closed;
+  inputs.scope.to_prefixes = {network("198.51.100.0/24")};
+  inputs.scope.local = LocalScope{
+      .only = {.users = {{1000, 1000}, {2000, 2999}}, .groups = {{50, 50}}, .cgroups = {R"(user.slice/dev-disk\x2d1)"}},
+      .never = {.users = {{13, 13}}, .groups = {}, .cgroups = {"system.slice"}}};
+  compare("iptables_local_programs.txt", commands(with_iptables(inputs)));
+}
+
+TEST(GoldenPlan, with_iptables_and_one_5_tuple_on_both_legs) {
+  PlanInputs inputs = basic();
+  inputs.scope.udp = *PortSet::parse("53,443");
+  inputs.keeps_source_port = true;
+  compare("iptables_keeps_source_port.txt", commands(with_iptables(inputs)));
+  inputs.ownership.keeps_udp_port = true;
+  compare("iptables_keeps_both_ports.txt", commands(with_iptables(inputs)));
+  inputs.keeps_source_port = false;
+  compare("iptables_keeps_udp_port.txt", commands(with_iptables(inputs)));
+}
+
+TEST(GoldenPlan, with_iptables_while_draining) {
+  PlanInputs inputs = basic();
+  inputs.scope.local = LocalScope{};
+  inputs.ownership.local = true;
+  std::string text;
+  const auto add = [&](std::string_view what) {
+    text += "# " + std::string(what) + '\n';
+    for (const XtablesRuleset& rules : draining_xtables(make_plan(with_iptables(inputs))))
+      text += render_restore(rules);
+  };
+  add("fail-open");
+  inputs.fail = FailMode::closed;
+  add("fail-closed");
+  inputs.scope.local.reset();
+  inputs.ownership.local = false;
+  inputs.keeps_source_port = true;
+  add("fail-closed, the client's port kept");
+  compare("iptables_draining.txt", text);
+}
+
 TEST(GoldenPlan, as_json) {
   PlanInputs inputs = basic();
   inputs.fail = FailMode::closed;
@@ -147,6 +226,7 @@ TEST(GoldenPlan, as_json) {
   inputs.scope.from_prefixes = {network("2001:db8:1::/48")};
   inputs.scope.excluded = {network("10.0.0.0/8")};
   compare("plan.json", render_json(make_plan(inputs)));
+  compare("iptables_plan.json", render_json(make_plan(with_iptables(inputs))));
 }
 
 }  // namespace

@@ -31,6 +31,16 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason="needs root, to make network namespaces"))
 
 
+@pytest.fixture(autouse=True)
+def other_backends(request, need):
+    """A test that is about nft itself is skipped with another backend; its mark says why."""
+    about = request.node.get_closest_marker("nftables")
+    if about and limpid_process.BACKEND != "nftables":
+        pytest.skip(f"about nftables: {about.args[0]}")
+    if limpid_process.BACKEND != "nftables":
+        need(limpid_process.BACKEND, "iptables")
+
+
 @pytest.fixture(params=["ipv4", "ipv6"])
 def family(request):
     return request.param

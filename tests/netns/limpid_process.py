@@ -6,10 +6,16 @@ import re
 import resource
 import signal
 import subprocess
+import time
 
 from peers import wait_until
 
 BINARY = os.environ.get("LIMPID", "")
+# What intercepts in `limpid run`: nftables, iptables-nft or iptables-legacy.
+BACKEND = os.environ.get("LIMPID_TEST_BACKEND", "nftables")
+
+# Seconds without a heartbeat after which iptables' rules take nobody to listen.
+HEART_PATIENCE = {"open": 1.1, "closed": 2.1}
 
 _FIELD = r'([a-z_]+)=("(?:[^"\\\x00-\x1f\x7f]|\\.)*"|[^\s"=\x00-\x1f\x7f]*)'
 _LINE = re.compile(f"{_FIELD}(?: {_FIELD})*")
@@ -46,12 +52,16 @@ class Limpid:
     """One instance. ready() waits until it serves; stop() asks it to end and waits."""
 
     def __init__(self, host, folder, arguments, wrapper=(), verb="run", **options):
+        if verb == "run" and BACKEND != "nftables" and "--backend" not in arguments:
+            arguments = [*arguments, "--backend", BACKEND]
         self._out = folder / "stdout"
         self._err = folder / "stderr"
         with open(self._out, "wb") as out, open(self._err, "wb") as err:
             self.process = host.start([*wrapper, BINARY, *verb.split(), *arguments],
                                       **({"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err} | options))
         self._host = host
+        self._backend = arguments[arguments.index("--backend") + 1] if "--backend" in arguments else "nftables"
+        self._fail = arguments[arguments.index("--fail") + 1] if "--fail" in arguments else "open"
         self._json = "json" in arguments
         self._serves = {"run": "intercepting", "relay": "relaying", "rules watch": "watching the rules"}[verb]
 
@@ -102,9 +112,13 @@ class Limpid:
         return self.process.wait(seconds)
 
     def kill(self):
-        """SIGKILL; returns when the process is gone, with its sockets closed."""
+        """SIGKILL; returns when the process is gone, with its sockets closed, and the kernel has noticed that nobody listens: at once with
+        nftables, with an iptables when the last heartbeat is old enough (docs/backends.md)."""
         self.process.kill()
         self.process.wait()
+        if self._serves == "intercepting" and self._backend != "nftables":
+            last = time.monotonic()
+            wait_until(lambda: time.monotonic() > last + HEART_PATIENCE[self._fail], "the heartbeat is too old")
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))

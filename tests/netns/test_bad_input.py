@@ -155,6 +155,7 @@ def in_place_of_nft(replacement):
             os.path.realpath(shutil.which("nft"))]
 
 
+@pytest.mark.nftables("what nft says when it fails")
 def test_nft_is_missing(lab):
     fails(lab, ["run", "--tcp", "80"], UNSUPPORTED, "nftables", in_place_of_nft("/dev/null"))
 
@@ -172,6 +173,7 @@ def broken_nft(lab, tmp_path):
     return make
 
 
+@pytest.mark.nftables("what nft says when it fails")
 def test_the_kernel_lacks_tproxy(lab, broken_nft):
     """As nft 1.0.6 says it where NFT_TPROXY is not built."""
     prefix = broken_nft('case "$*" in *list*) exec $NFT "$@";; esac\n'
@@ -181,6 +183,7 @@ def test_the_kernel_lacks_tproxy(lab, broken_nft):
     fails(lab, ["run", "--tcp", "80"], UNSUPPORTED, "tproxy", prefix)
 
 
+@pytest.mark.nftables("what nft says when it fails")
 def test_a_failure_half_way_is_undone(lab, broken_nft):
     """The check passes, and the table, which comes last, cannot be installed: rules and routes go again."""
     prefix = broken_nft('case "$*" in *list*|*-c*) exec $NFT "$@";; esac\n'
@@ -190,6 +193,7 @@ def test_a_failure_half_way_is_undone(lab, broken_nft):
     assert installed(lab.router) == []
 
 
+@pytest.mark.nftables("what nft says when it fails")
 def test_nft_crashes(lab, broken_nft):
     fails(lab, ["run", "--tcp", "80"], FAILURE, "nft", broken_nft("kill -SEGV $$"))
 

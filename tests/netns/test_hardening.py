@@ -10,7 +10,7 @@ import time
 import pytest
 
 import limpid_process
-from kernel_state import installed
+from kernel_state import installed, snapshot
 from peers import Background, read_exactly, read_to_end, wait_until
 
 PORT = 80
@@ -105,7 +105,7 @@ def test_a_standard_descriptor_that_is_closed_is_not_given_to_a_client(lab, laun
     listener = lab.server.listen(PORT)
     limpid = launch("--tcp", PORT, wrapper=("/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"))
     wait_until(lambda: installed(lab.router), "it intercepts")
-    wait_until(lambda: not limpid.process.poll() and "tproxy" in lab.router.run("nft", "list", "ruleset").stdout, "the table")
+    wait_until(lambda: not limpid.process.poll() and any("tproxy" in rules.lower() for rules in snapshot(lab.router).values()), "the rules")
     client = lab.client.connect(lab.server.address, PORT)
     server, _ = listener.accept()
     limpid.process.send_signal(signal.SIGUSR1)
@@ -116,6 +116,7 @@ def test_a_standard_descriptor_that_is_closed_is_not_given_to_a_client(lab, laun
         client.recv(1)
 
 
+@pytest.mark.nftables("its table")
 def test_a_table_that_somebody_put_in_place_of_ours_is_left_alone(lab, start):
     limpid = start("--tcp", PORT)
     lab.router.nft('flush ruleset\nadd table inet limpid { comment "mine"; }\n')

@@ -73,6 +73,7 @@ def assert_intercepted(lab, listener):
     assert not lab.dial(listener).was_forwarded
 
 
+@pytest.mark.nftables("who tampers uses nft; test_iptables.py has the like")
 @pytest.mark.parametrize("tamper", [flush_ruleset, delete_the_table, flush_a_chain, add_a_rule_of_theirs, delete_a_rule,
                                     flush_the_route])
 def test_what_others_take_away_is_put_back(lab, keep, tamper):
@@ -93,6 +94,7 @@ def test_what_others_take_away_is_put_back(lab, keep, tamper):
     assert limpid.stop() == DONE
 
 
+@pytest.mark.nftables("who tampers uses nft; test_iptables.py has the like")
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)
 def test_local_tables_are_put_back_too(lab, start):
     limpid = start("--local", "--tcp", "80")
@@ -102,6 +104,7 @@ def test_local_tables_are_put_back_too(lab, start):
     assert kernel_state.difference(installed, rules_and_tables(lab)) == []
 
 
+@pytest.mark.nftables("who tampers uses nft; test_iptables.py has the like")
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)
 def test_under_load(lab, keep, echo):
     echo(80)
@@ -147,6 +150,7 @@ def test_changes_of_others_own_rules_are_none_of_our_business(lab, keep):
     assert (counters["rules_changed"], counters["rules_repaired"]) == (0, 0)
 
 
+@pytest.mark.nftables("who tampers uses nft; test_iptables.py has the like")
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)
 def test_off_means_that_it_only_reports(lab, keep):
     limpid = keep("--tcp", "80", "--repair", "off")
@@ -164,6 +168,7 @@ def test_off_means_that_it_only_reports(lab, keep):
     assert (counters["rules_changed"], counters["rules_repaired"]) == (1, 0)
 
 
+@pytest.mark.nftables("who tampers uses nft; test_iptables.py has the like")
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)
 def test_who_fights_back_wins_loudly(lab, keep):
     limpid = keep("--tcp", "80")
@@ -177,6 +182,7 @@ def test_who_fights_back_wins_loudly(lab, keep):
     assert limpid.stop() == DONE
 
 
+@pytest.mark.nftables("who tampers uses nft; test_iptables.py has the like")
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)
 def test_a_table_of_theirs_in_our_place_stays(lab, start):
     limpid = start("--tcp", "80")

@@ -215,6 +215,7 @@ def test_a_proxy_must_not_get_its_own_connections(lab, rules):
     assert installed(lab.router) == []
 
 
+@pytest.mark.nftables("its table")
 def test_somebody_elses_table_of_our_name_stays(lab, rules):
     family = {"ipv4": "ip", "ipv6": "ip6"}[lab.family]
     lab.router.nft(f"table {family} limpid {{ chain theirs {{ accept; }}; }}\n")

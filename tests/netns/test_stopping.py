@@ -115,7 +115,7 @@ def test_a_third_partys_configuration_is_byte_identical(lab, start, fail, source
     running = snapshot(lab.router)
     assert difference(before, running), "it has changed nothing, so this test shows nothing"
     for table in ("somebody", "ip nat"):
-        assert table in running["nft --stateless list ruleset"]
+        assert table in running["nft list ruleset"]
     connection = lab.dial(lab.server.listen(80))
     exchange(connection.client, connection.server)
     connection.client.close()

@@ -3,6 +3,7 @@ a mount namespace of its own, so that they find nothing of this host's and leave
 
 import os
 import shutil
+import signal
 import subprocess
 
 import pytest
@@ -42,18 +43,27 @@ class _ThirdParty:
                                   env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                   stderr=subprocess.DEVNULL)
 
-    def inside(self, *command, check=True, timeout=60):
-        """Runs a command beside it, where it finds its sockets."""
+    def _child(self):
+        """The first process of its namespaces, as it is called here; None before it is there."""
         with open(f"/proc/{self.process.pid}/task/{self.process.pid}/children", encoding="ascii") as file:
             children = file.read().split()
-        if not children:
+        return int(children[0]) if children else None
+
+    def inside(self, *command, check=True, timeout=60):
+        """Runs a command beside it, where it finds its sockets."""
+        child = self._child()
+        if child is None:
             return subprocess.CompletedProcess(command, 1, "", "")
-        return self._host.run("nsenter", "--mount", "--target", children[0], *command, check=check, timeout=timeout)
+        return self._host.run("nsenter", "--mount", "--target", str(child), *command, check=check, timeout=timeout)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
+        # networkd changes its user, which takes back that it is killed with its parent.
+        child = self._child()
+        if child is not None:
+            os.kill(child, signal.SIGKILL)
         self.process.kill()
         self.process.wait()
 

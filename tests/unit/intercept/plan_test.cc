@@ -46,6 +46,7 @@ TEST(Ownership, comes_back_from_its_comment) {
       owner.keeper = keeper;
       owner.local = local;
       owner.keeps_udp_port = !local;
+      owner.heartbeat = local;
       const auto read = Ownership::from_comment("limpid", owner.to_comment());
       ASSERT_TRUE(read) << owner.to_comment();
       EXPECT_EQ(*read, owner);
