@@ -29,6 +29,16 @@ std::vector<XtablesPiece> Found::pieces(const std::string& name, Backend backend
 std::string Found::foreign(const std::string& name) const {
   const auto table = std::ranges::find(nft.foreign, table_name_of(name), &NftTableName::name);
   if (table != nft.foreign.end()) return "nft table " + table->to_string();
+  return foreign_chains(name);
+}
+
+std::string Found::foreign_main(const std::string& name) const {
+  const NftTableName main{.family = "inet", .name = table_name_of(name)};
+  if (std::ranges::find(nft.foreign, main) != nft.foreign.end()) return "nft table " + main.to_string();
+  return foreign_chains(name);
+}
+
+std::string Found::foreign_chains(const std::string& name) const {
   for (const Backend backend : {Backend::iptables_nft, Backend::iptables_legacy}) {
     for (const Family family : {Family::ipv4, Family::ipv6}) {
       const auto mine = pieces(name, backend, family);
@@ -50,7 +60,8 @@ Result<Found> find_installed() {
     // A kernel that has no nftables has no tables in it either.
     if (tables) {
       found.nft = std::move(*tables);
-    } else if (!any_iptables || tables.error().kind == ErrorKind::unsupported) {
+    } else if (!any_iptables || tables.error().kind == ErrorKind::unsupported ||
+               tables.error().cause.find("not supported") == std::string::npos) {
       return std::unexpected(tables.error());
     }
   } else if (!any_iptables) {

@@ -21,6 +21,11 @@ struct Found {
   [[nodiscard]] std::vector<XtablesPiece> pieces(const std::string& name, Backend backend, Family family) const;
   /// "nft table inet limpid", "iptables chains limpid-*": what has our name and is somebody else's; empty: nothing.
   [[nodiscard]] std::string foreign(const std::string& name) const;
+  /// The same, but for tables that may stand beside ours (ip, ip6): whose those are is no question when ours are removed.
+  [[nodiscard]] std::string foreign_main(const std::string& name) const;
+
+ private:
+  [[nodiscard]] std::string foreign_chains(const std::string& name) const;
 };
 
 /// A program that is not installed has put nothing there. Fails where none is, and where it is not permitted to look.

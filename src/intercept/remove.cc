@@ -145,7 +145,7 @@ Result<Removal> find_removal(const std::string& name) {
   if (auto valid = check_instance_name(name); !valid) return std::unexpected(valid.error());
   auto found = find_installed();
   if (!found) return std::unexpected(found.error());
-  if (const std::string foreign = found->foreign(name); !foreign.empty()) {
+  if (const std::string foreign = found->foreign_main(name); !foreign.empty()) {
     return failure("remove", foreign, "its comment is not one of Limpid's, so somebody else made it",
                    foreign.starts_with("nft table") ? fmt::format("if it is yours: nft delete {}", foreign.substr(4))
                                                     : "if they are yours: iptables -F and -X for each");
@@ -218,7 +218,7 @@ Status remove_plan(const Plan& plan) {
   if (is_iptables(plan.inputs.ownership.backend)) {
     if (!found) {
       first_error.note(std::unexpected(found.error()));
-    } else if (const std::string foreign = found->foreign(name); !foreign.empty()) {
+    } else if (const std::string foreign = found->foreign_main(name); !foreign.empty()) {
       first_error.note(
           failure("remove", foreign, "somebody has put chains of their own in its place; they are left alone"));
     } else {

@@ -157,7 +157,7 @@ def in_place_of_nft(replacement):
 
 @pytest.mark.nftables("what nft says when it fails")
 def test_nft_is_missing(lab):
-    fails(lab, ["run", "--tcp", "80"], UNSUPPORTED, "nftables", in_place_of_nft("/dev/null"))
+    fails(lab, ["run", "--tcp", "80", "--backend", "nftables"], UNSUPPORTED, "nftables", in_place_of_nft("/dev/null"))
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_the_kernel_lacks_tproxy(lab, broken_nft):
                         'input=$(cat)\n'
                         'case "$input" in *tproxy*) ;; *) printf "%s\\n" "$input" | $NFT "$@"; exit;; esac\n'
                         "echo '/dev/stdin:9:5-20: Error: Could not process rule: No such file or directory' >&2; exit 1")
-    fails(lab, ["run", "--tcp", "80"], UNSUPPORTED, "tproxy", prefix)
+    fails(lab, ["run", "--tcp", "80", "--backend", "nftables"], UNSUPPORTED, "tproxy", prefix)
 
 
 @pytest.mark.nftables("what nft says when it fails")
@@ -188,14 +188,14 @@ def test_a_failure_half_way_is_undone(lab, broken_nft):
     """The check passes, and the table, which comes last, cannot be installed: rules and routes go again."""
     prefix = broken_nft('case "$*" in *list*|*-c*) exec $NFT "$@";; esac\n'
                         "echo 'Error: Could not process rule: Device or resource busy' >&2; exit 1")
-    fails(lab, ["run", "--tcp", "80"], FAILURE, "Device or resource busy", prefix)
-    fails(lab, ["run", "--tcp", "80", "--enable-forwarding"], FAILURE, "busy", prefix)
+    fails(lab, ["run", "--tcp", "80", "--backend", "nftables"], FAILURE, "Device or resource busy", prefix)
+    fails(lab, ["run", "--tcp", "80", "--backend", "nftables", "--enable-forwarding"], FAILURE, "busy", prefix)
     assert installed(lab.router) == []
 
 
 @pytest.mark.nftables("what nft says when it fails")
 def test_nft_crashes(lab, broken_nft):
-    fails(lab, ["run", "--tcp", "80"], FAILURE, "nft", broken_nft("kill -SEGV $$"))
+    fails(lab, ["run", "--tcp", "80", "--backend", "nftables"], FAILURE, "nft", broken_nft("kill -SEGV $$"))
 
 
 def test_no_arguments_show_the_way(lab):
