@@ -13,6 +13,8 @@ from lab import Lab
 from limpid_process import Limpid
 from netcat_process import Netcat
 from peers import EchoServer
+
+pytest_plugins = ["doctor_fixtures"]
 from real_proxies import NEEDS, STREAM_MODULE, RealProxy
 
 
