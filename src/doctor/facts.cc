@@ -60,6 +60,11 @@ void collect_rules(Facts& facts) {
     facts.ruleset_problem = ruleset.error().message();
     facts.ruleset_not_permitted = !facts.may_change_network;
   }
+  if (auto pieces = find_xtables()) {
+    facts.xtables = std::move(*pieces);
+  } else {
+    facts.xtables_problem = pieces.error().message();
+  }
   if (auto iptables = read_iptables()) {
     facts.iptables = std::move(*iptables);
   } else {
@@ -73,20 +78,19 @@ Judged judge_installed(const FoundInstallation& found, const Facts& facts) {
   judged.ownership = found.ownership;
   judged.installed = true;
   judged.alive = !lock_instance(found.name).has_value();
-  if (facts.ruleset) {
-    const std::string table = table_name_of(found.name);
-    const InstalledScope read = read_installed_scope(*facts.ruleset, table);
-    judged.scope = read.scope;
-    judged.fail = read.fail;
-    judged.draining = read.draining;
-    // What a proxy needs beside its scope is not among the flags that can be told from the rules.
-    judged.scope_complete = read.complete && std::ranges::none_of(facts.ruleset->chains, [&](const NftChain& chain) {
-                              return chain.table == table && (chain.name == "tracked" || chain.name == "listener");
-                            });
-    judged.keeps_tcp_port = std::ranges::any_of(facts.ruleset->chains, [&](const NftChain& chain) {
-      return chain.table == table && chain.name == "prerouting" && chain.priority == -300;  // NF_IP_PRI_RAW
-    });
+  const bool with_nft = found.ownership.backend == Backend::nftables;
+  if (with_nft ? !facts.ruleset : !facts.xtables_problem.empty()) {
+    judged.scope_problem = with_nft ? facts.ruleset_problem : facts.xtables_problem;
+    return judged;
   }
+  InstalledScope read = with_nft ? read_installed_scope(*facts.ruleset, table_name_of(found.name))
+                                 : read_installed_scope(facts.xtables, found.ownership);
+  judged.scope = std::move(read.scope);
+  judged.fail = read.fail;
+  judged.draining = read.draining;
+  judged.scope_complete = read.complete;
+  judged.keeps_tcp_port = read.keeps_tcp_port;
+  judged.missing_rules = std::move(read.missing);
   return judged;
 }
 

@@ -14,6 +14,7 @@
 #include "intercept/plan.h"
 #include "intercept/ruleset.h"
 #include "intercept/survey.h"
+#include "intercept/xtables.h"
 #include "limpid/error.h"
 #include "net/netlink.h"
 #include "net/socket_diag.h"
@@ -29,7 +30,9 @@ struct Judged {
   bool alive = false;          ///< its process holds the lock of its name
   bool draining = false;       ///< it captures nothing new
   bool scope_complete = true;  ///< false: networks stand in sets that were not read, or it was made for a certain proxy
-  bool keeps_tcp_port = false;  ///< both legs are kept out of conntrack
+  bool keeps_tcp_port = false;             ///< both legs are kept out of conntrack
+  std::vector<std::string> missing_rules;  ///< iptables: what was written and is gone, in words
+  std::string scope_problem;               ///< why its rules could not be read: then its scope is unknown
 };
 
 /// A setting that has a value for all interfaces and one for each: the larger counts, or either switches it on.
@@ -66,6 +69,8 @@ struct Facts {
   std::optional<Ruleset> ruleset;
   std::string ruleset_problem;  ///< why there is none
   bool ruleset_not_permitted = false;
+  std::vector<XtablesPiece> xtables;  ///< chains with names of ours
+  std::string xtables_problem;
   std::vector<Iptables> iptables;
   std::string iptables_problem;  ///< why they could not be read
   bool iptables_not_permitted = false;

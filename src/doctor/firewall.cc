@@ -62,9 +62,65 @@ int priority_of(const Judged& judged) {
   return judged.keeps_tcp_port ? -300 : -150;  // raw, mangle: nft_table.cc
 }
 
+/// Whether nft shows a jump of iptables' own to chains of ours.
+bool leads_to_ours(const NftRule& rule) {
+  return std::ranges::any_of(rule.expression, [](const json& s) {
+    return s.is_object() && s.contains("jump") && instance_of_chain(text_of(s["jump"], "target")).has_value();
+  });
+}
+
+/// Rules of one chain come in their order, and those behind our jump meet what that has let by.
+bool is_behind_ours(const Facts& facts, const NftRule& rule) {
+  for (const NftRule& other : facts.ruleset->rules) {
+    if (other.family != rule.family || other.table != rule.table || other.chain != rule.chain) continue;
+    if (leads_to_ours(other)) return true;
+    if (other.handle == rule.handle) return false;
+  }
+  return false;
+}
+
+bool is_behind_ours(const Iptables& tables, const IptablesRule& rule) {
+  return std::ranges::any_of(tables.rules, [&](const IptablesRule& other) {
+    return other.table == rule.table && other.chain == rule.chain && other.number < rule.number &&
+           instance_of_chain(other.target()).has_value();
+  });
+}
+
+/// What a rule of iptables in a chain of prerouting does to packets that ours have not seen; empty: nothing.
+std::string_view act_before_ours(const Iptables& tables, const IptablesRule& rule, const Judged& judged) {
+  const bool early = rule.table == "raw" || (rule.table == "mangle" && priority_of(judged) == -150);
+  if (rule.chain != "PREROUTING" || !early || is_behind_ours(tables, rule)) return {};
+  const std::string target = rule.target();
+  if (target == "DROP") return "drops";
+  if (target == "TPROXY") return "takes for another proxy";
+  // The end of a chain that would have led to ours.
+  const bool shared = (judged.ownership.backend == Backend::iptables_legacy) == tables.legacy &&
+                      is_iptables(judged.ownership.backend) && rule.table == (judged.keeps_tcp_port ? "raw" : "mangle");
+  return shared && (target == "ACCEPT" || target == "RETURN") ? "accepts" : "";
+}
+
+/// Those that nft does not show, or does not show so that it could be told what they do.
+Findings check_iptables_order(const Facts& facts, const Judged& judged) {
+  Findings findings;
+  for (const Iptables& tables : facts.iptables) {
+    if (!(tables.family == Family::ipv4 ? judged.scope.ipv4 : judged.scope.ipv6)) continue;
+    for (const IptablesRule& rule : tables.rules) {
+      const std::string_view verdict = act_before_ours(tables, rule, judged);
+      if (verdict.empty() || (verdict == "drops" && !tables.legacy)) continue;
+      const std::string chain = fmt::format("{} -t {} PREROUTING", tables.program, rule.table);
+      findings.push_back(
+          warning(Group::firewall, "rules-before",
+                  fmt::format("rule {} in {} {} packets before ours see them", rule.number, chain, verdict), chain,
+                  Remedy{.paste = {fmt::format("{} -t {} -S PREROUTING {}", tables.program, rule.table, rule.number)},
+                         .advice = "see whether it means what is in scope"}));
+    }
+  }
+  return findings;
+}
+
 /// Rules in prerouting that act before ours do.
 Findings check_order(const Facts& facts, const Judged& judged) {
-  Findings findings;
+  Findings findings = check_iptables_order(facts, judged);
   for (const NftChain& chain : facts.ruleset->chains) {
     if (chain.hook != "prerouting" || chain.priority > priority_of(judged) || is_ours(facts, chain.table)) continue;
     if (chain.family != "inet" && chain.family != "ip" && chain.family != "ip6") continue;
@@ -74,7 +130,7 @@ Findings check_order(const Facts& facts, const Judged& judged) {
                                        : has_verdict(rule, "reject") ? "rejects"
                                        : has_verdict(rule, "tproxy") ? "takes for another proxy"
                                                                      : "";
-      if (verdict.empty()) continue;
+      if (verdict.empty() || is_behind_ours(facts, rule)) continue;
       findings.push_back(
           warning(Group::firewall, "rules-before",
                   fmt::format("a rule in {} {} {} (handle {}) {} packets before ours see them", chain.family,
@@ -123,7 +179,8 @@ Findings check_overwriting(const Facts& facts, const Judged& judged) {
     if (chain == facts.ruleset->chains.end() || chain->hook != "prerouting") continue;
     const bool sets =
         std::ranges::any_of(rule.expression, [](const json& s) { return mark_that_is_set(s).has_value(); });
-    if (!sets || has_verdict(rule, "tproxy")) continue;
+    // What ours have taken in that chain has ended there.
+    if (!sets || has_verdict(rule, "tproxy") || (rule.table == "mangle" && is_behind_ours(facts, rule))) continue;
     note(fmt::format("{} {} {}", rule.family, rule.table, rule.chain),
          fmt::format("nft -a list chain {} {} {}", rule.family, rule.table, rule.chain));
   }
@@ -131,6 +188,7 @@ Findings check_overwriting(const Facts& facts, const Judged& judged) {
     for (const IptablesRule& rule : tables.rules) {
       const std::string set = rule.after("--set-xmark");
       if (rule.chain != "PREROUTING" || rule.target() != "MARK" || !set.ends_with("/0xffffffff")) continue;
+      if (rule.table == "mangle" && is_behind_ours(tables, rule)) continue;
       note(fmt::format("{} -t {} PREROUTING", tables.program, rule.table),
            fmt::format("{} -t {} -S PREROUTING {}", tables.program, rule.table, rule.number));
     }

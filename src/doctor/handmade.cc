@@ -43,7 +43,8 @@ std::vector<std::string> transparent(const std::vector<std::string>& words) {
 Findings check_iptables(const Iptables& tables) {
   Findings findings;
   for (const IptablesRule& rule : tables.rules) {
-    if (rule.table != "mangle" || !matches_socket(rule) || rule.has("--transparent")) continue;
+    const bool ours = instance_of_chain(rule.chain).has_value();
+    if (ours || rule.table != "mangle" || !matches_socket(rule) || rule.has("--transparent")) continue;
     Command command = changing(tables, rule, "-R", rule.number);
     std::ranges::copy(transparent(rule.words), std::back_inserter(command));
     findings.push_back(

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -40,14 +41,48 @@ std::vector<Family> families_of(const Scope& scope) {
   return families;
 }
 
+/// A family whose policy rules are there has its rules somewhere: who flushed and deleted its chains left nothing else that tells.
+std::vector<std::string> families_without_rules(const Facts& facts, const Judged& judged) {
+  std::vector<std::string> missing;
+  for (const Family family : {Family::ipv4, Family::ipv6}) {
+    const bool in_scope = family == Family::ipv4 ? judged.scope.ipv4 : judged.scope.ipv6;
+    const bool has_policy = std::ranges::any_of(facts.survey.rules, [&](const RuleSpec& rule) {
+      return rule.family == family && owns(judged.ownership, rule);
+    });
+    if (!in_scope && has_policy) missing.push_back(fmt::format("{}: all of its chains", to_string(family)));
+  }
+  return missing;
+}
+
+std::string in_short(const std::vector<std::string>& missing) {
+  std::string summary = fmt::format("missing: {}", missing.front());
+  if (missing.size() > 1) summary += fmt::format(", and {} more", missing.size() - 1);
+  return summary;
+}
+
+/// Where the rules themselves are not what was written.
+std::optional<Finding> check_rules(const Facts& facts, const Judged& judged) {
+  const Ownership& owner = judged.ownership;
+  if (is_iptables(owner.backend)) {
+    std::vector<std::string> missing = families_without_rules(facts, judged);
+    missing.insert(missing.end(), judged.missing_rules.begin(), judged.missing_rules.end());
+    if (missing.empty()) return std::nullopt;
+    // What has been read may be a part of what was meant: no command could be told from it.
+    return failure(Group::installation, "rules-missing", in_short(missing), owner.name,
+                   advise(judged.alive ? "limpid run puts them back by itself, unless it was told --repair off"
+                                       : "apply it again, or start `limpid run` again"));
+  }
+  if (judged.draining || !judged.scope.tcp.empty() || !judged.scope.udp.empty()) return std::nullopt;
+  return failure(Group::installation, "rules-missing", "its nft table is there, but without its rules", owner.name,
+                 advise("apply it again, or start `limpid run` again"));
+}
+
 /// What the comment says should be there and is not.
 Findings check_whole(const Facts& facts, const Judged& judged) {
-  if (!facts.ruleset) return {};
+  if (!judged.scope_problem.empty())
+    return {skipped(Group::installation, "rules-missing", judged.scope_problem, judged.ownership.name)};
   const Ownership& owner = judged.ownership;
-  if (!judged.draining && judged.scope.tcp.empty() && judged.scope.udp.empty()) {
-    return {failure(Group::installation, "rules-missing", "its nft table is there, but without its rules", owner.name,
-                    advise("apply it again, or start `limpid run` again"))};
-  }
+  if (auto found = check_rules(facts, judged)) return {std::move(*found)};
   Remedy remedy;
   remedy.safe = true;
   std::vector<std::string> missing;
@@ -70,10 +105,8 @@ Findings check_whole(const Facts& facts, const Judged& judged) {
   }
   if (missing.empty())
     return {ok(Group::installation, "rules-missing", "its policy rules and routes are all there", owner.name)};
-  std::string summary = fmt::format("missing: {}", missing.front());
-  if (missing.size() > 1) summary += fmt::format(", and {} more", missing.size() - 1);
   if (judged.alive) remedy.advice = "limpid run puts them back by itself, unless it was told --repair off";
-  return {failure(Group::installation, "rules-missing", summary, owner.name, std::move(remedy))};
+  return {failure(Group::installation, "rules-missing", in_short(missing), owner.name, std::move(remedy))};
 }
 
 Findings check_kept(const Judged& judged) {
@@ -93,15 +126,16 @@ Findings check_kept(const Judged& judged) {
 
 Finding describe_installation(const Judged& judged) {
   const Ownership& owner = judged.ownership;
-  return ok(
-      Group::installation, "installation",
-      fmt::format("{} to port {}, mark {}, table {}, priority {}, {}", ports_of(judged.scope), owner.listener.value,
-                  owner.mark.intercept_mark().to_string(), owner.table.value, owner.priority.value,
-                  judged.draining                     ? "draining"
-                  : owner.keeper == Keeper::permanent ? "by `rules apply`"
-                  : judged.alive                      ? "by a running `limpid run`"
-                                                      : "by a `limpid run` that is gone"),
-      owner.name);
+  return ok(Group::installation, "installation",
+            fmt::format("{} to port {}, {}mark {}, table {}, priority {}, {}",
+                        judged.scope_problem.empty() ? ports_of(judged.scope) : "unknown ports", owner.listener.value,
+                        is_iptables(owner.backend) ? fmt::format("by {}, ", to_string(owner.backend)) : "",
+                        owner.mark.intercept_mark().to_string(), owner.table.value, owner.priority.value,
+                        judged.draining                     ? "draining"
+                        : owner.keeper == Keeper::permanent ? "by `rules apply`"
+                        : judged.alive                      ? "by a running `limpid run`"
+                                                            : "by a `limpid run` that is gone"),
+            owner.name);
 }
 
 /// Rules and routes with our protocol number that belong to no table.
@@ -129,6 +163,26 @@ Findings check_orphans(const Facts& facts) {
   if (found.size() > 1) summary += fmt::format(", and {} more", found.size() - 1);
   remedy.advice = "if the table was flushed by somebody, apply it again instead";
   return {warning(Group::installation, "orphans", summary, {}, std::move(remedy))};
+}
+
+/// Chains with names of ours that Limpid did not make.
+Findings check_foreign_chains(const Facts& facts) {
+  Findings findings;
+  std::vector<XtablesPiece> rest = facts.xtables;
+  while (!rest.empty()) {
+    const XtablesPiece first = rest.front();
+    const auto alike = [&](const XtablesPiece& piece) {
+      return piece.name == first.name && piece.backend == first.backend && piece.family == first.family;
+    };
+    std::vector<XtablesPiece> instance;
+    std::ranges::copy_if(rest, std::back_inserter(instance), alike);
+    std::erase_if(rest, alike);
+    if (!is_foreign(instance)) continue;
+    findings.push_back(warning(Group::installation, "foreign-table",
+                               "chains with names of ours that Limpid did not make", first.to_string(),
+                               advise("choose another --name, or rename those chains")));
+  }
+  return findings;
 }
 
 }  // namespace
@@ -159,6 +213,7 @@ Findings check_installation(const Facts& facts) {
                                "a table with a name of ours that Limpid did not make", table.to_string(),
                                advise("choose another --name, or rename that table")));
   }
+  append(findings, check_foreign_chains(facts));
   return findings;
 }
 

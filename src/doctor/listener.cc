@@ -30,7 +30,9 @@ Finding check_sockets(const Facts& facts, const Judged& judged, Transport transp
     transparent = transparent || socket.transparent.value_or(false);
     unknown = unknown || !socket.transparent;
   }
-  const std::string_view fate = judged.fail == FailMode::closed ? "rejected" : "forwarded as usual";
+  // TPROXY of iptables drops, unless a heartbeat tells its rules that nobody is there.
+  const bool drops = is_iptables(judged.ownership.backend) && !judged.ownership.heartbeat;
+  const std::string_view fate = drops ? "dropped" : judged.fail == FailMode::closed ? "rejected" : "forwarded as usual";
   if (!there) {
     return failure(Group::listener, "listener", fmt::format("nothing listens there: what is in scope is {}", fate),
                    subject, advise(fmt::format("start the proxy, with a transparent listener on {}", address)));
@@ -54,15 +56,18 @@ Finding check_sockets(const Facts& facts, const Judged& judged, Transport transp
 Findings check_exposure(const Facts& facts, const Judged& judged) {
   const Port port = judged.ownership.listener;
   std::vector<std::string> exposed;
+  bool any = false;
   const auto collect = [&](const std::vector<ServerSocket>& sockets, bool wanted) {
     for (const ServerSocket& socket : sockets) {
-      if (!wanted || socket.local.port != port || socket.connected || socket.local.address.unmapped().is_loopback())
-        continue;
+      if (!wanted || socket.local.port != port || socket.connected) continue;
+      any = true;
+      if (socket.local.address.unmapped().is_loopback()) continue;
       exposed.push_back(fmt::format("{} {}", to_string(socket.transport), socket.local.to_string()));
     }
   };
   collect(facts.tcp_listeners, !judged.scope.tcp.empty());
   collect(facts.udp_sockets, !judged.scope.udp.empty());
+  if (!any) return {};  // nobody listens, which is a finding of its own
   if (exposed.empty()) {
     return {ok(Group::listener, "wan-exposure", "the listener is on loopback addresses only",
                fmt::format("port {}", port.value))};
@@ -112,6 +117,10 @@ Findings check_listener(const Facts& facts) {
   Findings findings;
   for (const Judged& judged : facts.judged) {
     if (!judged.installed) continue;
+    if (!judged.scope_problem.empty()) {
+      findings.push_back(skipped(Group::listener, "listener", judged.scope_problem, judged.ownership.name));
+      continue;
+    }
     for (const Family family : {Family::ipv4, Family::ipv6}) {
       if (!(family == Family::ipv4 ? judged.scope.ipv4 : judged.scope.ipv6)) continue;
       if (!judged.scope.tcp.empty()) findings.push_back(check_sockets(facts, judged, Transport::tcp, family));

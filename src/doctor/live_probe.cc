@@ -140,6 +140,9 @@ Findings judge_all(Facts& facts, const Judged& judged, const std::vector<ProbeSt
 
 Findings probe_live(Facts& facts, const Judged& judged, const ProbeRequest& request) {
   if (!judged.installed) return {unable("only what is installed can be probed", judged)};
+  if (!judged.scope_problem.empty()) return {unable(judged.scope_problem, judged)};
+  if (judged.scope.tcp.empty() && judged.scope.udp.empty())
+    return {unable("its rules are not there: see rules-missing", judged)};
   if (!judged.scope.forwarded)
     return {unable("only this host's own programs are in scope: the probe sends as somebody else", judged)};
   if (judged.draining) return {unable("it captures nothing new any more", judged)};

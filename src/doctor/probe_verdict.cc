@@ -11,9 +11,12 @@
 #include <vector>
 
 #include "doctor/firewall_chain.h"
+#include "intercept/listener_check.h"
 
 namespace limpid::doctor {
 namespace {
+
+constexpr int kManglePriority = -150;  // NF_IP_PRI_MANGLE
 
 /// The station behind which nothing was counted any more.
 std::optional<std::size_t> lost_behind(const std::vector<std::uint64_t>& counts) {
@@ -100,24 +103,41 @@ struct Judge {
                .advice = "see the findings rules-missing and rule-order"});
   }
 
+  /// TPROXY of iptables drops where nobody takes the packet, unless a heartbeat tells the rules before.
+  [[nodiscard]] bool dropped_by_tproxy() const {
+    if (!is_iptables(judged.ownership.backend)) return false;
+    const auto& sockets = stream.transport == Transport::tcp ? facts.tcp_listeners : facts.udp_sockets;
+    std::vector<ServerSocket> here;
+    std::ranges::copy_if(sockets, std::back_inserter(here),
+                         [&](const ServerSocket& s) { return s.local.port == judged.ownership.listener; });
+    return std::ranges::any_of(judge_listeners(judged.scope, here), [&](const ListenerState& state) {
+      return state.transport == stream.transport && state.family == stream.family &&
+             state.readiness != Readiness::ready;
+    });
+  }
+
   [[nodiscard]] std::optional<Finding> judge_way_in() const {
     if (trace.prerouting.empty() || trace.prerouting.front() == 0) {
       return skipped(Group::probe, "probe", "the probe's packet did not arrive here at all", stream.name());
     }
     if (const auto lost = lost_behind(trace.prerouting)) {
       const int priority = stations.prerouting[*lost];
+      if (priority == kManglePriority && dropped_by_tproxy()) {
+        return lose("probe-prerouting", "dropped in prerouting by our own TPROXY: no transparent listener takes it",
+                    advise("see the group listener"));
+      }
       const auto found = chains("prerouting", priority);
       return lose("probe-prerouting", fmt::format("dropped in prerouting, by {}", names(found, "prerouting", priority)),
                   look_at(found));
     }
     if (trace.marked == 0) {
-      return lose(
-          "probe-not-intercepted",
-          fmt::format("not intercepted: it left prerouting without the mark{}",
-                      trace.forwarded != 0 ? ", and was going to be forwarded" : ""),
-          advise(
-              "its rules are not what they were, another table changes the mark, or no transparent listener is there: "
-              "`limpid rules diff` and the group listener tell"));
+      return lose("probe-not-intercepted",
+                  fmt::format("not intercepted: it left prerouting without the mark{}",
+                              trace.forwarded != 0 ? ", and was going to be forwarded" : ""),
+                  advise("its rules are not what they were, another table changes the mark, no transparent listener is "
+                         "there, or (with "
+                         "an iptables) its `limpid run` hangs: "
+                         "`limpid rules diff` and the group listener tell"));
     }
     if (trace.input.empty() || trace.input.front() == 0) return lost_in_routing();
     if (const auto lost = lost_behind(trace.input)) return lost_in_input(*lost);

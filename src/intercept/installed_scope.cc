@@ -16,6 +16,7 @@ namespace {
 using nlohmann::json;
 
 constexpr unsigned kNfprotoIpv4 = 2;  // include/uapi/linux/netfilter.h
+constexpr int kRawPriority = -300;    // NF_IP_PRI_RAW
 
 std::string verdict_of(const NftRule& rule) {
   for (const json& statement : rule.expression) {
@@ -169,6 +170,12 @@ InstalledScope read_installed_scope(const Ruleset& ruleset, const std::string& t
   }
   if (auto tcp = PortSet::parse(reader.tcp)) scope.tcp = *tcp;
   if (auto udp = PortSet::parse(reader.udp)) scope.udp = *udp;
+  for (const NftChain& chain : ruleset.chains) {
+    if (chain.table != table) continue;
+    // What a proxy needs beside its scope is not among the flags that can be told from the rules.
+    if (chain.name == "tracked" || chain.name == "listener") reader.installed.complete = false;
+    if (chain.name == "prerouting" && chain.priority == kRawPriority) reader.installed.keeps_tcp_port = true;
+  }
   if (reader.from_anywhere) {
     scope.from_interfaces.clear();
     scope.from_prefixes.clear();
