@@ -42,8 +42,8 @@ bool runs_here(std::string_view comm) {
       continue;
     }
     const fs::path there = fs::read_symlink(entry->path() / "ns/net", failed);
-    // Without privileges nobody else's namespace can be read: then it counts as this one.
-    if (failed || there == here) return true;
+    // Without privileges nobody else's namespace can be read: then it counts as this one. One that is gone has just ended.
+    if (failed ? failed == std::errc::permission_denied : there == here) return true;
   }
   return false;
 }
