@@ -70,7 +70,7 @@ class SetEntries {
     const std::string_view family = probe.destination.family() == Family::ipv4 ? "ipv4" : "ipv6";
     const bool tcp = probe.transport == Transport::tcp;
     for (const auto& [name, ownership] : instances) {
-      if (!ownership.local) continue;
+      if (!ownership.local || ownership.backend != Backend::nftables) continue;
       const std::string element = tcp ? fmt::format("{} . {} . {} . {}", source.address.to_string(), source.port.value,
                                                     probe.destination.address.to_string(), probe.destination.port.value)
                                       : fmt::format("{} . {} . {}", source.address.to_string(), source.port.value,
@@ -92,19 +92,6 @@ class SetEntries {
  private:
   std::vector<std::string> entries_;
 };
-
-Result<Surroundings> look_around(RouteSocket& routing) {
-  Surroundings surroundings;
-  const auto tables = find_nft_tables();
-  if (!tables) return std::unexpected(tables.error());
-  for (const Ownership& ownership : tables->ours) surroundings.instances.emplace(ownership.name, ownership);
-  const auto links = routing.links();
-  if (!links) return std::unexpected(links.error());
-  for (const LinkInfo& link : *links) {
-    surroundings.interfaces.emplace(static_cast<std::uint32_t>(link.index), link.name);
-  }
-  return surroundings;
-}
 
 /// Where a packet of the source's would arrive.
 Status choose_interface(RouteSocket& routing, Question& question) {
@@ -285,13 +272,19 @@ Result<Explanation> explain_packet(const Question& asked) {
   explanation.evidence.legacy_tables = find_legacy_tables();
   gather_evidence(walk, question.user, explanation.evidence);
   explanation.verdict = judge(walk, *surroundings, explanation.evidence);
-  if (!sent && walk.steps.empty()) {
+  // Our own table ends a probe that gets as far, and sending it says EPERM then as well.
+  if (!sent && walk.steps.empty() && walk.end == End::vanished) {
     explanation.verdict = {
         .outcome = Outcome::dropped, .reason = sent.error().message(), .instance = {}, .listener = {}};
   }
   if (explanation.verdict.listener) {
     explanation.relay = find_intent(question.transport, *explanation.verdict.listener,
                                     {.client = walk.first->source, .original_destination = question.destination});
+  }
+  std::ranges::copy(surroundings->troubles, std::back_inserter(explanation.notes));
+  for (const auto& [name, owner] : surroundings->instances) {
+    if (owner.backend == Backend::iptables_legacy)
+      explanation.notes.push_back(legacy_note(owner, question.destination.family()));
   }
   add_notes(explanation, rules, traces->losses(), explanation.notes);
   return explanation;

@@ -9,6 +9,7 @@
 #include <ranges>
 
 #include "base/process.h"
+#include "explain/xtables_words.h"
 #include "intercept/nft.h"
 
 namespace limpid {
@@ -61,11 +62,9 @@ ListedRule read_rule(std::string_view text, std::uint64_t handle) {
 }
 
 bool is_iptables(const TableKey& table, std::string_view chain) {
-  constexpr std::array<std::string_view, 5> kNames = {"filter", "nat", "mangle", "raw", "security"};
-  if (table.family != "ip" && table.family != "ip6") return false;
+  if (!is_iptables_table(table)) return false;
   // Its base chains have upper-case names, and so have most of those that programs add.
-  return std::ranges::find(kNames, table.name) != kNames.end() && !chain.empty() &&
-         std::ranges::any_of(chain, [](char c) { return c >= 'A' && c <= 'Z'; });
+  return instance_of_chain(chain) || std::ranges::any_of(chain, [](char c) { return c >= 'A' && c <= 'Z'; });
 }
 
 /// nft prints most of iptables' matches and targets as "xt match", "xt target": iptables itself knows what they mean.

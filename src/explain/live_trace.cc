@@ -97,21 +97,6 @@ class Follower {
   TraceSummary summary_;
 };
 
-Result<Surroundings> look_around() {
-  Surroundings surroundings;
-  const auto tables = find_nft_tables();
-  if (!tables) return std::unexpected(tables.error());
-  for (const Ownership& ownership : tables->ours) surroundings.instances.emplace(ownership.name, ownership);
-  auto routing = RouteSocket::open();
-  if (!routing) return std::unexpected(routing.error());
-  const auto links = routing->links();
-  if (!links) return std::unexpected(links.error());
-  for (const LinkInfo& link : *links) {
-    surroundings.interfaces.emplace(static_cast<std::uint32_t>(link.index), link.name);
-  }
-  return surroundings;
-}
-
 Result<TraceSummary> follow(const TraceOptions& options, int stop, TraceSocket& traces, Follower& follower) {
   const auto end = options.timeout ? Clock::now() + *options.timeout : Clock::time_point::max();
   while (!follower.done()) {
@@ -144,7 +129,9 @@ Result<TraceSummary> trace_packets(const TraceOptions& options, int stop, const 
   if (!traces) return std::unexpected(traces.error());
   const auto lock = lock_tracing("trace");
   if (!lock) return std::unexpected(lock.error());
-  auto surroundings = look_around();
+  auto routing = RouteSocket::open();
+  if (!routing) return std::unexpected(routing.error());
+  auto surroundings = look_around(*routing);
   if (!surroundings) return std::unexpected(surroundings.error());
   Follower follower(options, std::move(*surroundings), each);
   const std::string object = fmt::format("nft table inet {}", kTraceTable);

@@ -28,7 +28,25 @@ bool has_our_chain(const Step& step) {
 
 bool captures(const Step& step) {
   return step.kind == TraceKind::rule && step.verdict == TraceVerdict::accept &&
-         (has(step.rule, "tproxy") || has(step.rule, "TPROXY") || step.chain.starts_with("divert"));
+         (has(step.rule, "tproxy") || has(step.rule, "TPROXY") || step.chain.starts_with("divert") ||
+          (has_our_chain(step) && (step.chain.ends_with("-div") || step.chain.ends_with("-pre"))));
+}
+
+/// An instance by iptables-legacy, whose rules no trace shows.
+const Ownership* legacy_instance(const Surroundings& surroundings) {
+  for (const auto& [name, owner] : surroundings.instances) {
+    if (owner.backend == Backend::iptables_legacy) return &owner;
+  }
+  return nullptr;
+}
+
+/// The one whose mark the packet has.
+const Ownership* legacy_capturer(const Walk& walk, const Surroundings& surroundings) {
+  for (const auto& [name, owner] : surroundings.instances) {
+    if (owner.backend == Backend::iptables_legacy && (walk.mark & owner.mark.mask) == owner.mark.intercept)
+      return &owner;
+  }
+  return nullptr;
 }
 
 /// What Limpid's instances decided, each instance's last word: "the port is not in scope (TCP 80)".
@@ -45,6 +63,11 @@ std::string decisions(const Walk& walk, const Surroundings& surroundings) {
   }
   if (!text.empty()) return text;
   if (surroundings.instances.empty()) return "nothing of Limpid's is installed here";
+  if (const Ownership* owner = legacy_instance(surroundings)) {
+    const bool ipv6 = walk.first && walk.first->destination.family() == Family::ipv6;
+    return fmt::format("the rules of instance {} left it alone, for a reason that cannot be seen: {}", owner->name,
+                       legacy_note(*owner, ipv6 ? Family::ipv6 : Family::ipv4));
+  }
   return walk.arrived_at.empty() ? "this host's own traffic is not in scope (no --local)"
                                  : "no rule of Limpid's was met";
 }
@@ -79,6 +102,15 @@ Verdict judge_delivered(const Walk& walk, const Surroundings& surroundings) {
     if (!walk.has_socket && one) reason += ", where no socket waits for it";
     return plain(Outcome::bypassed, std::move(reason));
   }
+  if (const Ownership* owner = legacy_capturer(walk, surroundings)) {
+    return {.outcome = Outcome::intercepted,
+            .reason = fmt::format(
+                "it carries the mark of what the instance's rules in iptables-legacy intercept, and is routed "
+                "to this host: for the listener on port {}",
+                owner->listener.value),
+            .instance = owner->name,
+            .listener = owner->listener};
+  }
   return plain(Outcome::intercepted, "by policy routing that is not Limpid's: it is routed to this host");
 }
 
@@ -95,9 +127,16 @@ std::string_view to_string(Outcome outcome) noexcept {
   return "";
 }
 
+std::string legacy_note(const Ownership& owner, Family family) {
+  return fmt::format(
+      "instance {} is installed by iptables-legacy, whose rules no trace shows (`{}tables-legacy -t mangle -nvL {}`)",
+      owner.name, family == Family::ipv6 ? "ip6" : "ip", xtables_chain(owner.name, "pre"));
+}
+
 std::string name_of_rule(const Step& step) {
   const std::string where = fmt::format("{} {} {}", step.table.family, step.table.name, step.chain);
   if (step.kind == TraceKind::policy) return fmt::format("{}: policy {}", where, to_string(step.verdict));
+  if (step.kind == TraceKind::fell_out && step.handle == 0) return fmt::format("{}: end of chain", where);
   if (step.rule.empty()) return fmt::format("{}: rule handle {}", where, step.handle);
   return fmt::format("{}: {}", where, step.rule);
 }
@@ -125,7 +164,18 @@ Verdict judge(const Walk& walk, const Surroundings& surroundings, const Evidence
                    last == nullptr ? "given to a program" : "given to a program by " + name_of_rule(*last));
     case End::stolen:
       return plain(Outcome::unknown, last == nullptr ? "taken by a rule" : "taken by " + name_of_rule(*last));
-    case End::vanished: return plain(Outcome::dropped, explain_loss(walk, evidence));
+    case End::vanished:
+      if (const Ownership* owner = legacy_instance(surroundings);
+          owner != nullptr && walk.answered && (!evidence.route || evidence.route->kind != RouteKind::refused)) {
+        return {.outcome = Outcome::rejected,
+                .reason = fmt::format(
+                    "by a rule that no trace shows, probably fail-closed of instance {} because nobody listens on "
+                    "port {}: see `iptables-legacy -nvL {}` (IPv6: ip6tables-legacy)",
+                    owner->name, owner->listener.value, xtables_chain(owner->name, "rej")),
+                .instance = {},
+                .listener = {}};
+      }
+      return plain(Outcome::dropped, explain_loss(walk, evidence));
   }
   return {};
 }

@@ -31,6 +31,9 @@ struct Verdict {
 /// `destination`: where the packet was sent to at first.
 [[nodiscard]] Verdict judge(const Walk& walk, const Surroundings& surroundings, const Evidence& evidence);
 
+/// "instance limpid is installed by iptables-legacy, …", with the command that shows its rules.
+[[nodiscard]] std::string legacy_note(const Ownership& owner, Family family);
+
 /// "ip filter FORWARD: -p tcp -j DROP", as messages name a rule.
 [[nodiscard]] std::string name_of_rule(const Step& step);
 

@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include "explain/words.h"
+#include "explain/xtables_words.h"
 
 namespace limpid {
 namespace {
@@ -64,7 +65,10 @@ class Walker {
     }
   }
 
-  void begin_next_packet() { words_.begin_packet(); }
+  void begin_next_packet() {
+    words_.begin_packet();
+    xtables_words_.begin_packet();
+  }
   Walk take_walk() { return std::move(walk_); }
 
  private:
@@ -106,7 +110,9 @@ class Walker {
               .instance = {},
               .words = {},
               .decides = false};
-    if (const auto instance = instance_of(event.table)) {
+    if (is_iptables_table(step.table)) {
+      take_iptables_step(step);
+    } else if (const auto instance = instance_of(event.table)) {
       const auto found = surroundings_.instances.find(*instance);
       if (found != surroundings_.instances.end()) {
         step.instance = *instance;
@@ -127,9 +133,24 @@ class Walker {
     }
   }
 
+  /// iptables' tables are shared: whose a rule is, its chain says.
+  void take_iptables_step(Step& step) {
+    auto end = xtables_words_.end_before(step, *surroundings_.rules, surroundings_.instances, walk_.last);
+    if (end) walk_.steps.push_back(std::move(*end));
+    // A jump to ours belongs to us as well.
+    auto instance = instance_of_chain(step.chain);
+    const bool leads_to_ours = !instance && step.verdict == TraceVerdict::jump;
+    if (leads_to_ours) instance = instance_of_chain(step.target);
+    const auto found = instance ? surroundings_.instances.find(*instance) : surroundings_.instances.end();
+    if (found == surroundings_.instances.end()) return;
+    step.instance = *instance;
+    xtables_words_.explain(step, *surroundings_.rules, found->second, walk_.last);
+  }
+
   const Surroundings& surroundings_;
   Walk walk_;
   Words words_;
+  XtablesWords xtables_words_;
   std::string hook_;
   std::string input_interface_;
   std::string output_interface_;

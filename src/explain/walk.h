@@ -12,6 +12,8 @@
 #include "explain/listing.h"
 #include "explain/probe_table.h"
 #include "intercept/plan.h"
+#include "limpid/error.h"
+#include "net/netlink.h"
 #include "net/nft_trace.h"
 
 namespace limpid {
@@ -69,7 +71,11 @@ struct Surroundings {
   const RuleBook* rules = nullptr;
   std::map<std::string, Ownership> instances;  ///< installed ones, by name
   std::map<std::uint32_t, std::string> interfaces;
+  std::vector<std::string> troubles;  ///< what could not be looked up, a line each
 };
+
+/// The installed instances of every backend, and the interfaces.
+[[nodiscard]] Result<Surroundings> look_around(RouteSocket& routing);
 
 /// The probe's walk out of everything that was heard, its copies included; the answers that it caused are not steps.
 [[nodiscard]] Walk walk_of_probe(const std::vector<TraceEvent>& events, const ProbeMarks& probe,

@@ -1,0 +1,27 @@
+// What is looked up once before packets are followed; called by explain.cc and live_trace.cc. Changes nothing.
+#include "explain/walk.h"
+#include "intercept/found.h"
+#include "net/netlink.h"
+
+namespace limpid {
+
+Result<Surroundings> look_around(RouteSocket& routing) {
+  Surroundings surroundings;
+  const auto tables = find_nft_tables();
+  if (!tables) return std::unexpected(tables.error());
+  Found found{.nft = *tables, .xtables = {}};
+  // Others' rules can be explained without iptables' help.
+  if (auto pieces = find_xtables()) {
+    found.xtables = std::move(*pieces);
+  } else {
+    surroundings.troubles.push_back(pieces.error().message());
+  }
+  for (const Ownership& ownership : found.owners()) surroundings.instances.emplace(ownership.name, ownership);
+  const auto links = routing.links();
+  if (!links) return std::unexpected(links.error());
+  for (const LinkInfo& link : *links)
+    surroundings.interfaces.emplace(static_cast<std::uint32_t>(link.index), link.name);
+  return surroundings;
+}
+
+}  // namespace limpid
