@@ -10,13 +10,10 @@
 #include <sstream>
 #include <string>
 
+#include "base/file_text.h"
+
 namespace limpid::doctor {
 namespace {
-
-std::string read_file(const std::string& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 std::uint64_t number_in(std::string_view text, int base) {
   std::uint64_t number = 0;
@@ -63,11 +60,11 @@ std::uint64_t find_counter(std::string_view text, std::string_view group, std::s
 }
 
 std::uint64_t read_reverse_path_drops() {
-  return find_counter(read_file("/proc/thread-self/net/netstat"), "TcpExt:", "IPReversePathFilter");
+  return find_counter(read_text("/proc/thread-self/net/netstat"), "TcpExt:", "IPReversePathFilter");
 }
 
 std::uint64_t read_martian_sources() {
-  std::istringstream lines(read_file("/proc/thread-self/net/stat/rt_cache"));
+  std::istringstream lines(read_text("/proc/thread-self/net/stat/rt_cache"));
   std::string line;
   std::getline(lines, line);
   std::istringstream names(line);
@@ -88,7 +85,7 @@ std::uint64_t read_martian_sources() {
 }
 
 std::uint64_t read_time_wait() {
-  std::istringstream words(read_file("/proc/thread-self/net/sockstat"));
+  std::istringstream words(read_text("/proc/thread-self/net/sockstat"));
   for (std::string word; words >> word;) {
     std::uint64_t count = 0;
     if (word == "tw" && words >> count) return count;
@@ -97,7 +94,7 @@ std::uint64_t read_time_wait() {
 }
 
 std::uint64_t read_available_memory_kib() {
-  std::istringstream words(read_file("/proc/meminfo"));
+  std::istringstream words(read_text("/proc/meminfo"));
   for (std::string word; words >> word;) {
     std::uint64_t kib = 0;
     if (word == "MemAvailable:" && words >> kib) return kib;

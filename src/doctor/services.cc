@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <map>
 #include <ranges>
 #include <string>
 #include <system_error>
+
+#include "base/file_text.h"
 
 namespace limpid::doctor {
 namespace {
@@ -22,11 +22,6 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(" \t\r") - begin + 1);
 }
 
-std::string read_file(const fs::path& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 }  // namespace
 
 bool runs_here(std::string_view comm) {
@@ -37,10 +32,7 @@ bool runs_here(std::string_view comm) {
        entry.increment(ended)) {
     const std::string name = entry->path().filename();
     if (!std::ranges::all_of(name, [](char c) { return c >= '0' && c <= '9'; })) continue;
-    if (trimmed(read_file(entry->path() / "comm").substr(0, 15)) != comm &&
-        read_file(entry->path() / "comm") != std::string(comm) + '\n') {
-      continue;
-    }
+    if (trimmed(read_text(entry->path() / "comm")) != comm) continue;
     const fs::path there = fs::read_symlink(entry->path() / "ns/net", failed);
     // Without privileges nobody else's namespace can be read: then it counts as this one. One that is gone has just ended.
     if (failed ? failed == std::errc::permission_denied : there == here) return true;
@@ -73,7 +65,7 @@ bool networkd_keeps_foreign_rules() {
   }
   std::string value;
   const auto read = [&value](const fs::path& path) {
-    const std::string text = read_file(path);
+    const std::string text = read_text(path);
     const std::string_view found = find_setting(text, "Network", "ManageForeignRoutingPolicyRules");
     if (!found.empty()) value = found;
   };

@@ -8,21 +8,16 @@
 #include <cerrno>
 #include <charconv>
 #include <cstring>
-#include <fstream>
 #include <iterator>
 #include <ranges>
 #include <sstream>
 
+#include "base/file_text.h"
 #include "base/process.h"
 #include "net/sysctl.h"
 
 namespace limpid {
 namespace {
-
-std::string read_file(const std::string& path) {
-  std::ifstream file(path);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
 
 bool counts_drops(std::string_view name) {
   constexpr std::array<std::string_view, 16> kNames = {
@@ -139,9 +134,9 @@ DropCounters parse_paired_counters(std::string_view text) {
 }
 
 DropCounters read_drop_counters() {
-  DropCounters counters = parse_paired_counters(read_file("/proc/thread-self/net/snmp"));
-  counters.merge(parse_paired_counters(read_file("/proc/thread-self/net/netstat")));
-  std::istringstream lines(read_file("/proc/thread-self/net/snmp6"));
+  DropCounters counters = parse_paired_counters(read_text("/proc/thread-self/net/snmp"));
+  counters.merge(parse_paired_counters(read_text("/proc/thread-self/net/netstat")));
+  std::istringstream lines(read_text("/proc/thread-self/net/snmp6"));
   std::string key;
   std::uint64_t number = 0;
   while (lines >> key >> number) {
@@ -182,7 +177,7 @@ std::vector<std::string> parse_legacy_tables(std::string_view text) {
 std::string find_legacy_tables() {
   std::string found;
   for (const bool ipv6 : {false, true}) {
-    const std::string names = read_file(fmt::format("/proc/thread-self/net/{}_tables_names", ipv6 ? "ip6" : "ip"));
+    const std::string names = read_text(fmt::format("/proc/thread-self/net/{}_tables_names", ipv6 ? "ip6" : "ip"));
     if (names.empty()) continue;
     std::vector<std::string> tables;
     const auto program = find_system_program(ipv6 ? "ip6tables-legacy-save" : "iptables-legacy-save", "iptables");

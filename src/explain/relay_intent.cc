@@ -5,18 +5,17 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <fstream>
 #include <iterator>
 #include <ranges>
 
+#include "base/file_text.h"
 #include "net/port_owner.h"
 
 namespace limpid {
 namespace {
 
 std::vector<std::string> read_arguments(int pid) {
-  std::ifstream file(fmt::format("/proc/{}/cmdline", pid));
-  const std::string text(std::istreambuf_iterator<char>(file), {});
+  const std::string text = read_text(fmt::format("/proc/{}/cmdline", pid));
   std::vector<std::string> arguments;
   for (const auto part : std::views::split(text, '\0')) arguments.emplace_back(part.begin(), part.end());
   if (!arguments.empty()) arguments.pop_back();  // behind the last NUL
