@@ -10,9 +10,10 @@
 
 #include <cerrno>
 #include <csignal>
-#include <fstream>
 #include <sstream>
 #include <utility>
+
+#include "base/file_text.h"
 
 namespace limpid {
 namespace {
@@ -97,13 +98,6 @@ std::optional<int> BackgroundProcess::wait(std::chrono::milliseconds timeout) {
   if (::waitpid(pid_, &status, WNOHANG) != pid_) return std::nullopt;
   pid_ = -1;
   return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
-}
-
-std::string read_text(const std::string& path) {
-  const std::ifstream file(path);
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
 }
 
 std::optional<std::string> wait_for_line(const std::string& path, const std::string& needle,

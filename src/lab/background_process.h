@@ -48,7 +48,4 @@ class BackgroundProcess {
                                                        std::chrono::milliseconds timeout,
                                                        BackgroundProcess* writer = nullptr);
 
-/// The whole file; empty where it cannot be read.
-[[nodiscard]] std::string read_text(const std::string& path);
-
 }  // namespace limpid

@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/file_text.h"
 #include "lab/background_process.h"
 #include "lab/demo_server.h"
 #include "lab/enclosure.h"

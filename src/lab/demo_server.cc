@@ -17,6 +17,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/file_text.h"
 #include "base/process.h"
 
 namespace limpid {

@@ -71,7 +71,9 @@ class Limpid:
 
     @property
     def messages(self):
-        return self._err.read_text(errors="replace")
+        """What it said so far, complete lines only."""
+        text = self._err.read_text(errors="replace")
+        return text[:text.rfind("\n") + 1]
 
     @property
     def log(self):
@@ -104,6 +106,10 @@ class Limpid:
         line = wait_until(lambda: len(lines()) > before and lines()[-1], "the counters")
         fields = json.loads(line) if self._json else parse_logfmt(line)
         return {key: int(value) for key, value in fields.items() if str(value).isdigit()}
+
+    def counters_with(self, **expected):
+        """All of them, as soon as those named have these values: a peer may hear of an event before the worker has counted it."""
+        return wait_until(lambda: (seen := self.counters()).items() >= expected.items() and seen, f"the counters say {expected}")
 
     def stop(self, signal_number=signal.SIGTERM, seconds=20):
         """Exit status."""

@@ -17,7 +17,7 @@ def test_the_clients_port_is_kept_where_asked(lab, start, server, mode):
     client = lab.client.datagrams()
     for _ in range(3):
         assert ask(client, server, lab)[:2] == (lab.client.address, client.getsockname()[1])
-    assert limpid.counters()["udp_datagrams_up"] == 3
+    limpid.counters_with(udp_datagrams_up=3)
 
 
 @pytest.mark.parametrize("flags", [("--source", "address"), ("--udp-filtering", "address-and-port-dependent")])
@@ -43,7 +43,7 @@ def test_an_exchange_goes_on_when_limpid_comes_and_goes(lab, start, server):
     before = ask(client, server, lab)
     limpid = start("--udp", PORT)
     assert ask(client, server, lab) == before
-    assert limpid.counters()["udp_datagrams_up"] == 1
+    limpid.counters_with(udp_datagrams_up=1)
     limpid.stop()
     assert ask(client, server, lab) == before
 
@@ -55,7 +55,7 @@ def test_what_the_same_client_port_sends_past_us_is_answered_too(lab, start, ser
     for _ in range(3):
         ask(client, server, lab)
         ask(client, elsewhere, lab, port=9999)
-    assert limpid.counters()["udp_datagrams_up"] == 3
+    limpid.counters_with(udp_datagrams_up=3)
 
 
 def test_two_sessions_of_one_client_port_never_share_a_port(lab, start, server):
