@@ -197,6 +197,7 @@ int config(const RulesFlags& flags) {
 /// "nft table inet limpid", "iptables-nft chains limpid-*".
 std::string what_of(const Plan& plan) {
   const Backend backend = plan.inputs.ownership.backend;
+  if (backend == Backend::ebpf) return fmt::format("eBPF programs of \"{}\"", plan.inputs.ownership.name);
   return is_iptables(backend) ? fmt::format("{} chains {}-*", to_string(backend), plan.table_name)
                               : "nft table inet " + plan.table_name;
 }

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "intercept/ebpf.h"
 #include "intercept/install.h"
 #include "intercept/nft.h"
 #include "intercept/trial.h"
@@ -120,6 +121,7 @@ Result<std::vector<XtablesPiece>> find_pieces(const Plan& plan) {
 
 /// The canonical form of what the plan loads: nft's own, or iptables'.
 Result<std::string> canonical_listing(const Plan& plan) {
+  if (plan.inputs.ownership.backend == Backend::ebpf) return planned_ebpf_listing(plan);
   return try_in_new_namespace([&](bool) -> Result<std::string> {
     if (auto loaded = load_rules(plan, {}); !loaded) return std::unexpected(loaded.error());
     if (!is_iptables(plan.inputs.ownership.backend)) return list_nft_tables(plan);
@@ -180,6 +182,12 @@ Status compare_sysctls(const Plan& plan, std::vector<std::string>& differences) 
 /// The listing of what the plan loads; empty, with a line in `differences`, where a table is missing.
 Result<std::optional<std::string>> list_tables(const Plan& plan, std::vector<std::string>& differences) {
   std::string text;
+  if (plan.inputs.ownership.backend == Backend::ebpf) {
+    auto listing = live_ebpf_listing(plan);
+    if (!listing) return std::unexpected(listing.error());
+    if (listing->empty()) differences.push_back(fmt::format("missing: eBPF programs of \"{}\"", plan.inputs.ownership.name));
+    return listing->empty() ? std::optional<std::string>() : std::optional(std::move(*listing));
+  }
   if (is_iptables(plan.inputs.ownership.backend)) {
     const auto pieces = find_pieces(plan);
     if (!pieces) return std::unexpected(pieces.error());
@@ -214,7 +222,15 @@ Result<std::vector<std::string>> find_drift(const Plan& plan, std::string_view i
     return std::unexpected(compared.error());
   const auto live = list_tables(plan, differences);
   if (!live) return std::unexpected(live.error());
-  if (*live) std::ranges::move(compare_texts(installed, **live), std::back_inserter(differences));
+  if (!*live) return differences;
+  if (plan.inputs.ownership.backend != Backend::ebpf) {
+    std::ranges::move(compare_texts(installed, **live), std::back_inserter(differences));
+    return differences;
+  }
+  // Interfaces come and go: what should be there now.
+  const auto planned = planned_ebpf_listing(plan);
+  if (!planned) return std::unexpected(planned.error());
+  std::ranges::move(compare_texts(*planned, **live), std::back_inserter(differences));
   return differences;
 }
 

@@ -57,7 +57,7 @@ def other_backends(request, need):
     about = request.node.get_closest_marker("nftables")
     if about and limpid_process.BACKEND != "nftables":
         pytest.skip(f"about nftables: {about.args[0]}")
-    if limpid_process.BACKEND != "nftables":
+    if limpid_process.BACKEND.startswith("iptables"):
         need(limpid_process.BACKEND, "iptables")
 
 

@@ -11,7 +11,7 @@ import time
 from peers import wait_until
 
 BINARY = os.environ.get("LIMPID", "")
-# What intercepts in `limpid run`: nftables, iptables-nft or iptables-legacy.
+# What intercepts in `limpid run`: nftables, iptables-nft, iptables-legacy or ebpf.
 BACKEND = os.environ.get("LIMPID_TEST_BACKEND", "nftables")
 
 # Seconds without a heartbeat after which iptables' rules take nobody to listen.
@@ -122,7 +122,7 @@ class Limpid:
         nftables, with an iptables when the last heartbeat is old enough (docs/backends.md)."""
         self.process.kill()
         self.process.wait()
-        if self._serves == "intercepting" and self._backend != "nftables":
+        if self._serves == "intercepting" and self._backend.startswith("iptables"):
             last = time.monotonic()
             wait_until(lambda: time.monotonic() > last + HEART_PATIENCE[self._fail], "the heartbeat is too old")
 
