@@ -91,6 +91,7 @@ Result<doctor::Examination> parse(const DoctorFlags& flags) {
 }
 
 doctor::ReportStyle style_of(const DoctorFlags& flags) {
+  // NOLINTBEGIN(concurrency-mt-unsafe): the process has one thread yet
   (void)std::setlocale(LC_CTYPE, "");
   const char* no_color = std::getenv("NO_COLOR");
   const char* terminal = std::getenv("TERM");
@@ -98,6 +99,7 @@ doctor::ReportStyle style_of(const DoctorFlags& flags) {
                      std::string_view(terminal) == "dumb" || ::isatty(STDOUT_FILENO) == 0;
   return {.color = flags.color == "always" || (flags.color == "auto" && !plain),
           .unicode = std::string_view(::nl_langinfo(CODESET)) == "UTF-8"};
+  // NOLINTEND(concurrency-mt-unsafe)
 }
 
 int status_of(const doctor::Findings& findings) {

@@ -25,7 +25,8 @@ std::string_view flow_word(Transport transport) {
 
 std::string owner_of(Transport transport, Port port) {
   std::string owner = transport == Transport::tcp ? find_port_owner(port) : find_udp_port_owner(port);
-  return owner.empty() ? "somebody" : owner;
+  if (owner.empty()) owner = "somebody";
+  return owner;
 }
 
 std::unexpected<Error> cannot_take(const Plan& plan, const ListenerState& state, std::string_view remedy) {
