@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <cstdio>
 #include <limits>
 #include <memory>
@@ -74,19 +75,17 @@ Result<Question> parse(const ExplainFlags& flags) {
   if (!transport) return std::unexpected(transport.error());
   question.transport = *transport;
   const bool has_source = !flags.second.empty();
+  if (!has_source && !flags.local) {
+    return usage_error(fmt::format("{} {}", flags.protocol, flags.first), "", "either SRC or DST is missing",
+                       "limpid explain tcp 192.0.2.2 198.51.100.2:80, or --local for what this host sends itself");
+  }
   const std::string& to = has_source ? flags.second : flags.first;
   const auto destination = parse_endpoint("DST", to, /*any_allowed=*/false);
   if (!destination) return std::unexpected(destination.error());
   if (!destination->port) return wrong("DST", to, "it has no port", "write 198.51.100.2:80 or [2001:db8::2]:80");
   question.destination = {.address = *destination->address, .port = *destination->port};
   if (auto who = parse_who(flags, question); !who) return std::unexpected(who.error());
-  if (!has_source) {
-    if (!flags.local) {
-      return wrong("SRC", "", "missing: who sends the packet?",
-                   "limpid explain tcp 192.0.2.2 198.51.100.2:80, or --local for what this host sends itself");
-    }
-    return question;
-  }
+  if (!has_source) return question;
   const auto source = parse_endpoint("SRC", flags.first, /*any_allowed=*/false);
   if (!source) return std::unexpected(source.error());
   if (auto same = check_one_family(flags.first, *source, *destination); !same) return std::unexpected(same.error());
@@ -107,7 +106,9 @@ int run(const ExplainFlags& flags) {
   if (!signals) return report(signals.error());
   const auto explanation = explain_packet(*question);
   if (!explanation) return report(explanation.error());
-  fmt::print(stdout, "{}", flags.json ? render_json(*explanation) : render_text(*explanation));
+  // Whoever reads has seen enough: no failure of ours, `| head` is no mistake.
+  (void)std::signal(SIGPIPE, SIG_DFL);
+  fmt::print(stdout, "{}", flags.json ? render_json(*explanation) : render_text(*explanation, shows_unicode()));
   return kExitDone;
 }
 
