@@ -8,11 +8,14 @@
 #include <cstdio>
 #include <limits>
 #include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
 
 #include "cli/flag_values.h"
 #include "cli/packet_operands.h"
+#include "cli/program_flags.h"
 #include "cli/verb.h"
-#include "exec/user.h"
 #include "explain/render.h"
 #include "net/interface_name.h"
 #include "service/signals.h"
@@ -33,14 +36,15 @@ struct ExplainFlags {
 
 constexpr std::uint32_t kMostId = std::numeric_limits<std::uint32_t>::max() - 1;
 
-Result<std::uint32_t> parse_user(const std::string& typed) {
+using IdLookup = std::optional<std::uint32_t> (*)(const std::string& name);
+
+Result<std::uint32_t> parse_id(std::string_view flag, const std::string& typed, std::string_view what,
+                               IdLookup lookup) {
   if (typed.find_first_not_of("0123456789") == std::string::npos) {
-    return parse_number("--uid", typed, 0, kMostId, "a user's number");
+    return parse_number(flag, typed, 0, kMostId, fmt::format("a {}'s number", what));
   }
-  const auto found = find_user(typed);
-  if (!found)
-    return wrong("--uid", typed, "there is no such user", "give a name that `getent passwd` knows, or a number");
-  return found->user;
+  if (const auto id = lookup(typed)) return *id;
+  return wrong(flag, typed, fmt::format("no {} of that name", what), "give a name that `getent` knows, or a number");
 }
 
 Status parse_who(const ExplainFlags& flags, Question& question) {
@@ -57,12 +61,12 @@ Status parse_who(const ExplainFlags& flags, Question& question) {
   }
   question.local = true;
   if (!flags.user.empty()) {
-    const auto user = parse_user(flags.user);
+    const auto user = parse_id("--uid", flags.user, "user", user_of_name);
     if (!user) return std::unexpected(user.error());
     question.user = *user;
   }
   if (!flags.group.empty()) {
-    const auto group = parse_number("--gid", flags.group, 0, kMostId, "a group's number");
+    const auto group = parse_id("--gid", flags.group, "group", group_of_name);
     if (!group) return std::unexpected(group.error());
     question.group = *group;
   }

@@ -111,6 +111,8 @@ def test_an_interface_that_does_not_exist_yet_is_a_warning(start):
     (["doctor", "--from", "lan"], "--from: it is part of a plan"),
     (["doctor", "--via", "no-such-if0"], "--via no-such-if0: there is no such interface"),
     (["doctor", "--as", "192.0.2.2"], "--target, --as: they belong together"),
+    (["explain", "tcp", "198.51.100.2:80", "--local", "--uid", "no-such-user"], "--uid no-such-user: no user of that name"),
+    (["explain", "tcp", "198.51.100.2:80", "--local", "--gid", "no-such-group"], "--gid no-such-group: no group of that name"),
     (["explain", "tcp", "192.0.2.2"], "tcp 192.0.2.2: either SRC or DST is missing"),
     (["completion"], "limpid: SHELL: missing (bash, zsh or fish"),
     (["lab", "run", "--servers", "9", "--", "true"], "--servers 9: not a number of servers"),
