@@ -29,8 +29,10 @@ int report(const Error& error) {
 }
 
 bool shows_unicode() {
+  // NOLINTBEGIN(concurrency-mt-unsafe): the process has one thread yet
   (void)std::setlocale(LC_CTYPE, "");
   return std::string_view(::nl_langinfo(CODESET)) == "UTF-8";
+  // NOLINTEND(concurrency-mt-unsafe)
 }
 
 }  // namespace limpid
