@@ -3,6 +3,7 @@
 #include "base/process.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -11,6 +12,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <optional>
 #include <vector>
@@ -161,7 +163,12 @@ Result<ProcessOutput> run_process(std::span<const std::string> argv, std::string
   // A fixed environment: neither the locale nor anything a user set may change what a program answers.
   std::string path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
   std::string locale = "LC_ALL=C";
-  const std::vector<char*> environment{path.data(), locale.data(), nullptr};
+  std::vector<char*> environment{path.data(), locale.data()};
+  // But for which file iptables-legacy locks: doctor's trials, as root of a user namespace only, cannot open the host's.
+  const char* lock_file = std::getenv("XTABLES_LOCKFILE");
+  std::string lock = fmt::format("XTABLES_LOCKFILE={}", lock_file == nullptr ? "" : lock_file);
+  if (lock_file != nullptr) environment.push_back(lock.data());
+  environment.push_back(nullptr);
 
   SpawnActions actions;
   actions.duplicate(to_child->read_end.get(), STDIN_FILENO);
