@@ -145,7 +145,7 @@ Verdict judge(const Walk& walk, const Surroundings& surroundings, const Evidence
   const auto plain = [](Outcome outcome, std::string reason) {
     return Verdict{.outcome = outcome, .reason = std::move(reason), .instance = {}, .listener = {}};
   };
-  const Step* last = walk.end_step ? &walk.steps[*walk.end_step] : nullptr;
+  const Step last = walk.end_step ? walk.steps[*walk.end_step] : Step{};
   switch (walk.end) {
     case End::delivered: return judge_delivered(walk, surroundings);
     case End::left:
@@ -153,17 +153,13 @@ Verdict judge(const Walk& walk, const Surroundings& surroundings, const Evidence
     case End::dropped:
     case End::rejected: {
       const Outcome outcome = walk.end == End::dropped ? Outcome::dropped : Outcome::rejected;
-      if (last == nullptr) return plain(outcome, "by a rule");
-      Verdict verdict = plain(outcome, fmt::format("by {}", name_of_rule(*last)));
-      if (!last->words.empty()) verdict.reason = last->words;
-      verdict.instance = last->instance;
+      Verdict verdict = plain(outcome, fmt::format("by {}", name_of_rule(last)));
+      if (!last.words.empty()) verdict.reason = last.words;
+      verdict.instance = last.instance;
       return verdict;
     }
-    case End::queued:
-      return plain(Outcome::unknown,
-                   last == nullptr ? "given to a program" : "given to a program by " + name_of_rule(*last));
-    case End::stolen:
-      return plain(Outcome::unknown, last == nullptr ? "taken by a rule" : "taken by " + name_of_rule(*last));
+    case End::queued: return plain(Outcome::unknown, "given to a program by " + name_of_rule(last));
+    case End::stolen: return plain(Outcome::unknown, "taken by " + name_of_rule(last));
     case End::vanished:
       if (const Ownership* owner = legacy_instance(surroundings);
           owner != nullptr && walk.answered && (!evidence.route || evidence.route->kind != RouteKind::refused)) {

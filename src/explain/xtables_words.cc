@@ -176,7 +176,8 @@ Meaning about_end(const TableKey& table, const std::string& name, const Context&
   if (suffix == "pre" || (suffix == "out" && table.name == "mangle")) return about_ports(table, name, context);
   if (suffix == "tpx" && !chain_has(chain, "TPROXY"))
     return {"the instance is draining: nothing new is intercepted", true};
-  if (suffix == "lsc" && chain != nullptr && chain->rules.empty())
+  const bool is_emptied = chain != nullptr && chain->rules.empty();
+  if ((suffix == "lsc" || suffix == "can") && is_emptied)
     return {"the instance is draining: nothing new is intercepted", true};
   if (suffix == "dst" || (suffix == "lsc" && chain_has(chain, "-g ")))
     return {"the destination is none of --to-net", true};
