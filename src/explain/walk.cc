@@ -171,6 +171,12 @@ std::string_view to_string(End end) noexcept {
   return "";
 }
 
+bool ProbeFilter::concerns(const TraceEvent& event) {
+  // Headers come with the first message of each base chain, and so with the first of all.
+  if (event.packet && is_probe(*event.packet, probe_)) ids_.insert(event.id);
+  return ids_.contains(event.id) || (is_our_own_table(event) && event.kind == TraceKind::rule);
+}
+
 Walk walk_of_packet(const std::vector<TraceEvent>& events, const Surroundings& surroundings) {
   Walker walker(surroundings);
   for (const TraceEvent& event : events) walker.take(event);

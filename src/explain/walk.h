@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -80,6 +81,17 @@ struct Surroundings {
 /// The probe's walk out of everything that was heard, its copies included; the answers that it caused are not steps.
 [[nodiscard]] Walk walk_of_probe(const std::vector<TraceEvent>& events, const ProbeMarks& probe,
                                  const Surroundings& surroundings);
+/// Which of the messages walk_of_probe() has a use for: those of the probe and its copies, and those about its answers. Others may trace as
+/// well, as much as they like.
+class ProbeFilter {
+ public:
+  explicit ProbeFilter(const ProbeMarks& probe) : probe_(probe) {}
+  [[nodiscard]] bool concerns(const TraceEvent& event);
+
+ private:
+  ProbeMarks probe_;
+  std::set<std::uint32_t> ids_;  ///< of packets whose headers were the probe's
+};
 /// The walk of one packet, all of whose messages have one id.
 [[nodiscard]] Walk walk_of_packet(const std::vector<TraceEvent>& events, const Surroundings& surroundings);
 /// Whether nothing more will come of this packet.

@@ -4,6 +4,8 @@ import shutil
 
 import pytest
 
+import limpid_process
+
 from doctor_fixtures import is_intercepted
 from peers import wait_until
 
@@ -114,13 +116,30 @@ def test_a_tproxy_setup_with_both_mistakes(lab, doctor, need, variant):
     iptables("-A", "PREROUTING", "-p", "tcp", "-m", "socket", "-m", "comment", "--comment", "the $old 'ones'", "-j", "DIVERT")
     report = doctor()
     assert report.only("socket-not-transparent", "failure")["subject"] == f"{program} -t mangle PREROUTING 2"
+    theirs = ("PREROUTING", "-p", "udp", "--dport", "5353", "-j", "ACCEPT")
+    iptables("-I", *theirs)  # meanwhile: every number is another
     doctor.paste(report.only("socket-not-transparent", "failure"))
+    iptables("-C", *theirs)
     report = doctor()
     assert not report.of("socket-not-transparent")
+    iptables("-D", *theirs)
     doctor.paste(report.only("divert-behind-tproxy", "failure"))
     doctor.content()
     first, second = iptables("-S", "PREROUTING").splitlines()[1:]
     assert "socket --transparent" in first and "the $old 'ones'" in first.replace("\\", "") and "TPROXY" in second
+
+
+def test_fix_mends_both_mistakes_at_once(lab, doctor, need):
+    program = {"ipv4": "iptables-nft", "ipv6": "ip6tables-nft"}[lab.family]
+    need(program, "iptables")
+    mangle = (program, "-t", "mangle")
+    for rule in (("-N", "DIVERT"), ("-A", "DIVERT", "-j", "ACCEPT"),
+                 ("-A", "PREROUTING", "-p", "tcp", "--dport", "80", "-j", "TPROXY", "--on-port", "3129"),
+                 ("-A", "PREROUTING", "-p", "tcp", "-m", "socket", "-j", "DIVERT")):
+        lab.router.run(*mangle, *rule)
+    lab.router.run(limpid_process.BINARY, "doctor", "--only", "firewall", "--fix", "--yes", check=False)
+    first, second = lab.router.run(*mangle, "-S", "PREROUTING").stdout.splitlines()[1:]
+    assert "socket --transparent" in first and "TPROXY" in second
 
 
 def test_an_nft_tproxy_setup_in_the_wrong_order(lab, doctor):
