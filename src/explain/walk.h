@@ -8,6 +8,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "explain/listing.h"
@@ -71,6 +72,8 @@ struct Walk {
 struct Surroundings {
   const RuleBook* rules = nullptr;
   std::map<std::string, Ownership> instances;  ///< installed ones, by name
+  /// Families in which an instance by iptables has no rules: "limpid" and IPv6, with --ipv4-only.
+  std::set<std::pair<std::string, Family>> without_rules;
   std::map<std::uint32_t, std::string> interfaces;
   std::vector<std::string> troubles;  ///< what could not be looked up, a line each
 };

@@ -17,7 +17,7 @@ bool is_of(const ServerSocket& socket, Family family) {
 }
 
 ListenerState judge(Transport transport, Family family, std::span<const ServerSocket> sockets) {
-  ListenerState state{.transport = transport, .family = family, .readiness = Readiness::absent, .bound = {}};
+  ListenerState state{.transport = transport, .family = family, .readiness = Readiness::absent, .bound = {}, .known = true};
   int closest = -1;
   for (const ServerSocket& socket : sockets) {
     if (socket.transport != transport || socket.connected || !is_of(socket, family)) continue;
@@ -32,6 +32,7 @@ ListenerState judge(Transport transport, Family family, std::span<const ServerSo
     const bool opaque = socket.transparent == false;
     if (close < closest || (close == closest && !opaque)) continue;
     closest = close;
+    state.known = socket.transparent.has_value();
     state.readiness = opaque ? Readiness::opaque : Readiness::ready;
     state.bound = socket.local;
   }

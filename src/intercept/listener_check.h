@@ -27,6 +27,7 @@ struct ListenerState {
   Family family = Family::ipv4;
   Readiness readiness = Readiness::absent;
   std::optional<SocketAddress> bound;  ///< where, unless absent
+  bool known = true;                   ///< with `ready`: the kernel says that it is transparent, rather than nothing
 };
 
 /// One for each transport and family in `scope`, TCP and IPv4 first. `sockets` are those on the listener's port, of both transports.

@@ -38,6 +38,16 @@ Readiness readiness(std::vector<ServerSocket> sockets, Family family) {
   return found;
 }
 
+TEST(ListenerCheck, what_the_kernel_does_not_tell_is_not_known) {
+  const auto judged = [](std::optional<bool> transparent) {
+    const std::vector<ServerSocket> sockets = {bound("127.0.0.1", transparent)};
+    return judge_listeners(tcp_scope(), sockets).front();
+  };
+  EXPECT_TRUE(judged(true).known);
+  EXPECT_FALSE(judged(kUnknown).known);
+  EXPECT_EQ(judged(kUnknown).readiness, Readiness::ready);
+}
+
 TEST(ListenerCheck, nobody_is_absent) {
   EXPECT_EQ(readiness({}, Family::ipv4), Readiness::absent);
   EXPECT_EQ(readiness({bound("::1", true)}, Family::ipv4), Readiness::absent);
