@@ -26,8 +26,7 @@ std::string_view fate_of(const Judged& judged) {
 /// Judged by the same check as before rules are applied: one verdict for one set of sockets.
 Finding say(const Facts& facts, const Judged& judged, const ListenerState& state) {
   const Port port = judged.ownership.listener;
-  const std::string address =
-      SocketAddress{.address = IpAddress::loopback(state.family), .port = port}.to_string();
+  const std::string address = SocketAddress{.address = IpAddress::loopback(state.family), .port = port}.to_string();
   const std::string subject = fmt::format("{} {}", to_string(state.transport), address);
   const std::string_view fate = fate_of(judged);
   const std::string owner = owner_of(facts, port);
@@ -47,7 +46,8 @@ Finding say(const Facts& facts, const Judged& judged, const ListenerState& state
                             "`bind ... transparent`"));
   }
   const std::string where =
-      state.bound ? fmt::format("{} listens on {} only, and nothing is handed to it there", owner, state.bound->to_string())
+      state.bound ? fmt::format("{} listens on {}{} only, and nothing is handed to it there", owner,
+                                state.bound->to_string(), state.device.empty() ? "" : " at interface " + state.device)
                   : std::string("nothing listens there");
   return failure(Group::listener, "listener", fmt::format("{}: what is in scope is {}", where, fate), subject,
                  advise(fmt::format("start the proxy, with a transparent listener on {}", address)));

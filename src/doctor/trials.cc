@@ -78,7 +78,8 @@ Installed run_restore(Mechanism mechanism, Family family, std::string_view rules
                                        mechanism == Mechanism::iptables_nft ? "nft" : "legacy");
   const auto program = find_system_program(name, "iptables");
   if (!program) return {.program_missing = true, .problem = fmt::format("{} is not installed", name)};
-  const auto output = run_process(std::vector<std::string>{*program}, rules, std::chrono::seconds(10), xtables_environment());
+  const auto output =
+      run_process(std::vector<std::string>{*program}, rules, std::chrono::seconds(10), xtables_environment());
   if (!output) return {.problem = output.error().message()};
   if (output->exit_status == 0) return {};
   return {.problem = fmt::format("{}: {}", name, output->standard_error.substr(0, output->standard_error.find('\n')))};

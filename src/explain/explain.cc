@@ -212,8 +212,9 @@ void add_notes(const Explanation& explanation, const RuleBook& rules, std::uint6
                     explanation.evidence.legacy_tables));
   }
   if (explanation.walk.end == End::queued && a_program_reads_a_queue()) {
-    notes.push_back(fmt::format("the program had not given it back after {} s; when it does, the probe goes on like any packet",
-                                kLongestWait.count() / 1000));
+    notes.push_back(
+        fmt::format("the program had not given it back after {} s; when it does, the probe goes on like any packet",
+                    kLongestWait.count() / 1000));
   }
   if (explanation.walk.end == End::vanished && !explanation.evidence.no_drop_reasons.empty()) {
     notes.push_back("the kernel's drop reasons could not be read: " + explanation.evidence.no_drop_reasons);

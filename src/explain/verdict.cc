@@ -59,8 +59,8 @@ std::string decisions(const Walk& walk, const Surroundings& surroundings) {
     const Family family = walk.first->destination.family();
     for (const auto& [name, owner] : surroundings.instances) {
       if (!latest.contains(name) && surroundings.without_rules.contains({name, family}))
-        latest[name] = fmt::format("{} is not in scope (--{}-only)", to_string(family),
-                                   family == Family::ipv6 ? "ipv4" : "ipv6");
+        latest[name] =
+            fmt::format("{} is not in scope (--{}-only)", to_string(family), family == Family::ipv6 ? "ipv4" : "ipv6");
     }
   }
   std::string text;

@@ -145,8 +145,7 @@ std::vector<std::string> xtables_environment() {
   const bool initial = !(words >> inside >> outside >> count) || (inside == outside && count == 4294967295);
   // As iptables opens it (xtables_lock() in xshared.c of 1.8).
   constexpr const char* kLock = "/run/xtables.lock";
-  const bool can_lock =
-      ::access(kLock, R_OK) == 0 || (::access(kLock, F_OK) != 0 && ::access("/run", W_OK) == 0);
+  const bool can_lock = ::access(kLock, R_OK) == 0 || (::access(kLock, F_OK) != 0 && ::access("/run", W_OK) == 0);
   if (initial || can_lock) return {};
   return {"XTABLES_LOCKFILE=/dev/null"};
 }

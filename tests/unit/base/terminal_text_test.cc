@@ -12,8 +12,14 @@ TEST(TerminalText, what_can_be_read_stays) {
 
 TEST(TerminalText, no_escape_sequence_gets_through) {
   EXPECT_EQ(for_terminal("a\x1b[2Jb\x7f\r\n\t"), "a?[2Jb????");
-  EXPECT_EQ(for_terminal("a\xc2\x9b" "2J"), "a?2J") << "U+009B is ESC [";
-  EXPECT_EQ(for_terminal("a\x9b" "2J\x90"), "a?2J?") << "8-bit controls";
+  EXPECT_EQ(for_terminal("a\xc2\x9b"
+                         "2J"),
+            "a?2J")
+      << "U+009B is ESC [";
+  EXPECT_EQ(for_terminal("a\x9b"
+                         "2J\x90"),
+            "a?2J?")
+      << "8-bit controls";
 }
 
 TEST(TerminalText, nothing_turns_the_direction_or_hides) {

@@ -83,7 +83,7 @@ TEST_F(SocketDiag, tells_address_family_port_and_inode) {
         EXPECT_EQ(found.transport, transport);
         EXPECT_EQ(found.local, (SocketAddress{.address = address, .port = socket.port}));
         EXPECT_EQ(found.inode, socket.inode);
-        EXPECT_EQ(found.link_index, 0U);
+        EXPECT_EQ(found.device, "");
         EXPECT_FALSE(found.connected);
       }
     }
