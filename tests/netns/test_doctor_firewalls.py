@@ -120,9 +120,13 @@ def test_a_tproxy_setup_with_both_mistakes(lab, doctor, need, variant):
     iptables("-I", *theirs)  # meanwhile: every number is another
     doctor.paste(report.only("socket-not-transparent", "failure"))
     iptables("-C", *theirs)
-    report = doctor()
-    assert not report.of("socket-not-transparent")
+    assert iptables("-S", "PREROUTING").count("TPROXY") == 1
+    assert not doctor().of("socket-not-transparent")
     iptables("-D", *theirs)
+    divert = ("PREROUTING", "-p", "tcp", "-m", "socket", "--transparent", "-m", "comment", "--comment", "the $old 'ones'", "-j", "DIVERT")
+    iptables("-D", *divert)
+    iptables("-A", *divert)
+    report = doctor()
     doctor.paste(report.only("divert-behind-tproxy", "failure"))
     doctor.content()
     first, second = iptables("-S", "PREROUTING").splitlines()[1:]
