@@ -1,8 +1,12 @@
 // Errors on their way out of the program: printed once, turned into an exit status.
 #include "cli/verb.h"
 
+#include <langinfo.h>
+
+#include <clocale>
 #include <cstdio>
 #include <string>
+#include <string_view>
 
 #include "base/terminal_text.h"
 
@@ -25,6 +29,11 @@ int report(const Error& error) {
   }
   std::fprintf(stderr, "limpid: %s\n", for_terminal(line).c_str());
   return exit_status(error);
+}
+
+bool shows_unicode() {
+  (void)std::setlocale(LC_CTYPE, "");
+  return std::string_view(::nl_langinfo(CODESET)) == "UTF-8";
 }
 
 }  // namespace limpid

@@ -110,6 +110,7 @@ Status collect_judged(Facts& facts, const FactsRequest& request) {
     facts.judged.push_back(std::move(judged));
     return {};
   }
+  facts.wanted_name = request.name;
   for (const FoundInstallation& found : facts.survey.installations) {
     if (request.name.empty() || found.name == request.name) facts.judged.push_back(judge_installed(found, facts));
   }

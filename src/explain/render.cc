@@ -66,10 +66,9 @@ std::string steps_in_words(const Walk& walk, std::string_view indent) {
   return text;
 }
 
-std::string headline(const Walk& walk, Transport transport) {
-  std::string text = fmt::format("{} {} → {}", to_string(transport), walk.first->source.to_string(),
-                                 walk.first->destination.to_string());
-  return text;
+std::string headline(const Walk& walk, Transport transport, bool unicode) {
+  return fmt::format("{} {} {} {}", to_string(transport), walk.first->source.to_string(), unicode ? "→" : "->",
+                     walk.first->destination.to_string());
 }
 
 std::string verdict_line(const Verdict& verdict) {
@@ -155,9 +154,9 @@ std::string dump(const Json& json, int indent) {
 
 }  // namespace
 
-std::string render_text(const Explanation& explanation) {
+std::string render_text(const Explanation& explanation, bool unicode) {
   const Question& question = explanation.question;
-  std::string text = headline(explanation.walk, question.transport);
+  std::string text = headline(explanation.walk, question.transport, unicode);
   if (question.local) {
     text += ", sent by this host";
     if (question.user) text += fmt::format(" (user {})", *question.user);
@@ -203,8 +202,8 @@ std::string render_json(const Explanation& explanation) {
   return dump(json, 2);
 }
 
-std::string render_text(const FollowedPacket& packet, Transport transport) {
-  std::string text = headline(packet.walk, transport);
+std::string render_text(const FollowedPacket& packet, Transport transport, bool unicode) {
+  std::string text = headline(packet.walk, transport, unicode);
   if (const std::string flags = tcp_flags(packet.walk.first->tcp_flags); !flags.empty())
     text += fmt::format(" [{}]", flags);
   text += packet.walk.arrived_at.empty() ? ", sent by this host\n"

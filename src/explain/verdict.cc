@@ -176,10 +176,10 @@ Verdict judge(const Walk& walk, const Surroundings& surroundings, const Evidence
       if (const Ownership* owner = legacy_instance(surroundings);
           owner != nullptr && walk.answered && (!evidence.route || evidence.route->kind != RouteKind::refused)) {
         return {.outcome = Outcome::rejected,
-                .reason = fmt::format(
-                    "by a rule that no trace shows, probably fail-closed of instance {} because nobody listens on "
-                    "port {}: see `iptables-legacy -nvL {}` (IPv6: ip6tables-legacy)",
-                    owner->name, owner->listener.value, xtables_chain(owner->name, "rej")),
+                .reason = fmt::format("by a rule that no trace shows, probably fail-closed of instance {} because no "
+                                      "transparent listener is on "
+                                      "port {}: see `iptables-legacy -nvL {}` (IPv6: ip6tables-legacy)",
+                                      owner->name, owner->listener.value, xtables_chain(owner->name, "rej")),
                 .instance = {},
                 .listener = {}};
       }

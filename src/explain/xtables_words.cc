@@ -97,20 +97,27 @@ Meaning about_capture(const Step& step, const Context& context) {
   const std::string listener = context.listener();
   if (has(step.rule, "-j TPROXY")) {
     if (step.verdict == TraceVerdict::drop)
-      return {fmt::format("TPROXY drops it: nobody listens on {}, though the heartbeat is not too old yet", listener),
+      return {fmt::format("TPROXY drops it: no transparent listener on {}, though the heartbeat is not too old yet",
+                          listener),
               true};
     return {fmt::format("handed to the listener {} (TPROXY)", listener), true};
   }
   if (has(step.rule, "-m recent !")) {
     if (step.verdict == TraceVerdict::leave)
-      return {fmt::format("nobody listens on {} (no heartbeat): fail-open leaves it alone", listener), true};
-    return {fmt::format("nobody listens on {} (no heartbeat): fail-closed rejects", listener),
+      return {fmt::format("no heartbeat (no transparent listener on {}, or its `limpid run` or `rules watch` is gone): "
+                          "fail-open leaves it alone",
+                          listener),
+              true};
+    return {fmt::format("no heartbeat (no transparent listener on {}, or its `limpid run` or `rules watch` is gone): "
+                        "fail-closed rejects",
+                        listener),
             step.verdict == TraceVerdict::accept};
   }
   if (step.verdict == TraceVerdict::accept) {
-    return {suffix_of(step.chain) == "dead"
-                ? fmt::format("nobody listens on {} (no heartbeat): fail-closed rejects", listener)
-                : "the instance is draining: fail-closed rejects what is new",
+    return {suffix_of(step.chain) == "dead" ? fmt::format("no heartbeat (no transparent listener on {}, or its `limpid "
+                                                          "run` or `rules watch` is gone): fail-closed rejects",
+                                                          listener)
+                                            : "the instance is draining: fail-closed rejects what is new",
             true};
   }
   if (suffix_of(step.chain) == "can") return {"in scope, and decided before connection tracking", false};

@@ -150,6 +150,20 @@ def test_what_a_killed_run_left(doctor, start, variant, fail, fate):
     doctor.content()
 
 
+@pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+def test_what_a_killed_watch_left(lab, doctor, watch, variant):
+    """Without its heartbeat nothing is intercepted, though the proxy listens and every rule is there."""
+    proxy = Proxy(lab.router, PORT)
+    watching = watch("--tcp", "80", "--to-port", PORT, "--backend", variant)
+    assert "by a running `limpid rules watch`" in doctor("--only", "installation").only("installation", "ok")["summary"]
+    watching.kill()
+    found = doctor("--only", "installation").only("left-over", "warning")
+    proxy.close()
+    assert "`limpid rules watch` that was killed" in found["summary"]
+    doctor.paste(found)
+    doctor.content("--only", "installation")
+
+
 def test_a_rule_before_ours_and_one_behind(lab, doctor, applied, program):
     mangle = [program, "-t", "mangle"]
     for rule in (["-j", "DROP"], ["-j", "MARK", "--set-mark", "7"]):

@@ -93,7 +93,7 @@ def test_nobody_listens(lab, start, variant, transport, fail):
     answer = forwarded(lab, transport)
     assert answer["verdict"] == {"open": "bypassed", "closed": "rejected"}[fail]
     if variant == "iptables-nft":
-        assert "nobody listens on" in answer["reason"] and f"fail-{fail}" in answer["reason"]
+        assert "no transparent listener on" in answer["reason"] and f"fail-{fail}" in answer["reason"]
     else:
         assert {"open": "cannot be seen", "closed": "probably fail-closed"}[fail] in answer["reason"]
 

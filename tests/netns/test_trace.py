@@ -1,6 +1,7 @@
 """`limpid trace`: the packets of other people's flows, one by one, with what became of each."""
 
 import json
+import os
 import signal
 
 import pytest
@@ -155,6 +156,21 @@ def test_every_end_takes_its_table_away(lab, trace, ending):
     followed = trace("tcp")
     assert "limpid__trace" in lab.router.run("nft", "list", "tables").stdout
     assert followed.stop(ending) == DONE
+    assert kernel_state.difference(before, kernel_state.snapshot(lab.router)) == []
+
+
+def test_a_reader_that_goes_away_ends_it(lab, tmp_path):
+    """`limpid trace … | head`: as with any other command in a pipe, but the table goes first."""
+    before = kernel_state.snapshot(lab.router)
+    reading, writing = os.pipe()
+    errors = tmp_path / "stderr"
+    with open(errors, "wb") as err:
+        process = lab.router.start([limpid_process.BINARY, "trace", "tcp", "--json"], stdout=writing, stderr=err)
+    os.close(writing)
+    os.close(reading)
+    wait_until(lambda: "following" in errors.read_text(), "it follows")
+    lab.dial(lab.server.listen(80))
+    assert process.wait(10) == -signal.SIGPIPE, errors.read_text()
     assert kernel_state.difference(before, kernel_state.snapshot(lab.router)) == []
 
 
