@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/terminal_text.h"
 #include "cli/flag_values.h"
 #include "cli/interception_flags.h"
 #include "cli/verb.h"
@@ -127,7 +128,8 @@ Result<bool> mend(const DoctorFlags& flags, const doctor::Findings& findings) {
   }
   fmt::print("\n{}\n", flags.dry_run ? "--fix would do:" : "--fix does:");
   for (const auto& command : commands) {
-    for (const std::string& line : doctor::Remedy{.commands = {command}}.lines()) fmt::print("  {}\n", line);
+    for (const std::string& line : doctor::Remedy{.commands = {command}}.lines())
+      fmt::print("  {}\n", for_terminal(line));
   }
   (void)std::fflush(stdout);
   if (flags.dry_run) return false;

@@ -36,6 +36,13 @@ std::unexpected<Error> cannot_take(const Plan& plan, const ListenerState& state,
   const Port port = plan.inputs.ownership.listener;
   const std::string who = fmt::format("{} has {} {}", owner_of(state.transport, port), to_string(state.transport),
                                       state.bound ? state.bound->to_string() : "");
+  if (state.readiness == Readiness::elsewhere && !state.device.empty()) {
+    return failure(
+        "hand over to port", fmt::to_string(port.value),
+        fmt::format("{}, bound to interface {}, so that {} {} of other interfaces would not reach it but be {}", who,
+                    state.device, to_string(state.family), flow_word(state.transport), fate(plan)),
+        fmt::format("{}; --unchecked installs the rules all the same", remedy));
+  }
   const std::string what =
       state.readiness == Readiness::opaque
           ? fmt::format("{} without {}, so that {} {} would not reach it but be {}", who,

@@ -5,7 +5,10 @@
 
 #include <clocale>
 #include <cstdio>
+#include <string>
 #include <string_view>
+
+#include "base/terminal_text.h"
 
 namespace limpid {
 
@@ -20,11 +23,11 @@ int exit_status(const Error& error) noexcept {
 
 int report(const Error& error) {
   std::string line = error.message();
-  // One line, whatever a library or another program put into it.
+  // One line, whatever a library or another program put into it, and nothing in it that acts on a terminal.
   for (char& c : line) {
-    if (c == '\n' || c == '\r') c = ' ';
+    if (c == '\n' || c == '\r' || c == '\t') c = ' ';
   }
-  std::fprintf(stderr, "limpid: %s\n", line.c_str());
+  std::fprintf(stderr, "limpid: %s\n", for_terminal(line).c_str());
   return exit_status(error);
 }
 

@@ -55,6 +55,14 @@ std::string decisions(const Walk& walk, const Surroundings& surroundings) {
   for (const Step& step : walk.steps) {
     if (!step.instance.empty() && step.decides) latest[step.instance] = step.words;
   }
+  if (walk.first) {
+    const Family family = walk.first->destination.family();
+    for (const auto& [name, owner] : surroundings.instances) {
+      if (!latest.contains(name) && surroundings.without_rules.contains({name, family}))
+        latest[name] =
+            fmt::format("{} is not in scope (--{}-only)", to_string(family), family == Family::ipv6 ? "ipv4" : "ipv6");
+    }
+  }
   std::string text;
   for (const auto& [instance, words] : latest) {
     if (!text.empty()) text += "; ";

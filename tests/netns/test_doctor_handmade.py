@@ -3,6 +3,7 @@ remedy was pasted."""
 
 import pytest
 
+import limpid_process
 from doctor_fixtures import PORT, is_intercepted
 
 VARIANTS = pytest.mark.parametrize("variant", ["nft", "iptables-nft", "iptables-legacy"])
@@ -145,13 +146,32 @@ def test_a_tproxy_setup_with_both_mistakes(lab, doctor, iptables, variant):
     run("-A", "PREROUTING", "-p", "tcp", "-m", "socket", "-m", "comment", "--comment", "the $old 'ones'", "-j", "DIVERT")
     report = doctor()
     assert report.only("socket-not-transparent", "failure")["subject"] == f"{run.program} -t mangle PREROUTING 2"
+    theirs = ("PREROUTING", "-p", "udp", "--dport", "5353", "-j", "ACCEPT")
+    run("-I", *theirs)  # meanwhile: every number is another
     doctor.paste(report.only("socket-not-transparent", "failure"))
+    run("-C", *theirs)
+    assert run("-S", "PREROUTING").count("TPROXY") == 1
+    assert not doctor().of("socket-not-transparent")
+    run("-D", *theirs)
+    divert = ("PREROUTING", "-p", "tcp", "-m", "socket", "--transparent", "-m", "comment", "--comment", "the $old 'ones'", "-j", "DIVERT")
+    run("-D", *divert)
+    run("-A", *divert)
     report = doctor()
-    assert not report.of("socket-not-transparent")
     doctor.paste(report.only("divert-behind-tproxy", "failure"))
     doctor.content()
     first, second = run("-S", "PREROUTING").splitlines()[1:]
     assert "socket --transparent" in first and "the $old 'ones'" in first.replace("\\", "") and "TPROXY" in second
+
+
+def test_fix_mends_both_mistakes_at_once(lab, doctor, iptables):
+    run = iptables("iptables-nft")
+    for rule in (("-N", "DIVERT"), ("-A", "DIVERT", "-j", "ACCEPT"),
+                 ("-A", "PREROUTING", "-p", "tcp", "--dport", "80", "-j", "TPROXY", "--on-port", "3129"),
+                 ("-A", "PREROUTING", "-p", "tcp", "-m", "socket", "-j", "DIVERT")):
+        run(*rule)
+    lab.router.run(limpid_process.BINARY, "doctor", "--only", "firewall", "--fix", "--yes", check=False)
+    first, second = run("-S", "PREROUTING").splitlines()[1:]
+    assert "socket --transparent" in first and "TPROXY" in second
 
 
 def test_an_nft_tproxy_setup_in_the_wrong_order(lab, doctor):
