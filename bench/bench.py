@@ -52,7 +52,7 @@ def run_rounds(bench, options):
             try:
                 measure.prove_integrity(bench)
                 for measurement in chosen:
-                    if measurement.traffic not in bench.contender.traffic:
+                    if not bench.contender.takes(measurement):
                         continue
                     print(f"\r\x1b[Kround {number + 1}/{options.rounds}: {name}, {measurement.name}", end="", file=sys.stderr, flush=True)
                     results[name][measurement.name].append(measure.observe(bench, path, measurement, options.seconds))

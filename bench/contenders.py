@@ -46,11 +46,15 @@ class Contender:
     name = "forwarding"
     relays = False
     traffic = ("tcp", "http", "udp", "idle")
+    only = None  # these measurements alone; None: every one that `traffic` allows
 
     def __init__(self, lab, limpid, workers):
         self.lab, self.limpid, self.workers = lab, limpid, workers
         self.directory = tempfile.TemporaryDirectory(prefix="limpid-bench-")
         self.process = None
+
+    def takes(self, measurement):
+        return measurement.traffic in self.traffic and (self.only is None or measurement.name in self.only)
 
     def start(self):
         pass
@@ -94,12 +98,20 @@ class Contender:
 class Limpid(Contender):
     name = "limpid"
     relays = True
+    backend = "nftables"
 
     def start(self):
-        self.spawn(self.limpid, "run", "--tcp", PORTS, "--udp", UDP_PORT, "--workers", str(self.workers), "--drain-timeout", "2s")
+        self.spawn(self.limpid, "run", "--tcp", PORTS, "--udp", UDP_PORT, "--workers", str(self.workers), "--drain-timeout", "2s",
+                   "--backend", self.backend)
         wait_until(lambda: "msg=intercepting" in self.log() or self.process.poll() is not None, "limpid is ready")
         if self.process.poll() is not None:
             raise RuntimeError(self.log())
+
+
+def limpid_over(backend):
+    """Limpid with another interception backend: what differs is what each packet costs before it reaches the proxy."""
+    return type(f"LimpidOver_{backend}", (Limpid,), {"name": f"limpid {backend}", "backend": backend,
+                                                     "only": ("bulk up, 8 streams", "connections", "UDP echo, 64 bytes")})
 
 
 class HAProxy(Contender):
@@ -154,4 +166,5 @@ class Squid(Contender):
         super().stop()
 
 
-ALL = {contender.name: contender for contender in (Contender, HAProxy, Nginx, Squid, Limpid)}
+BACKENDS = tuple(limpid_over(backend) for backend in ("iptables-nft", "iptables-legacy"))
+ALL = {contender.name: contender for contender in (Contender, HAProxy, Nginx, Squid, Limpid, *BACKENDS)}

@@ -3,7 +3,7 @@ import html
 import statistics
 
 # Colour-blind safe, in the order of the contenders (Okabe and Ito).
-COLOURS = ("#999999", "#e69f00", "#56b4e9", "#cc79a7", "#009e73", "#0072b2")
+COLOURS = ("#999999", "#e69f00", "#56b4e9", "#cc79a7", "#009e73", "#0072b2", "#d55e00", "#f0e442")
 
 
 def median(samples, key="figure"):

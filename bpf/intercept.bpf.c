@@ -33,7 +33,7 @@ static __always_inline int divert(struct __sk_buff *skb, const struct limpid_pol
 	const int is_over = facts.is_over && !p->is_error && is_first_packet(p);
 	if (facts.belongs_to_flow && !is_over && !is_special(p, local)) {
 		/* One that is bound to an address of this host needs no help. */
-		if (skb->ifindex != LOOPBACK && is_own_address(skb, p, remote, local))
+		if (skb->ifindex != LOOPBACK && is_own_address(skb, policy, p, remote, local))
 			decision = LIMPID_LOCAL_DESTINATION;
 		else if (!act || p->is_error || bpf_sk_assign(skb, sock, 0) == 0)
 			decision = LIMPID_DIVERTED;
@@ -74,7 +74,7 @@ static __always_inline int dials_listener(struct __sk_buff *skb, const struct li
 {
 	return policy->guards_listener && p->protocol == IPPROTO_TCP && is_first_packet(p) &&
 	       p->destination_port == bpf_htons(policy->listener) &&
-	       (skb->ifindex == LOOPBACK || is_own_address(skb, p, p->source, p->destination));
+	       (skb->ifindex == LOOPBACK || is_own_address(skb, policy, p, p->source, p->destination));
 }
 
 static __always_inline int decide(struct __sk_buff *skb, struct packet *p, int act)
@@ -123,7 +123,7 @@ static __always_inline int decide(struct __sk_buff *skb, struct packet *p, int a
 		decision = check_source(skb, policy, slot, p);
 	if (decision != LIMPID_INTERCEPTED)
 		return decision;
-	if (is_own_address(skb, p, p->source, p->destination))
+	if (is_own_address(skb, policy, p, p->source, p->destination))
 		return LIMPID_LOCAL_DESTINATION;
 	if (p->protocol == IPPROTO_TCP && is_first_packet(p)) {
 		decision = divert(skb, policy, p, act);

@@ -56,7 +56,8 @@ struct limpid_policy {
   __u8 guards_listener;
   __u8 has_destinations; /* only to networks of the role LIMPID_TO */
   __u8 has_sources;      /* only from selected interfaces, or networks of the role LIMPID_FROM */
-  __u8 unused[7];
+  __u8 knows_addresses; /* somebody keeps the networks of LIMPID_OWN up to date */
+  __u8 unused[6];
   char sources[LIMPID_MAX_INTERFACES][16]; /* the interfaces that --from names: for those who read it, the programs look at limpid_links */
   struct limpid_programs only;
   struct limpid_programs never;
@@ -64,12 +65,10 @@ struct limpid_policy {
   __u8 udp[LIMPID_PORT_BYTES];
 };
 
-/* Key of map limpid_addrs. */
-struct limpid_address {
-  __u32 words[4];
-};
+enum limpid_role { LIMPID_FROM = 1, LIMPID_TO = 2, LIMPID_EXCLUDED = 3, LIMPID_OWN = 4 };
 
-enum limpid_role { LIMPID_FROM = 1, LIMPID_TO = 2, LIMPID_EXCLUDED = 3 };
+/* The slot of LIMPID_OWN, which are no part of a policy: this host's own addresses. */
+#define LIMPID_OWN_SLOT 2
 
 /* Map limpid_networks, a longest-prefix trie: all roles of both slots. IPv4 is written ::ffff:a.b.c.d. */
 struct limpid_network {

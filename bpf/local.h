@@ -85,6 +85,11 @@ static __always_inline int decide_local(struct __sk_buff *skb, struct packet *p)
 	decision = check_program(skb, policy);
 	if (decision != LIMPID_TO_LOOPBACK)
 		return decision;
+	/* A socket that is bound to an interface would never hear what comes back through lo. */
+	struct bpf_sock *sender = skb->sk;
+	sender = sender ? bpf_sk_fullsock(sender) : 0;
+	if (sender && sender->bound_dev_if)
+		return policy->fail_closed ? LIMPID_DROPPED : LIMPID_OTHER_PROGRAM;
 	decision = policy->fail_closed ? LIMPID_REJECTED : LIMPID_NOBODY_LISTENS;
 	if (policy->draining)
 		return decision;

@@ -59,15 +59,6 @@ struct {
 	__type(value, __u64);
 } limpid_counters SEC(".maps");
 
-/* Addresses of this host, for when the kernel does not answer because forwarding is off. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 4096);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct limpid_address);
-	__type(value, __u8);
-} limpid_addrs SEC(".maps");
-
 static __always_inline const struct limpid_policy *active_policy(__u32 *slot)
 {
 	const __u32 zero = 0;

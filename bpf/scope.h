@@ -70,7 +70,7 @@ static __always_inline int decide_fragment(struct __sk_buff *skb, const struct l
 	if ((p->protocol != IPPROTO_TCP && p->protocol != IPPROTO_UDP && !p->too_deep) || !policy->fail_closed || !policy->forwarded)
 		return LIMPID_FRAGMENT;
 	if (check_destination(policy, slot, p) != LIMPID_INTERCEPTED || check_source(skb, policy, slot, p) != LIMPID_INTERCEPTED ||
-	    is_own_address(skb, p, p->source, p->destination))
+	    is_own_address(skb, policy, p, p->source, p->destination))
 		return LIMPID_FRAGMENT;
 	return LIMPID_DROPPED;
 }

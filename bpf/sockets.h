@@ -70,8 +70,10 @@ static __always_inline struct bpf_sock *find_listener(struct __sk_buff *skb, con
 	return find_socket(skb, p, p->source, p->source_port, loopback, bpf_htons(port), facts);
 }
 
-/* Whether the kernel would deliver a packet to `destination` here. Destinations without a route count as such: the kernel gives the same answer. */
-static __always_inline int is_own_address(struct __sk_buff *skb, const struct packet *p, const __u32 *source, const __u32 *destination)
+/* Whether the kernel would deliver a packet to `destination` here. It gives the same answer where there is no route, and none where forwarding is off:
+ * then the list of own addresses tells, if somebody keeps it; otherwise what may be our own counts as such. */
+static __always_inline int is_own_address(struct __sk_buff *skb, const struct limpid_policy *policy, const struct packet *p, const __u32 *source,
+					  const __u32 *destination)
 {
 	struct bpf_fib_lookup query = {};
 	query.ifindex = skb->ifindex;
@@ -86,7 +88,7 @@ static __always_inline int is_own_address(struct __sk_buff *skb, const struct pa
 		__builtin_memcpy(query.ipv6_dst, destination, sizeof(query.ipv6_dst));
 	}
 	const long answer = bpf_fib_lookup(skb, &query, sizeof(query), 0);
-	if (answer == BPF_FIB_LKUP_RET_FWD_DISABLED)
-		return bpf_map_lookup_elem(&limpid_addrs, destination) != 0;
-	return answer == BPF_FIB_LKUP_RET_NOT_FWDED;
+	if (answer != BPF_FIB_LKUP_RET_FWD_DISABLED && (answer != BPF_FIB_LKUP_RET_NOT_FWDED || !policy->knows_addresses))
+		return answer == BPF_FIB_LKUP_RET_NOT_FWDED;
+	return in_networks(LIMPID_OWN_SLOT, LIMPID_OWN, destination);
 }

@@ -3,6 +3,7 @@
 #include "base/process.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <poll.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -11,6 +12,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <cstring>
 #include <optional>
 #include <vector>
@@ -22,7 +24,9 @@ namespace {
 
 constexpr std::array<std::string_view, 6> kSystemDirectories{"/usr/sbin", "/usr/bin",        "/sbin",
                                                              "/bin",      "/usr/local/sbin", "/usr/local/bin"};
-constexpr std::size_t kOutputLimitBytes = std::size_t{16} << 20U;
+/// A hundred thousand iptables rules with comments are some 30 MiB.
+constexpr std::size_t kOutputLimitBytes = std::size_t{64} << 20U;
+constexpr std::size_t kComplaintLimitBytes = std::size_t{16} << 20U;
 
 struct PipePair {
   UniqueFd read_end;
@@ -70,16 +74,20 @@ class SpawnActions {
   posix_spawnattr_t attributes_{};
 };
 
-/// Appends what is there; closes `fd` at its end.
-void drain(UniqueFd& fd, std::string& output) {
+enum class Room : std::uint8_t { left, exceeded };
+
+/// Appends what is there; closes `fd` at its end. What is more than `limit` is lost.
+Room drain(UniqueFd& fd, std::string& output, std::size_t limit) {
   std::array<char, 65536> chunk{};
   const ssize_t count = read(fd.get(), chunk.data(), chunk.size());
   if (count > 0) {
-    const auto room = kOutputLimitBytes - std::min(kOutputLimitBytes, output.size());
+    const auto room = limit - std::min(limit, output.size());
     output.append(chunk.data(), std::min(room, static_cast<std::size_t>(count)));
+    if (static_cast<std::size_t>(count) > room) return Room::exceeded;
   } else if (count == 0 || errno != EINTR) {
     fd.reset();
   }
+  return Room::left;
 }
 
 void feed(UniqueFd& fd, std::string_view& input) {
@@ -94,6 +102,12 @@ int wait_for(pid_t pid) {
   while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
   }
   return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+std::unexpected<Error> kill_and_fail(pid_t pid, std::string_view program, std::string_view why) {
+  kill(pid, SIGKILL);
+  wait_for(pid);
+  return failure("run", program, std::string(why) + " and was killed");
 }
 
 /// The exit status, or nothing when the program still runs at `deadline`. Polled: pidfd_open(2) would need a descriptor,
@@ -145,7 +159,7 @@ Result<std::string> find_system_program(std::string_view name, std::string_view 
 }
 
 Result<ProcessOutput> run_process(std::span<const std::string> argv, std::string_view input,
-                                  std::chrono::milliseconds timeout) {
+                                  std::chrono::milliseconds timeout, std::span<const std::string> environment) {
   auto to_child = make_pipe();
   auto from_child = make_pipe();
   auto errors = make_pipe();
@@ -159,16 +173,19 @@ Result<ProcessOutput> run_process(std::span<const std::string> argv, std::string
   for (auto& word : words) pointers.push_back(word.data());
   pointers.push_back(nullptr);
   // A fixed environment: neither the locale nor anything a user set may change what a program answers.
-  std::string path = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
-  std::string locale = "LC_ALL=C";
-  const std::vector<char*> environment{path.data(), locale.data(), nullptr};
+  std::vector<std::string> settings = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"};
+  settings.insert(settings.end(), environment.begin(), environment.end());
+  std::vector<char*> variables;
+  variables.reserve(settings.size() + 1);
+  for (auto& setting : settings) variables.push_back(setting.data());
+  variables.push_back(nullptr);
 
   SpawnActions actions;
   actions.duplicate(to_child->read_end.get(), STDIN_FILENO);
   actions.duplicate(from_child->write_end.get(), STDOUT_FILENO);
   actions.duplicate(errors->write_end.get(), STDERR_FILENO);
   pid_t pid = -1;
-  if (const int code = actions.spawn(pid, pointers, environment); code != 0) {
+  if (const int code = actions.spawn(pid, pointers, variables); code != 0) {
     return system_error(code, "run", argv.front());
   }
   to_child->read_end.reset();
@@ -186,23 +203,18 @@ Result<ProcessOutput> run_process(std::span<const std::string> argv, std::string
                                  pollfd{to_child->write_end.get(), POLLOUT, 0}};
     const auto left =
         std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
-    if (left.count() <= 0) {
-      kill(pid, SIGKILL);
-      wait_for(pid);
-      return failure("run", argv.front(), "it did not finish in time and was killed");
-    }
+    if (left.count() <= 0) return kill_and_fail(pid, argv.front(), "it did not finish in time");
     if (poll(wanted.data(), wanted.size(), static_cast<int>(left.count()) + 1) < 0 && errno != EINTR) break;
-    if (wanted[0].revents != 0) drain(from_child->read_end, result.standard_output);
-    if (wanted[1].revents != 0) drain(errors->read_end, result.standard_error);
+    // Half a listing would pass for a whole one, in which our own rules are missing.
+    if (wanted[0].revents != 0 &&
+        drain(from_child->read_end, result.standard_output, kOutputLimitBytes) == Room::exceeded)
+      return kill_and_fail(pid, argv.front(), "it printed more than 64 MiB");
+    if (wanted[1].revents != 0) (void)drain(errors->read_end, result.standard_error, kComplaintLimitBytes);
     if (wanted[2].revents != 0) feed(to_child->write_end, input);
   }
   // A program can close its outputs and run on: the timeout holds for it too.
   const auto exit_status = wait_until(pid, deadline);
-  if (!exit_status) {
-    kill(pid, SIGKILL);
-    wait_for(pid);
-    return failure("run", argv.front(), "it did not finish in time and was killed");
-  }
+  if (!exit_status) return kill_and_fail(pid, argv.front(), "it did not finish in time");
   result.exit_status = *exit_status;
   return result;
 }

@@ -2,18 +2,18 @@
 #include "doctor/doctor.h"
 
 #include <fmt/format.h>
-#include <langinfo.h>
 #include <linux/capability.h>
+#include <net/if.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
-#include <clocale>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <string>
 #include <string_view>
 
+#include "base/terminal_text.h"
 #include "cli/flag_values.h"
 #include "cli/interception_flags.h"
 #include "cli/verb.h"
@@ -29,6 +29,7 @@ namespace {
 struct DoctorFlags {
   InterceptionFlags interception;
   bool name_given = false;
+  std::string scope_flag;  ///< the first one that belongs to a plan: "--from"
   std::string only;
   std::string via;
   std::string target;
@@ -42,7 +43,7 @@ struct DoctorFlags {
 
 Status parse_target(const DoctorFlags& flags, doctor::Examination& examination) {
   if (flags.target.empty() != flags.as.empty()) {
-    return usage_error("--target", "", "it and --as belong together",
+    return usage_error("--target, --as", "", "they belong together",
                        "for example --target 198.51.100.2:80 --as 192.0.2.2: a server, and a client of this router");
   }
   if (flags.target.empty()) return {};
@@ -74,10 +75,16 @@ Result<doctor::Examination> parse(const DoctorFlags& flags) {
   if (!flags.via.empty()) {
     const auto via = validate_interface_name(flags.via);
     if (!via) return wrong("--via", flags.via, via.error());
+    if (::if_nametoindex(flags.via.c_str()) == 0)
+      return usage_error("--via", flags.via, "there is no such interface", "`ip link` lists what there is");
     examination.via = *via;
   }
   if (auto target = parse_target(flags, examination); !target) return std::unexpected(target.error());
   if (flags.interception.tcp.empty() && flags.interception.udp.empty()) {
+    if (!flags.scope_flag.empty()) {
+      return usage_error(flags.scope_flag, "", "it is part of a plan, and no ports are given",
+                         "add --tcp or --udp to have a plan judged; leave it out for what is installed");
+    }
     if (auto name = check_instance_name(flags.interception.name); !name) {
       return wrong("--name", flags.interception.name, name.error());
     }
@@ -91,13 +98,13 @@ Result<doctor::Examination> parse(const DoctorFlags& flags) {
 }
 
 doctor::ReportStyle style_of(const DoctorFlags& flags) {
-  (void)std::setlocale(LC_CTYPE, "");
+  // NOLINTBEGIN(concurrency-mt-unsafe): the process has one thread yet
   const char* no_color = std::getenv("NO_COLOR");
   const char* terminal = std::getenv("TERM");
   const bool plain = (no_color != nullptr && *no_color != '\0') || terminal == nullptr ||
                      std::string_view(terminal) == "dumb" || ::isatty(STDOUT_FILENO) == 0;
-  return {.color = flags.color == "always" || (flags.color == "auto" && !plain),
-          .unicode = std::string_view(::nl_langinfo(CODESET)) == "UTF-8"};
+  return {.color = flags.color == "always" || (flags.color == "auto" && !plain), .unicode = shows_unicode()};
+  // NOLINTEND(concurrency-mt-unsafe)
 }
 
 int status_of(const doctor::Findings& findings) {
@@ -121,7 +128,8 @@ Result<bool> mend(const DoctorFlags& flags, const doctor::Findings& findings) {
   }
   fmt::print("\n{}\n", flags.dry_run ? "--fix would do:" : "--fix does:");
   for (const auto& command : commands) {
-    for (const std::string& line : doctor::Remedy{.commands = {command}}.lines()) fmt::print("  {}\n", line);
+    for (const std::string& line : doctor::Remedy{.commands = {command}}.lines())
+      fmt::print("  {}\n", for_terminal(line));
   }
   (void)std::fflush(stdout);
   if (flags.dry_run) return false;
@@ -186,6 +194,11 @@ void add_doctor_verb(CLI::App& app, Action& action) {
   add_interception_flags(*verb, flags->interception);
   verb->callback([flags, verb, &action] {
     flags->name_given = verb->get_option("--name")->count() != 0;
+    for (const CLI::Option* option : verb->get_options()) {
+      const std::string& group = option->get_group();
+      const bool examines = group == kExamination || group == kMending || option->check_name("--name");
+      if (!examines && option->count() != 0 && flags->scope_flag.empty()) flags->scope_flag = option->get_name();
+    }
     action = [flags] { return run(*flags); };
   });
 }

@@ -4,14 +4,18 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <cstdio>
 #include <limits>
 #include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
 
 #include "cli/flag_values.h"
 #include "cli/packet_operands.h"
+#include "cli/program_flags.h"
 #include "cli/verb.h"
-#include "exec/user.h"
 #include "explain/render.h"
 #include "net/interface_name.h"
 #include "service/signals.h"
@@ -32,14 +36,15 @@ struct ExplainFlags {
 
 constexpr std::uint32_t kMostId = std::numeric_limits<std::uint32_t>::max() - 1;
 
-Result<std::uint32_t> parse_user(const std::string& typed) {
+using IdLookup = std::optional<std::uint32_t> (*)(const std::string& name);
+
+Result<std::uint32_t> parse_id(std::string_view flag, const std::string& typed, std::string_view what,
+                               IdLookup lookup) {
   if (typed.find_first_not_of("0123456789") == std::string::npos) {
-    return parse_number("--uid", typed, 0, kMostId, "a user's number");
+    return parse_number(flag, typed, 0, kMostId, fmt::format("a {}'s number", what));
   }
-  const auto found = find_user(typed);
-  if (!found)
-    return wrong("--uid", typed, "there is no such user", "give a name that `getent passwd` knows, or a number");
-  return found->user;
+  if (const auto id = lookup(typed)) return *id;
+  return wrong(flag, typed, fmt::format("no {} of that name", what), "give a name that `getent` knows, or a number");
 }
 
 Status parse_who(const ExplainFlags& flags, Question& question) {
@@ -56,12 +61,12 @@ Status parse_who(const ExplainFlags& flags, Question& question) {
   }
   question.local = true;
   if (!flags.user.empty()) {
-    const auto user = parse_user(flags.user);
+    const auto user = parse_id("--uid", flags.user, "user", user_of_name);
     if (!user) return std::unexpected(user.error());
     question.user = *user;
   }
   if (!flags.group.empty()) {
-    const auto group = parse_number("--gid", flags.group, 0, kMostId, "a group's number");
+    const auto group = parse_id("--gid", flags.group, "group", group_of_name);
     if (!group) return std::unexpected(group.error());
     question.group = *group;
   }
@@ -74,19 +79,17 @@ Result<Question> parse(const ExplainFlags& flags) {
   if (!transport) return std::unexpected(transport.error());
   question.transport = *transport;
   const bool has_source = !flags.second.empty();
+  if (!has_source && !flags.local) {
+    return usage_error(fmt::format("{} {}", flags.protocol, flags.first), "", "either SRC or DST is missing",
+                       "limpid explain tcp 192.0.2.2 198.51.100.2:80, or --local for what this host sends itself");
+  }
   const std::string& to = has_source ? flags.second : flags.first;
   const auto destination = parse_endpoint("DST", to, /*any_allowed=*/false);
   if (!destination) return std::unexpected(destination.error());
   if (!destination->port) return wrong("DST", to, "it has no port", "write 198.51.100.2:80 or [2001:db8::2]:80");
   question.destination = {.address = *destination->address, .port = *destination->port};
   if (auto who = parse_who(flags, question); !who) return std::unexpected(who.error());
-  if (!has_source) {
-    if (!flags.local) {
-      return wrong("SRC", "", "missing: who sends the packet?",
-                   "limpid explain tcp 192.0.2.2 198.51.100.2:80, or --local for what this host sends itself");
-    }
-    return question;
-  }
+  if (!has_source) return question;
   const auto source = parse_endpoint("SRC", flags.first, /*any_allowed=*/false);
   if (!source) return std::unexpected(source.error());
   if (auto same = check_one_family(flags.first, *source, *destination); !same) return std::unexpected(same.error());
@@ -107,7 +110,9 @@ int run(const ExplainFlags& flags) {
   if (!signals) return report(signals.error());
   const auto explanation = explain_packet(*question);
   if (!explanation) return report(explanation.error());
-  fmt::print(stdout, "{}", flags.json ? render_json(*explanation) : render_text(*explanation));
+  // Whoever reads has seen enough: no failure of ours, `| head` is no mistake.
+  (void)std::signal(SIGPIPE, SIG_DFL);
+  fmt::print(stdout, "{}", flags.json ? render_json(*explanation) : render_text(*explanation, shows_unicode()));
   return kExitDone;
 }
 

@@ -16,6 +16,9 @@ const ProxyProfile& profile_or_any(const ProxyProfile* profile) {
 }
 
 std::string_view fate(const Plan& plan) {
+  const Ownership& owner = plan.inputs.ownership;
+  if (is_iptables(owner.backend) && !owner.heartbeat)
+    return "dropped";  // by TPROXY itself: nobody tells it that nobody listens
   return plan.inputs.fail == FailMode::open ? "forwarded as usual" : "rejected";
 }
 
@@ -25,13 +28,21 @@ std::string_view flow_word(Transport transport) {
 
 std::string owner_of(Transport transport, Port port) {
   std::string owner = transport == Transport::tcp ? find_port_owner(port) : find_udp_port_owner(port);
-  return owner.empty() ? "somebody" : owner;
+  if (owner.empty()) owner = "somebody";
+  return owner;
 }
 
 std::unexpected<Error> cannot_take(const Plan& plan, const ListenerState& state, std::string_view remedy) {
   const Port port = plan.inputs.ownership.listener;
   const std::string who = fmt::format("{} has {} {}", owner_of(state.transport, port), to_string(state.transport),
                                       state.bound ? state.bound->to_string() : "");
+  if (state.readiness == Readiness::elsewhere && !state.device.empty()) {
+    return failure(
+        "hand over to port", fmt::to_string(port.value),
+        fmt::format("{}, bound to interface {}, so that {} {} of other interfaces would not reach it but be {}", who,
+                    state.device, to_string(state.family), flow_word(state.transport), fate(plan)),
+        fmt::format("{}; --unchecked installs the rules all the same", remedy));
+  }
   const std::string what =
       state.readiness == Readiness::opaque
           ? fmt::format("{} without {}, so that {} {} would not reach it but be {}", who,
@@ -72,8 +83,11 @@ Result<ListenerReport> check_listener(const Plan& plan, const ProxyProfile* prof
   report.ready = std::ranges::none_of(*states, is_absent);
   if (std::ranges::all_of(*states, is_absent)) {
     report.warnings.push_back(fmt::format(
-        "nothing listens on port {} yet: until a proxy does, on 127.0.0.1 and [::1] and with IP_TRANSPARENT, {} are {}",
-        port.value, plan.inputs.scope.tcp.empty() ? "datagrams" : "connections", fate(plan)));
+        "nothing listens on port {} yet: until a proxy does, on {} and with IP_TRANSPARENT, {} are {}", port.value,
+        plan.inputs.scope.ipv4 && plan.inputs.scope.ipv6 ? "127.0.0.1 and [::1]"
+        : plan.inputs.scope.ipv4                         ? "127.0.0.1"
+                                                         : "[::1]",
+        plan.inputs.scope.tcp.empty() ? "datagrams" : "connections", fate(plan)));
     return report;
   }
   for (const ListenerState& state : *states) {

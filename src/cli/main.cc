@@ -7,6 +7,7 @@
 #include <exception>
 #include <span>
 #include <string>
+#include <system_error>
 
 #include "cli/parse_errors.h"
 #include "cli/verb.h"
@@ -81,6 +82,8 @@ int main(int argc, char** argv) {
   occupy_standard_descriptors();
   try {
     return run(argc, argv);
+  } catch (const std::system_error& error) {  // fmt::print() where standard output is full or closed
+    return limpid::report(limpid::failure("write", "standard output", error.code().message()).error());
   } catch (const std::exception& error) {
     std::fprintf(stderr, "limpid: %s\n", error.what());
     return limpid::kExitFailure;

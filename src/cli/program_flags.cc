@@ -51,12 +51,6 @@ Result<std::vector<IdRange>> parse_id_list(const std::string& flag, const std::v
   return ids;
 }
 
-std::optional<std::uint32_t> group_of_name(const std::string& name) {
-  const group* entry =
-      ::getgrnam(name.c_str());  // NOLINT(concurrency-mt-unsafe): flags are read before any thread starts
-  return entry == nullptr ? std::nullopt : std::optional(entry->gr_gid);
-}
-
 Status parse_programs(std::string_view prefix, const std::vector<std::string>& users,
                       const std::vector<std::string>& groups, const std::vector<std::string>& cgroups,
                       Programs& programs) {
@@ -93,6 +87,12 @@ std::string_view given_flag(const ProgramFlags& flags) {
 }
 
 }  // namespace
+
+std::optional<std::uint32_t> group_of_name(const std::string& name) {
+  const group* entry =
+      ::getgrnam(name.c_str());  // NOLINT(concurrency-mt-unsafe): flags are read before any thread starts
+  return entry == nullptr ? std::nullopt : std::optional(entry->gr_gid);
+}
 
 std::optional<std::uint32_t> user_of_name(const std::string& name) {
   const passwd* entry =

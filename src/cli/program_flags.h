@@ -27,8 +27,9 @@ struct ProgramFlags {
   std::vector<std::string> exclude_cgroup;
 };
 
-/// By getpwnam(3). Before any thread starts.
+/// By getpwnam(3) and getgrnam(3). Before any thread starts.
 [[nodiscard]] std::optional<std::uint32_t> user_of_name(const std::string& name);
+[[nodiscard]] std::optional<std::uint32_t> group_of_name(const std::string& name);
 
 void add_program_flags(CLI::App& verb, ProgramFlags& flags);
 /// Sets `forwarded` and `local` of a scope. Looks up the names of users and groups, but not whether cgroups exist.

@@ -1,5 +1,6 @@
 // limpid rules show|config|apply|watch|remove|diff: the plan that `limpid run` installs, for inspection or for another proxy.
 #include <fmt/format.h>
+#include <linux/capability.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -20,6 +21,7 @@
 #include "intercept/plan.h"
 #include "intercept/remove.h"
 #include "intercept/survey.h"
+#include "net/namespace.h"
 #include "service/rules_watch.h"
 
 namespace limpid {
@@ -237,6 +239,9 @@ Result<Installable> make_installable(const RulesFlags& flags, For purpose) {
     if (!planning) return std::unexpected(planning.error());
     installable.planning_lock = std::move(*planning);
   }
+  // Said once, and not as a warning about numbers that are never used.
+  if (!flags.dry_run && !has_capability(CAP_NET_ADMIN))
+    return unsupported("install", "rules", "Operation not permitted", "needs CAP_NET_ADMIN: run as root");
   auto planned = plan_for(flags, /*follow_installed=*/false, purpose);
   if (!planned) return std::unexpected(planned.error());
   installable.planned = std::move(*planned);
@@ -364,6 +369,7 @@ void add_rules_verb(CLI::App& app, Action& action) {
   };
   const auto add_plan_flags = [&](CLI::App* verb) {
     add_interception_flags(*verb, flags->interception);
+    verb->get_option("--listen-port")->group("How");  // nobody chooses it for a proxy of somebody else's
     add_proxy_flag(*verb, flags->proxy);
   };
   const auto add_unchecked = [&](CLI::App* verb) {

@@ -2,6 +2,8 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <cerrno>
+#include <csignal>
 #include <cstdio>
 #include <memory>
 
@@ -70,19 +72,25 @@ int run(const TraceFlags& flags) {
   const auto signals = take_signals();
   if (!signals) return report(signals.error());
   const Transport transport = options->selection.transport;
+  const bool unicode = shows_unicode();
   bool first = true;
+  int lost = 0;  // errno of standard output
   const auto summary = trace_packets(
       *options, signals->get(), [] { fmt::print(stderr, "limpid: following packets; end with Ctrl-C\n"); },
       [&](const FollowedPacket& packet) {
-        if (flags.json) {
-          fmt::print(stdout, "{}", render_json(packet, transport));
-        } else {
-          fmt::print(stdout, "{}{}", first ? "" : "\n", render_text(packet, transport));
-        }
+        const std::string text =
+            flags.json ? render_json(packet, transport) : (first ? "" : "\n") + render_text(packet, transport, unicode);
         first = false;
-        std::fflush(stdout);
+        // No exception here, and no end by SIGPIPE: the table has to go first.
+        if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return true;
+        lost = errno;
+        return false;
       });
   if (!summary) return report(summary.error());
+  if (lost == EPIPE) {  // `| head` has seen enough, as with any other command
+    (void)std::signal(SIGPIPE, SIG_DFL);
+    (void)std::raise(SIGPIPE);
+  }
   if (summary->losses > 0) {
     fmt::print(stderr,
                "limpid: warning: more packets than could be followed: some are missing; name the flow more exactly\n");

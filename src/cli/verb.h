@@ -23,6 +23,9 @@ inline constexpr int kExitUnsupported = 3;
 /// Prints "limpid: message" to stderr and returns exit_status(error).
 int report(const Error& error);
 
+/// Whether the user's locale has more characters than ASCII's.
+[[nodiscard]] bool shows_unicode();
+
 /// Set by the verb that was chosen while parsing; main() calls it.
 using Action = std::function<int()>;
 

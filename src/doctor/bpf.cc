@@ -43,13 +43,13 @@ bpf_insn leave() {
 /// Loads a program; `attach_type` only where the kernel asks for it.
 Result<UniqueFd> load(std::uint32_t type, std::uint32_t attach_type, const std::vector<bpf_insn>& program,
                       std::string_view what) {
-  static constexpr char kLicense[] = "Apache-2.0";
+  static constexpr const char* kLicense = "Apache-2.0";
   bpf_attr attributes{};
   attributes.prog_type = type;
   attributes.expected_attach_type = attach_type;
   attributes.insns = std::bit_cast<std::uint64_t>(program.data());
   attributes.insn_cnt = static_cast<std::uint32_t>(program.size());
-  attributes.license = std::bit_cast<std::uint64_t>(&kLicense[0]);
+  attributes.license = std::bit_cast<std::uint64_t>(kLicense);
   UniqueFd loaded(static_cast<int>(::syscall(SYS_bpf, BPF_PROG_LOAD, &attributes, sizeof attributes)));
   if (!loaded.valid()) {
     return system_error(errno, "load", what, errno == EPERM ? "needs CAP_BPF and CAP_NET_ADMIN" : "");
@@ -72,8 +72,11 @@ class Program {
  public:
   void add(const bpf_insn& made) { instructions_.push_back(made); }
   /// r0 becomes the big-endian number at `offset` of the frame; r6 holds the context, as BPF_ABS wants it.
+  // BPF_W is 0, and so are others: they are named all the same.
+  // NOLINTBEGIN(misc-redundant-expression)
   void load_word(int offset) { add(instruction(BPF_LD | BPF_ABS | BPF_W, 0, 0, 0, offset)); }
   void load_half(int offset) { add(instruction(BPF_LD | BPF_ABS | BPF_H, 0, 0, 0, offset)); }
+  // NOLINTEND(misc-redundant-expression)
   /// 32-bit comparison: immediates of 64-bit ones are sign-extended.
   [[nodiscard]] std::size_t jump_if_equal(std::uint32_t value) {
     add(instruction(BPF_JMP32 | BPF_JEQ | BPF_K, 0, 0, 0, std::bit_cast<std::int32_t>(value)));

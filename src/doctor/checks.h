@@ -10,6 +10,8 @@ namespace limpid::doctor {
 [[nodiscard]] Findings check_installation(const Facts& facts);  ///< what is there, drift, left-overs
 [[nodiscard]] Findings check_listener(const Facts& facts);
 [[nodiscard]] Findings check_routing(const Facts& facts);  ///< foreign users of our numbers, networkd, return path, MTU
+/// The part of check_routing() that is about the marks of hand-made TPROXY set-ups.
+[[nodiscard]] Findings check_delivery(const Facts& facts);
 [[nodiscard]] Findings check_sysctls(const Facts& facts);
 [[nodiscard]] Findings check_firewall(const Facts& facts);
 /// The part of check_firewall() that is about hand-made TPROXY set-ups.

@@ -16,7 +16,7 @@ constexpr std::array kGroups = {Group::privileges, Group::kernel,  Group::instal
                                 Group::firewall,   Group::limits,  Group::probe};
 
 /// Each has a section in docs/doctor.md.
-constexpr std::array<std::string_view, 50> kIds = {"capabilities",
+constexpr std::array<std::string_view, 51> kIds = {"capabilities",
                                                    "user-namespaces",
                                                    "trials",
                                                    "nft-features",
@@ -42,6 +42,7 @@ constexpr std::array<std::string_view, 50> kIds = {"capabilities",
                                                    "table-clash",
                                                    "priority-clash",
                                                    "rule-order",
+                                                   "mark-not-delivered",
                                                    "networkd",
                                                    "networkmanager",
                                                    "return-path",

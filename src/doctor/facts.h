@@ -93,6 +93,7 @@ struct Facts {
   bool reverse_path_drops_rise = false;              ///< they went up while the doctor looked
   std::map<std::uint16_t, std::string> port_owners;  ///< by listener port: "squid (pid 812)"
   std::map<std::string, ProbeEvidence> evidence;     ///< by name of the installation
+  std::string wanted_name;                           ///< --name without a plan; empty: all that is installed
   bool may_change_network = false;                   ///< CAP_NET_ADMIN
 };
 

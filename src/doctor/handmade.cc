@@ -24,8 +24,19 @@ std::string place_of(const Iptables& tables, const IptablesRule& rule) {
   return fmt::format("{} -t {} {} {}", tables.program, rule.table, rule.chain, rule.number);
 }
 
-Command changing(const Iptables& tables, const IptablesRule& rule, std::string_view verb, unsigned number) {
-  return {tables.program, "-t", rule.table, std::string(verb), rule.chain, std::to_string(number)};
+/// Where rules came and went meanwhile, the place is another; a rule of somebody else's is never harmed.
+Command inserting(const Iptables& tables, const IptablesRule& rule, unsigned place,
+                  const std::vector<std::string>& words) {
+  Command command = {tables.program, "-t", rule.table, "-I", rule.chain, std::to_string(place)};
+  std::ranges::copy(words, std::back_inserter(command));
+  return command;
+}
+
+/// By what it says and not by its number, which may be another's by then.
+Command deleting(const Iptables& tables, const IptablesRule& rule, const std::vector<std::string>& words) {
+  Command command = {tables.program, "-t", rule.table, "-D", rule.chain};
+  std::ranges::copy(words, std::back_inserter(command));
+  return command;
 }
 
 std::vector<std::string> transparent(const std::vector<std::string>& words) {
@@ -45,12 +56,14 @@ Findings check_iptables(const Iptables& tables) {
   for (const IptablesRule& rule : tables.rules) {
     const bool ours = instance_of_chain(rule.chain).has_value();
     if (ours || rule.table != "mangle" || !matches_socket(rule) || rule.has("--transparent")) continue;
-    Command command = changing(tables, rule, "-R", rule.number);
-    std::ranges::copy(transparent(rule.words), std::back_inserter(command));
+    Remedy remedy;
+    remedy.commands = {inserting(tables, rule, rule.number, transparent(rule.words)),
+                       deleting(tables, rule, rule.words)};
+    remedy.safe = true;
     findings.push_back(
         failure(Group::firewall, "socket-not-transparent",
                 "`-m socket` without --transparent takes the packets of ordinary sockets too, not a proxy's alone",
-                place_of(tables, rule), mend(std::move(command))));
+                place_of(tables, rule), std::move(remedy)));
   }
   const auto first_tproxy = std::ranges::find_if(tables.rules, [](const IptablesRule& rule) {
     return rule.table == "mangle" && rule.chain == "PREROUTING" && rule.target() == "TPROXY";
@@ -60,10 +73,10 @@ Findings check_iptables(const Iptables& tables) {
     const bool is_behind = rule.table == "mangle" && rule.chain == "PREROUTING" && matches_socket(rule) &&
                            rule.number > first_tproxy->number;
     if (!is_behind) continue;
-    Command insertion = changing(tables, rule, "-I", first_tproxy->number);
-    std::ranges::copy(transparent(rule.words), std::back_inserter(insertion));
+    // With --transparent: where it lacks that, the remedy of the finding above comes first.
+    const std::vector<std::string> words = transparent(rule.words);
     Remedy remedy;
-    remedy.commands = {changing(tables, rule, "-D", rule.number), std::move(insertion)};
+    remedy.commands = {deleting(tables, rule, words), inserting(tables, rule, first_tproxy->number, words)};
     remedy.safe = true;
     findings.push_back(
         failure(Group::firewall, "divert-behind-tproxy",
@@ -71,7 +84,7 @@ Findings check_iptables(const Iptables& tables) {
                             "first",
                             first_tproxy->number),
                 place_of(tables, rule), std::move(remedy)));
-    break;  // the numbers of those behind it are others once this is done
+    break;  // one place at a time: the next examination shows those behind it
   }
   return findings;
 }

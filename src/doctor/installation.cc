@@ -60,21 +60,37 @@ std::string in_short(const std::vector<std::string>& missing) {
   return summary;
 }
 
+/// Which command installed it. `rules apply` ends at once: who holds the lock, or needs a heartbeat, is `rules watch`.
+std::string_view keeper_of(const Judged& judged) {
+  const Ownership& owner = judged.ownership;
+  if (owner.keeper == Keeper::process) return "limpid run";
+  return judged.alive || owner.heartbeat ? "limpid rules watch" : "limpid rules apply";
+}
+
+/// What brings back what is missing.
+std::string how_to_restore(const Judged& judged) {
+  const std::string_view keeper = keeper_of(judged);
+  if (judged.alive)
+    return fmt::format("the running `{}` puts them back by itself, unless it was told --repair off", keeper);
+  return judged.ownership.keeper == Keeper::process || judged.ownership.heartbeat
+             ? fmt::format("start `{}` again", keeper)
+             : "apply it again";
+}
+
 /// Where the rules themselves are not what was written.
 std::optional<Finding> check_rules(const Facts& facts, const Judged& judged) {
   const Ownership& owner = judged.ownership;
-  if (is_iptables(owner.backend)) {
-    std::vector<std::string> missing = families_without_rules(facts, judged);
+  if (owner.backend != Backend::nftables) {
+    std::vector<std::string> missing;
+    if (is_iptables(owner.backend)) missing = families_without_rules(facts, judged);
     missing.insert(missing.end(), judged.missing_rules.begin(), judged.missing_rules.end());
     if (missing.empty()) return std::nullopt;
     // What has been read may be a part of what was meant: no command could be told from it.
-    return failure(Group::installation, "rules-missing", in_short(missing), owner.name,
-                   advise(judged.alive ? "limpid run puts them back by itself, unless it was told --repair off"
-                                       : "apply it again, or start `limpid run` again"));
+    return failure(Group::installation, "rules-missing", in_short(missing), owner.name, advise(how_to_restore(judged)));
   }
   if (judged.draining || !judged.scope.tcp.empty() || !judged.scope.udp.empty()) return std::nullopt;
   return failure(Group::installation, "rules-missing", "its nft table is there, but without its rules", owner.name,
-                 advise("apply it again, or start `limpid run` again"));
+                 advise(how_to_restore(judged)));
 }
 
 /// What the comment says should be there and is not.
@@ -105,20 +121,21 @@ Findings check_whole(const Facts& facts, const Judged& judged) {
   }
   if (missing.empty())
     return {ok(Group::installation, "rules-missing", "its policy rules and routes are all there", owner.name)};
-  if (judged.alive) remedy.advice = "limpid run puts them back by itself, unless it was told --repair off";
+  if (judged.alive) remedy.advice = how_to_restore(judged);
   return {failure(Group::installation, "rules-missing", in_short(missing), owner.name, std::move(remedy))};
 }
 
 Findings check_kept(const Judged& judged) {
   const Ownership& owner = judged.ownership;
-  if (owner.keeper != Keeper::process || judged.alive) return {};
+  // Without the heartbeat of a `rules watch`, iptables intercepts nothing; nftables needs nobody.
+  if (judged.alive || (owner.keeper != Keeper::process && !owner.heartbeat)) return {};
   Command command = {"limpid", "rules", "remove"};
   if (owner.name != "limpid") command.insert(command.end(), {"--name", owner.name});
   Remedy remedy;
   remedy.commands = {std::move(command)};
-  remedy.advice = "or start `limpid run` again, which takes it over";
+  remedy.advice = fmt::format("or start `{}` again, which takes it over", keeper_of(judged));
   return {warning(Group::installation, "left-over",
-                  fmt::format("left behind by a `limpid run` that was killed: {}",
+                  fmt::format("left behind by a `{}` that was killed: {}", keeper_of(judged),
                               judged.fail == FailMode::closed ? "what is in scope is rejected"
                                                               : "what is in scope is forwarded as usual"),
                   owner.name, std::move(remedy))};
@@ -129,12 +146,13 @@ Finding describe_installation(const Judged& judged) {
   return ok(Group::installation, "installation",
             fmt::format("{} to port {}, {}mark {}, table {}, priority {}, {}",
                         judged.scope_problem.empty() ? ports_of(judged.scope) : "unknown ports", owner.listener.value,
-                        is_iptables(owner.backend) ? fmt::format("by {}, ", to_string(owner.backend)) : "",
+                        owner.backend != Backend::nftables ? fmt::format("by {}, ", to_string(owner.backend)) : "",
                         owner.mark.intercept_mark().to_string(), owner.table.value, owner.priority.value,
-                        judged.draining                     ? "draining"
-                        : owner.keeper == Keeper::permanent ? "by `rules apply`"
-                        : judged.alive                      ? "by a running `limpid run`"
-                                                            : "by a `limpid run` that is gone"),
+                        judged.draining ? "draining"
+                        : judged.alive  ? fmt::format("by a running `{}`", keeper_of(judged))
+                        : owner.keeper == Keeper::process || owner.heartbeat
+                            ? fmt::format("by a `{}` that is gone", keeper_of(judged))
+                            : fmt::format("by `{}`", keeper_of(judged))),
             owner.name);
 }
 
@@ -201,7 +219,14 @@ Findings check_installation(const Facts& facts) {
     append(findings, check_whole(facts, judged));
     append(findings, check_kept(judged));
   }
-  if (facts.judged.empty()) {
+  if (facts.judged.empty() && !facts.wanted_name.empty()) {
+    std::string others;
+    for (const FoundInstallation& found : facts.survey.installations)
+      others += (others.empty() ? "; installed: " : ", ") + found.name;
+    findings.push_back(failure(Group::installation, "installation", "nothing is installed under this name" + others,
+                               facts.wanted_name,
+                               advise("give another --name, or leave it out to have everything judged")));
+  } else if (facts.judged.empty()) {
     findings.push_back(
         skipped(Group::installation, "installation",
                 "nothing is installed: what depends on a scope is not judged (`limpid run`, `limpid rules "

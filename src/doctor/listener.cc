@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "doctor/checks.h"
+#include "intercept/listener_check.h"
 
 namespace limpid::doctor {
 namespace {
@@ -15,42 +16,51 @@ std::string owner_of(const Facts& facts, Port port) {
   return found == facts.port_owners.end() ? "a program" : found->second;
 }
 
-/// The sockets of one transport and family that tproxy finds.
-Finding check_sockets(const Facts& facts, const Judged& judged, Transport transport, Family family) {
-  const Port port = judged.ownership.listener;
-  const auto& sockets = transport == Transport::tcp ? facts.tcp_listeners : facts.udp_sockets;
-  const std::string address = SocketAddress{.address = IpAddress::loopback(family), .port = port}.to_string();
-  const std::string subject = fmt::format("{} {}", to_string(transport), address);
-  bool there = false;
-  bool transparent = false;
-  bool unknown = false;
-  for (const ServerSocket& socket : sockets) {
-    if (socket.local.port != port || socket.connected || !socket.hears_loopback(family)) continue;
-    there = true;
-    transparent = transparent || socket.transparent.value_or(false);
-    unknown = unknown || !socket.transparent;
-  }
+/// What becomes of packets that nobody takes.
+std::string_view fate_of(const Judged& judged) {
   // TPROXY of iptables drops, unless a heartbeat tells its rules that nobody is there.
-  const bool drops = is_iptables(judged.ownership.backend) && !judged.ownership.heartbeat;
-  const std::string_view fate = drops ? "dropped" : judged.fail == FailMode::closed ? "rejected" : "forwarded as usual";
-  if (!there) {
-    return failure(Group::listener, "listener", fmt::format("nothing listens there: what is in scope is {}", fate),
-                   subject, advise(fmt::format("start the proxy, with a transparent listener on {}", address)));
+  if (is_iptables(judged.ownership.backend) && !judged.ownership.heartbeat) return "dropped";
+  return judged.fail == FailMode::closed ? "rejected" : "forwarded as usual";
+}
+
+/// Judged by the same check as before rules are applied: one verdict for one set of sockets.
+Finding say(const Facts& facts, const Judged& judged, const ListenerState& state) {
+  const Port port = judged.ownership.listener;
+  const std::string address = SocketAddress{.address = IpAddress::loopback(state.family), .port = port}.to_string();
+  const std::string subject = fmt::format("{} {}", to_string(state.transport), address);
+  const std::string_view fate = fate_of(judged);
+  const std::string owner = owner_of(facts, port);
+  switch (state.readiness) {
+    case Readiness::absent:
+    case Readiness::elsewhere: break;
+    case Readiness::ready:
+      if (state.known) return ok(Group::listener, "listener", fmt::format("{} listens, transparently", owner), subject);
+      return skipped(Group::listener, "listener-transparent", "the kernel does not tell whether it is transparent",
+                     subject);
+    case Readiness::opaque:
+      return failure(Group::listener, "listener-transparent",
+                     fmt::format("{} listens without {}: tproxy passes it by, and what is in scope is {}", owner,
+                                 state.family == Family::ipv4 ? "IP_TRANSPARENT" : "IPV6_TRANSPARENT", fate),
+                     subject,
+                     advise("have the proxy set the option before bind(2); in Squid `http_port ... tproxy`, in HAProxy "
+                            "`bind ... transparent`"));
   }
-  if (transparent) {
-    return ok(Group::listener, "listener", fmt::format("{} listens, transparently", owner_of(facts, port)), subject);
-  }
-  if (unknown) {
-    return skipped(Group::listener, "listener-transparent", "the kernel does not tell whether it is transparent",
-                   subject);
-  }
-  return failure(
-      Group::listener, "listener-transparent",
-      fmt::format("{} listens without {}: tproxy passes it by, and what is in scope is {}", owner_of(facts, port),
-                  family == Family::ipv4 ? "IP_TRANSPARENT" : "IPV6_TRANSPARENT", fate),
-      subject,
-      advise("have the proxy set the option before bind(2); in Squid `http_port ... tproxy`, in HAProxy `bind ... "
-             "transparent`"));
+  const std::string where =
+      state.bound ? fmt::format("{} listens on {}{} only, and nothing is handed to it there", owner,
+                                state.bound->to_string(), state.device.empty() ? "" : " at interface " + state.device)
+                  : std::string("nothing listens there");
+  return failure(Group::listener, "listener", fmt::format("{}: what is in scope is {}", where, fate), subject,
+                 advise(fmt::format("start the proxy, with a transparent listener on {}", address)));
+}
+
+Findings check_sockets(const Facts& facts, const Judged& judged) {
+  std::vector<ServerSocket> sockets = facts.tcp_listeners;
+  sockets.insert(sockets.end(), facts.udp_sockets.begin(), facts.udp_sockets.end());
+  std::erase_if(sockets, [&](const ServerSocket& s) { return s.local.port != judged.ownership.listener; });
+  Findings findings;
+  for (const ListenerState& state : judge_listeners(judged.scope, sockets))
+    findings.push_back(say(facts, judged, state));
+  return findings;
 }
 
 Findings check_exposure(const Facts& facts, const Judged& judged) {
@@ -121,11 +131,7 @@ Findings check_listener(const Facts& facts) {
       findings.push_back(skipped(Group::listener, "listener", judged.scope_problem, judged.ownership.name));
       continue;
     }
-    for (const Family family : {Family::ipv4, Family::ipv6}) {
-      if (!(family == Family::ipv4 ? judged.scope.ipv4 : judged.scope.ipv6)) continue;
-      if (!judged.scope.tcp.empty()) findings.push_back(check_sockets(facts, judged, Transport::tcp, family));
-      if (!judged.scope.udp.empty()) findings.push_back(check_sockets(facts, judged, Transport::udp, family));
-    }
+    append(findings, check_sockets(facts, judged));
     append(findings, check_exposure(facts, judged));
   }
   return findings;

@@ -122,6 +122,24 @@ Finding unable(std::string summary, const Judged& judged) {
   return skipped(Group::probe, "probe", std::move(summary), judged.ownership.name);
 }
 
+/// A listener's kernel answers a connection by itself; a relay may be slow with a datagram that was delivered.
+std::vector<Progress> read_progress(const std::vector<ProbeStream>& streams, const ProbeStations& stations) {
+  std::vector<Progress> progress(streams.size(), Progress::unknown);
+  const auto listing = read_ruleset();
+  if (!listing) return progress;
+  for (std::size_t i = 0; i < streams.size(); ++i) {
+    const ProbeTrace trace = read_trace(*listing, streams[i], stations);
+    const bool arrived_twice = !trace.prerouting.empty() && trace.prerouting.front() > 1;
+    const bool delivered = !trace.input.empty() && trace.input.back() != 0;
+    if (arrived_twice && (streams[i].transport == Transport::tcp || !delivered)) {
+      progress[i] = Progress::lost;
+    } else if (delivered) {
+      progress[i] = Progress::delivered;
+    }
+  }
+  return progress;
+}
+
 Findings judge_all(Facts& facts, const Judged& judged, const std::vector<ProbeStream>& streams,
                    const ProbeStations& stations, const std::vector<ProbeOutcome>& outcomes) {
   const auto listing = read_ruleset();
@@ -174,7 +192,9 @@ Findings probe_live(Facts& facts, const Judged& judged, const ProbeRequest& requ
   if (!net) return {unable(fmt::format("its network cannot be made: {}", net.error().message()), judged)};
   const std::uint64_t filtered_before = read_reverse_path_drops();
   const std::uint64_t martians_before = read_martian_sources();
-  auto outcomes = run_streams(*net, streams, judged.ownership.keeper == Keeper::process);
+  auto direct = DirectCalls::start(*net, judged.ownership.listener);
+  auto outcomes = run_streams(*net, streams, judged.ownership.keeper == Keeper::process,
+                              [&] { return read_progress(streams, stations); });
   if (!outcomes) return {unable(outcomes.error().message(), judged)};
   const std::uint64_t filtered = read_reverse_path_drops();
   const bool dropped = filtered > filtered_before || read_martian_sources() > martians_before;
@@ -182,7 +202,7 @@ Findings probe_live(Facts& facts, const Judged& judged, const ProbeRequest& requ
   facts.reverse_path_drops = filtered;
   for (ProbeOutcome& outcome : *outcomes) outcome.dropped_by_source_validation = dropped;
   append(findings, judge_all(facts, judged, streams, stations, *outcomes));
-  facts.evidence[judged.ownership.name].reachable_tcp = reach_listener(*net, judged.ownership.listener);
+  facts.evidence[judged.ownership.name].reachable_tcp = direct.succeed();
   net = limpid::failure("use", "the probe's network", "it is gone");
   await_links_gone();
   return findings;

@@ -18,6 +18,7 @@ namespace limpid::doctor {
 namespace {
 
 constexpr std::uint32_t kMainTable = 254;
+constexpr std::chrono::seconds kLinkPatience{10};
 
 IpAddress address(const char* text) {
   return IpAddress::parse(text).value_or(IpAddress());
@@ -63,7 +64,8 @@ Result<UniqueFd> make_namespace(int home) {
 }
 
 void quicken(const std::string& interface) {
-  // A neighbour solicitation that is sent too early is lost, and repeated after a second otherwise.
+  // A neighbour solicitation or ARP request that is sent too early is lost, and repeated after a second otherwise.
+  (void)write_sysctl(fmt::format("net.ipv4.neigh.{}.retrans_time_ms", interface), "50");
   (void)write_sysctl(fmt::format("net.ipv6.conf.{}.disable_ipv6", interface), "0");
   (void)write_sysctl(fmt::format("net.ipv6.conf.{}.accept_dad", interface), "0");
   (void)write_sysctl(fmt::format("net.ipv6.neigh.{}.retrans_time_ms", interface), "50");
@@ -76,7 +78,7 @@ bool is_operational(RouteSocket& socket, const std::string& interface) {
 
 /// The namespace of a probe that was just killed may still hold links of these names for a moment.
 Status add_cable(RouteSocket& socket, const std::string& name, int there) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(3);
+  const auto deadline = std::chrono::steady_clock::now() + kLinkPatience;
   while (true) {
     auto added = socket.add_veth(name, "eth0", there);
     if (added || added.error().code != EEXIST || std::chrono::steady_clock::now() > deadline) return added;
@@ -171,9 +173,11 @@ Status wire(RouteSocket& here, int home, int there, const Cable& cable, bool add
     if (auto up = socket->set_link_up("eth0"); !up) return up;
     if (auto added = add_addresses(*socket, "eth0", cable.there_ipv4, cable.there_ipv6, with_ipv6); !added)
       return added;
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(3);
-    while (!(is_operational(*socket, "eth0") && is_operational(here, cable.here)) &&
-           std::chrono::steady_clock::now() < deadline) {
+    // The kernel's worker that switches a link on may come late on a busy machine; what is sent before is lost.
+    const auto deadline = std::chrono::steady_clock::now() + kLinkPatience;
+    while (!(is_operational(*socket, "eth0") && is_operational(here, cable.here))) {
+      if (std::chrono::steady_clock::now() > deadline)
+        return failure("build", "the probe's network", "its links do not come up");
       (void)::poll(nullptr, 0, 1);
     }
     return {};

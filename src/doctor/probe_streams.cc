@@ -10,6 +10,7 @@
 #include <array>
 #include <chrono>
 #include <string_view>
+#include <utility>
 
 #include "limpid/transparent.h"
 #include "net/endpoint.h"
@@ -25,6 +26,7 @@ constexpr std::string_view kPayload = "limpid doctor: a probe that nothing depen
 constexpr milliseconds kPatience{3500};      // a lost SYN is repeated after one second, and after three
 constexpr milliseconds kRelayPatience{500};  // for a proxy that need not relay to the dialled address
 constexpr milliseconds kRepeat{700};         // datagrams are not repeated by anybody else
+constexpr milliseconds kLook{450};
 constexpr milliseconds kReachPatience{1200};
 
 /// Creates something inside a namespace; the calling thread comes back.
@@ -138,26 +140,33 @@ Answer await_answer(const UniqueFd& fd, milliseconds patience) {
 
 }  // namespace
 
-Result<std::vector<ProbeOutcome>> run_streams(const ProbeNet& net, const std::vector<ProbeStream>& streams,
-                                              bool relays) {
+Result<std::vector<ProbeOutcome>> run_streams(const ProbeNet& net, const std::vector<ProbeStream>& streams, bool relays,
+                                              const ReadProgress& read_progress) {
   std::vector<Stream> open;
   for (const ProbeStream& stream : streams) {
     auto opened = Stream::open(net, stream);
     if (!opened) return std::unexpected(opened.error());
     open.push_back(std::move(*opened));
   }
-  const auto deadline = Clock::now() + kPatience;
-  const auto udp_patience = relays ? kPatience : kRelayPatience + kRepeat;
   const auto begun = Clock::now();
-  while (Clock::now() < deadline) {
+  auto next_look = begun + kRelayPatience;
+  std::vector<Progress> progress(open.size(), Progress::unknown);
+  while (true) {
     const auto now = Clock::now();
     bool all_done = true;
     for (std::size_t i = 0; i < open.size(); ++i) {
       open[i].step(now);
-      const bool waited = streams[i].transport == Transport::udp && now > begun + udp_patience;
-      all_done = all_done && (waited || open[i].is_done(now, relays));
+      const bool udp = streams[i].transport == Transport::udp;
+      const bool hopeless = progress[i] == Progress::lost && !open[i].outcome().connected;
+      const bool enough = udp && !relays && progress[i] == Progress::delivered;
+      all_done = all_done && (hopeless || enough || open[i].is_done(now, relays));
     }
-    if (all_done) break;
+    // Looked at at least once behind the deadline: on a busy machine a turn may take long.
+    if (all_done || now > begun + kPatience) break;
+    if (now > next_look) {
+      progress = read_progress();
+      next_look = Clock::now() + kLook;
+    }
     (void)::poll(nullptr, 0, 5);
   }
   std::vector<ProbeOutcome> outcomes;
@@ -166,16 +175,32 @@ Result<std::vector<ProbeOutcome>> run_streams(const ProbeNet& net, const std::ve
   return outcomes;
 }
 
-bool reach_listener(const ProbeNet& net, Port port) {
+DirectCalls DirectCalls::start(const ProbeNet& net, Port port) {
+  DirectCalls calls;
   for (const Family family : {Family::ipv4, Family::ipv6}) {
     if (net.gateway(family).is_unspecified()) continue;
     const SocketAddress address{.address = net.gateway(family), .port = port};
-    const auto caller = inside(
+    auto caller = inside(
         net.client(), [&] { return open_caller(Transport::tcp, std::nullopt, address, Transparency::when_foreign); });
-    if (!caller) continue;
-    pollfd waiting{.fd = caller->get(), .events = POLLOUT, .revents = 0};
-    if (::poll(&waiting, 1, static_cast<int>(kReachPatience.count())) > 0 && connection_outcome(caller->get()) == 0)
-      return true;
+    if (caller) calls.callers_.push_back(std::move(*caller));
+  }
+  calls.begun_ = Clock::now();
+  return calls;
+}
+
+bool DirectCalls::succeed() {
+  std::vector<UniqueFd> callers = std::move(callers_);  // a socket keeps its namespace, and with it the probe's links
+  const auto deadline = begun_ + kReachPatience;
+  while (!callers.empty()) {
+    std::vector<pollfd> waiting;
+    for (const UniqueFd& caller : callers) waiting.push_back({.fd = caller.get(), .events = POLLOUT, .revents = 0});
+    const auto left = std::max(std::chrono::duration_cast<milliseconds>(deadline - Clock::now()), milliseconds(0));
+    if (::poll(waiting.data(), waiting.size(), static_cast<int>(left.count())) <= 0) return false;
+    for (std::size_t i = waiting.size(); i-- > 0;) {
+      if (waiting[i].revents == 0) continue;
+      if (connection_outcome(waiting[i].fd) == 0) return true;
+      callers.erase(callers.begin() + static_cast<std::ptrdiff_t>(i));
+    }
   }
   return false;
 }

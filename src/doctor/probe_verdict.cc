@@ -136,7 +136,7 @@ struct Judge {
                               trace.forwarded != 0 ? ", and was going to be forwarded" : ""),
                   advise("its rules are not what they were, another table changes the mark, no transparent listener is "
                          "there, or (with "
-                         "an iptables) its `limpid run` hangs: "
+                         "an iptables) its `limpid run` or `rules watch` hangs or is gone: "
                          "`limpid rules diff` and the group listener tell"));
     }
     if (trace.input.empty() || trace.input.front() == 0) return lost_in_routing();

@@ -8,14 +8,10 @@
 #include <optional>
 #include <string_view>
 
+#include "base/terminal_text.h"
+
 namespace limpid::doctor {
 namespace {
-
-std::string harmless(std::string_view text) {
-  std::string result(text);
-  std::ranges::replace_if(result, [](char c) { return (c >= 0 && c < ' ') || c == '\x7f'; }, '?');
-  return result;
-}
 
 std::string_view mark_of(Severity severity, bool unicode) {
   switch (severity) {
@@ -60,13 +56,13 @@ std::string render_text(const Findings& findings, const ReportStyle& style) {
       group = finding.group;
       text += colored(name_of(finding.group), "\x1b[1m", style.color) + '\n';
     }
-    const std::string subject = finding.subject.empty() ? "" : harmless(finding.subject) + ": ";
+    const std::string subject = finding.subject.empty() ? "" : for_terminal(finding.subject) + ": ";
     text += fmt::format("  {} {}  {}{}\n",
                         colored(mark_of(finding.severity, style.unicode), color_of(finding.severity), style.color),
-                        finding.id, subject, harmless(finding.summary));
+                        finding.id, subject, for_terminal(finding.summary));
     if (finding.severity == Severity::ok) continue;
-    for (const std::string& line : finding.remedy.lines()) text += fmt::format("        {}\n", harmless(line));
-    if (!finding.remedy.advice.empty()) text += fmt::format("      ({})\n", harmless(finding.remedy.advice));
+    for (const std::string& line : finding.remedy.lines()) text += fmt::format("        {}\n", for_terminal(line));
+    if (!finding.remedy.advice.empty()) text += fmt::format("      ({})\n", for_terminal(finding.remedy.advice));
   }
   const auto plural = [](std::size_t number, std::string_view word) {
     return fmt::format("{} {}{}", number, word, number == 1 ? "" : "s");

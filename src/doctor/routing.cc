@@ -164,6 +164,7 @@ Findings check_routing(const Facts& facts) {
     if (judged.installed) append(findings, check_clashes(facts, judged));
     append(findings, check_precedence(facts, judged));
   }
+  append(findings, check_delivery(facts));
   append(findings, check_networkd(facts));
   append(findings, check_network_manager(facts));
   append(findings, check_return_path(facts));

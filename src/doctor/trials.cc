@@ -8,13 +8,14 @@
 #include <unistd.h>
 
 #include <array>
-#include <cstdlib>
+#include <chrono>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
 
 #include "base/process.h"
 #include "intercept/nft.h"
+#include "intercept/xtables.h"
 #include "lab/lab.h"
 #include "limpid/datagram.h"
 #include "limpid/transparent.h"
@@ -77,7 +78,8 @@ Installed run_restore(Mechanism mechanism, Family family, std::string_view rules
                                        mechanism == Mechanism::iptables_nft ? "nft" : "legacy");
   const auto program = find_system_program(name, "iptables");
   if (!program) return {.program_missing = true, .problem = fmt::format("{} is not installed", name)};
-  const auto output = run_process(std::vector<std::string>{*program}, rules);
+  const auto output =
+      run_process(std::vector<std::string>{*program}, rules, std::chrono::seconds(10), xtables_environment());
   if (!output) return {.problem = output.error().message()};
   if (output->exit_status == 0) return {};
   return {.problem = fmt::format("{}: {}", name, output->standard_error.substr(0, output->standard_error.find('\n')))};
@@ -177,8 +179,6 @@ class Bench {
 }  // namespace
 
 Result<Trials> make_trials() {
-  // Somebody who is root in a user namespace only cannot write the host's lock file.
-  if (!has_capability(21)) ::setenv("XTABLES_LOCKFILE", "/dev/null", 1);  // CAP_SYS_ADMIN
   const auto lab = Lab::create({});
   if (!lab) return std::unexpected(lab.error());
   const Bench bench(*lab);

@@ -30,7 +30,9 @@ Result<UserIdentity> find_user(const std::string& name_or_number) {
     }
   }
   if (found == nullptr && code != 0 && code != ENOENT) return system_error(code, "look up user", name_or_number);
-  if (found == nullptr) return usage_error("--user", name_or_number, "there is no such user");
+  if (found == nullptr)
+    return usage_error("--user", name_or_number, "no user of that name",
+                       "give a name that `getent` knows, or a number");
   return UserIdentity{.name = found->pw_name, .user = found->pw_uid, .group = found->pw_gid};
 }
 

@@ -58,10 +58,6 @@ std::string by_rp_filter(const Walk& walk, const Evidence& evidence) {
     text += fmt::format(": the way back to {} is {}", source, evidence.way_back->device);
   } else if (evidence.way_back && evidence.way_back->kind == RouteKind::refused) {
     text += fmt::format(": there is no way back to {}", source);
-  } else if (walk.mark != 0 && evidence.src_valid_mark.value_or(0) != 0) {
-    text +=
-        ": with net.ipv4.conf.*.src_valid_mark=1 it looks up the way back by the packet's mark, and finds our local "
-        "route";
   } else {
     text += fmt::format(": the way back to {} is another", source);
   }
@@ -88,8 +84,22 @@ std::string by_routing(const Walk& walk, const Evidence& evidence) {
   return {};
 }
 
+/// __fib_validate_source() then finds that every address is this host's (net/ipv4/fib_frontend.c).
+bool is_validated_by_mark(const Walk& walk, const Evidence& evidence) {
+  const bool is_own = evidence.way_back && evidence.way_back->kind == RouteKind::local;
+  const bool looks_so = evidence.drop_reasons.empty() && is_refused_with(evidence.route, EINVAL);
+  return walk.mark != 0 && evidence.src_valid_mark.value_or(0) != 0 && !is_own &&
+         (has_reason(evidence, "IP_LOCAL_SOURCE") || looks_so);
+}
+
 std::string by_source(const Walk& walk, const Evidence& evidence) {
   const std::string source = walk.last ? walk.last->source.address.to_string() : "its source";
+  if (is_validated_by_mark(walk, evidence)) {
+    return fmt::format(
+        "source validation: with net.ipv4.conf.*.src_valid_mark=1 it looks up the way back to {} by the packet's mark "
+        "{:#x}, and finds the local route",
+        source, walk.mark);
+  }
   // IPv6 has no such check.
   const bool looks_so = evidence.drop_reasons.empty() && walk.last && walk.last->source.family() == Family::ipv4 &&
                         evidence.way_back && evidence.way_back->kind == RouteKind::local && !evidence.interface.empty();

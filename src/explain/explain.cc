@@ -13,6 +13,7 @@
 #include <cstring>
 #include <random>
 
+#include "base/file_text.h"
 #include "intercept/install.h"
 #include "intercept/nft.h"
 #include "net/conntrack.h"
@@ -29,6 +30,8 @@ using std::chrono::milliseconds;
 
 /// A packet that goes on is heard of within microseconds; one that vanished is given up after this.
 constexpr milliseconds kPatience{400};
+/// However much is heard of it.
+constexpr milliseconds kLongestWait{3000};
 /// Ports that no kernel chooses by itself (net.ipv4.ip_local_port_range begins at 32768).
 constexpr std::uint32_t kFirstPort = 20000;
 constexpr std::uint32_t kPorts = 10000;
@@ -142,16 +145,25 @@ ProbeMarks marks_for(const Question& question) {
   return probe;
 }
 
-/// Listens until the probe's end has been heard of.
+/// Whether some program reads packets of a queue (a line for each, seq_show() in nfnetlink_queue.c).
+bool a_program_reads_a_queue() {
+  return !read_text("/proc/thread-self/net/netfilter/nfnetlink_queue").empty();
+}
+
+/// Listens until the probe's end has been heard of. What a program has been given comes back when the program says so: our table has to be
+/// there then, or the probe goes on to whom it is addressed.
 Result<std::vector<TraceEvent>> listen(TraceSocket& traces, RuleBook& rules, const ProbeMarks& probe,
                                        Surroundings& surroundings) {
   std::vector<TraceEvent> events;
+  ProbeFilter filter(probe);
+  const auto end = Clock::now() + kLongestWait;
   auto deadline = Clock::now() + kPatience;
   while (true) {
-    const auto left = std::chrono::duration_cast<milliseconds>(deadline - Clock::now());
+    const auto left = std::chrono::duration_cast<milliseconds>(std::min(deadline, end) - Clock::now());
     if (left.count() <= 0) return events;
     auto more = traces.take(left);
     if (!more) return std::unexpected(more.error());
+    std::erase_if(*more, [&](const TraceEvent& event) { return !filter.concerns(event); });
     if (more->empty()) continue;
     deadline = Clock::now() + kPatience;
     for (TraceEvent& event : *more) {
@@ -159,7 +171,11 @@ Result<std::vector<TraceEvent>> listen(TraceSocket& traces, RuleBook& rules, con
       events.push_back(std::move(event));
     }
     const Walk walk = walk_of_probe(events, probe, surroundings);
-    if (walk.end != End::vanished) return events;
+    if (walk.end == End::queued && a_program_reads_a_queue()) {
+      deadline = end;
+    } else if (walk.end != End::vanished) {
+      return events;
+    }
   }
 }
 
@@ -194,6 +210,11 @@ void add_notes(const Explanation& explanation, const RuleBook& rules, std::uint6
         fmt::format("iptables-legacy has rules (tables {}), which no trace of nftables shows: see them with "
                     "`iptables-legacy-save`",
                     explanation.evidence.legacy_tables));
+  }
+  if (explanation.walk.end == End::queued && a_program_reads_a_queue()) {
+    notes.push_back(
+        fmt::format("the program had not given it back after {} s; when it does, the probe goes on like any packet",
+                    kLongestWait.count() / 1000));
   }
   if (explanation.walk.end == End::vanished && !explanation.evidence.no_drop_reasons.empty()) {
     notes.push_back("the kernel's drop reasons could not be read: " + explanation.evidence.no_drop_reasons);
@@ -283,7 +304,7 @@ Result<Explanation> explain_packet(const Question& asked) {
   }
   std::ranges::copy(surroundings->troubles, std::back_inserter(explanation.notes));
   for (const auto& [name, owner] : surroundings->instances) {
-    if (owner.backend == Backend::iptables_legacy)
+    if (owner.backend == Backend::iptables_legacy || owner.backend == Backend::ebpf)
       explanation.notes.push_back(legacy_note(owner, question.destination.family()));
   }
   add_notes(explanation, rules, traces->losses(), explanation.notes);

@@ -32,7 +32,7 @@ Status remove_table() {
 class Follower {
  public:
   Follower(const TraceOptions& options, Surroundings surroundings,
-           const std::function<void(const FollowedPacket&)>& each)
+           const std::function<bool(const FollowedPacket&)>& each)
       : options_(options), surroundings_(std::move(surroundings)), each_(each) {
     surroundings_.rules = &rules_;
   }
@@ -61,7 +61,7 @@ class Follower {
   }
 
   [[nodiscard]] bool idle() const { return pending_.empty(); }
-  [[nodiscard]] bool done() const { return options_.count != 0 && summary_.shown >= options_.count; }
+  [[nodiscard]] bool done() const { return refused_ || (options_.count != 0 && summary_.shown >= options_.count); }
   [[nodiscard]] const TraceSummary& summary() const { return summary_; }
 
  private:
@@ -86,13 +86,14 @@ class Follower {
     const bool lost = packet.verdict.outcome == Outcome::dropped || packet.verdict.outcome == Outcome::rejected;
     if (done() || (options_.drop_only && !lost)) return;
     ++summary_.shown;
-    each_(packet);
+    refused_ = !each_(packet);
   }
 
   const TraceOptions& options_;
   Surroundings surroundings_;
   RuleBook rules_;
-  const std::function<void(const FollowedPacket&)>& each_;
+  const std::function<bool(const FollowedPacket&)>& each_;  ///< false: nobody wants more
+  bool refused_ = false;
   std::map<std::uint32_t, Pending> pending_;
   TraceSummary summary_;
 };
@@ -124,7 +125,7 @@ Result<TraceSummary> follow(const TraceOptions& options, int stop, TraceSocket& 
 }  // namespace
 
 Result<TraceSummary> trace_packets(const TraceOptions& options, int stop, const std::function<void()>& ready,
-                                   const std::function<void(const FollowedPacket&)>& each) {
+                                   const std::function<bool(const FollowedPacket&)>& each) {
   auto traces = TraceSocket::open();
   if (!traces) return std::unexpected(traces.error());
   const auto lock = lock_tracing("trace");

@@ -32,10 +32,10 @@ struct TraceSummary {
   std::uint64_t losses = 0;  ///< times that the kernel had more to say than could be heard
 };
 
-/// Calls `ready` once packets are followed, and `each` for every packet that has come to its end, until the count is reached, the time is
-/// up, or `stop` is readable. Needs CAP_NET_ADMIN.
+/// Calls `ready` once packets are followed, and `each` for every packet that has come to its end, until it says no, the count is reached,
+/// the time is up, or `stop` is readable. Needs CAP_NET_ADMIN.
 [[nodiscard]] Result<TraceSummary> trace_packets(const TraceOptions& options, int stop,
                                                  const std::function<void()>& ready,
-                                                 const std::function<void(const FollowedPacket&)>& each);
+                                                 const std::function<bool(const FollowedPacket&)>& each);
 
 }  // namespace limpid

@@ -7,17 +7,12 @@
 #include <nlohmann/json.hpp>
 #include <utility>
 
+#include "base/terminal_text.h"
+
 namespace limpid {
 namespace {
 
 using Json = nlohmann::ordered_json;
-
-std::string printable(std::string text) {
-  for (char& c : text) {
-    if ((c >= 0 && c < ' ') || c == '\x7f') c = '?';
-  }
-  return text;
-}
 
 std::string connection_state(std::uint32_t bits) {
   constexpr std::array<std::pair<std::uint32_t, std::string_view>, 5> kStates = {
@@ -62,25 +57,24 @@ std::string steps_in_words(const Walk& walk, std::string_view indent) {
       text += fmt::format("{}{}{}\n", indent, hook.empty() ? "(an unknown hook)" : hook,
                           where.empty() ? "" : " (" + where + ")");
     }
-    text += fmt::format("{}  {}", indent, printable(name_of_rule(step)));
+    text += fmt::format("{}  {}", indent, for_terminal(name_of_rule(step)));
     if (mark_changed) text += fmt::format("  [mark {:#x}]", step.mark);
     text += '\n';
     const std::string meaning = !step.words.empty() ? step.words : step.instance.empty() ? step.comment : "";
-    if (!meaning.empty()) text += fmt::format("{}      {}\n", indent, printable(meaning));
+    if (!meaning.empty()) text += fmt::format("{}      {}\n", indent, for_terminal(meaning));
   }
   return text;
 }
 
-std::string headline(const Walk& walk, Transport transport) {
-  std::string text = fmt::format("{} {} → {}", to_string(transport), walk.first->source.to_string(),
-                                 walk.first->destination.to_string());
-  return text;
+std::string headline(const Walk& walk, Transport transport, bool unicode) {
+  return fmt::format("{} {} {} {}", to_string(transport), walk.first->source.to_string(), unicode ? "→" : "->",
+                     walk.first->destination.to_string());
 }
 
 std::string verdict_line(const Verdict& verdict) {
   std::string who;
   if (!verdict.instance.empty() && verdict.instance != "limpid") who = fmt::format(" (instance {})", verdict.instance);
-  return fmt::format("verdict: {}{}: {}\n", to_string(verdict.outcome), who, printable(verdict.reason));
+  return fmt::format("verdict: {}{}: {}\n", to_string(verdict.outcome), who, for_terminal(verdict.reason));
 }
 
 std::string end_in_words(const Explanation& explanation) {
@@ -97,7 +91,7 @@ std::string end_in_words(const Explanation& explanation) {
                         walk.has_socket ? "one of this host's waits for it" : "none of this host's waits for it");
   }
   if (walk.answered) text += "answer: a reset or an ICMP error to the sender (kept back: it was a probe)\n";
-  if (explanation.relay) text += fmt::format("relay: {}\n", printable(explanation.relay->words));
+  if (explanation.relay) text += fmt::format("relay: {}\n", for_terminal(explanation.relay->words));
   return text;
 }
 
@@ -160,9 +154,9 @@ std::string dump(const Json& json, int indent) {
 
 }  // namespace
 
-std::string render_text(const Explanation& explanation) {
+std::string render_text(const Explanation& explanation, bool unicode) {
   const Question& question = explanation.question;
-  std::string text = headline(explanation.walk, question.transport);
+  std::string text = headline(explanation.walk, question.transport, unicode);
   if (question.local) {
     text += ", sent by this host";
     if (question.user) text += fmt::format(" (user {})", *question.user);
@@ -172,7 +166,7 @@ std::string render_text(const Explanation& explanation) {
   }
   text += '\n' + steps_in_words(explanation.walk, "");
   text += end_in_words(explanation);
-  for (const std::string& note : explanation.notes) text += fmt::format("note: {}\n", printable(note));
+  for (const std::string& note : explanation.notes) text += fmt::format("note: {}\n", for_terminal(note));
   return text + verdict_line(explanation.verdict);
 }
 
@@ -208,8 +202,8 @@ std::string render_json(const Explanation& explanation) {
   return dump(json, 2);
 }
 
-std::string render_text(const FollowedPacket& packet, Transport transport) {
-  std::string text = headline(packet.walk, transport);
+std::string render_text(const FollowedPacket& packet, Transport transport, bool unicode) {
+  std::string text = headline(packet.walk, transport, unicode);
   if (const std::string flags = tcp_flags(packet.walk.first->tcp_flags); !flags.empty())
     text += fmt::format(" [{}]", flags);
   text += packet.walk.arrived_at.empty() ? ", sent by this host\n"

@@ -22,6 +22,12 @@ Result<Surroundings> look_around(RouteSocket& routing) {
     surroundings.troubles.push_back(programs.error().message());
   }
   for (const Ownership& ownership : found.owners()) surroundings.instances.emplace(ownership.name, ownership);
+  for (const auto& [name, owner] : surroundings.instances) {
+    for (const Family family : {Family::ipv4, Family::ipv6}) {
+      if (is_iptables(owner.backend) && found.pieces(name, owner.backend, family).empty())
+        surroundings.without_rules.emplace(name, family);
+    }
+  }
   const auto links = routing.links();
   if (!links) return std::unexpected(links.error());
   for (const LinkInfo& link : *links)

@@ -32,10 +32,10 @@ bool captures(const Step& step) {
           (has_our_chain(step) && (step.chain.ends_with("-div") || step.chain.ends_with("-pre"))));
 }
 
-/// An instance by iptables-legacy, whose rules no trace shows.
+/// An instance whose rules no trace shows.
 const Ownership* legacy_instance(const Surroundings& surroundings) {
   for (const auto& [name, owner] : surroundings.instances) {
-    if (owner.backend == Backend::iptables_legacy) return &owner;
+    if (owner.backend == Backend::iptables_legacy || owner.backend == Backend::ebpf) return &owner;
   }
   return nullptr;
 }
@@ -43,7 +43,8 @@ const Ownership* legacy_instance(const Surroundings& surroundings) {
 /// The one whose mark the packet has.
 const Ownership* legacy_capturer(const Walk& walk, const Surroundings& surroundings) {
   for (const auto& [name, owner] : surroundings.instances) {
-    if (owner.backend == Backend::iptables_legacy && (walk.mark & owner.mark.mask) == owner.mark.intercept)
+    const bool unseen = owner.backend == Backend::iptables_legacy || owner.backend == Backend::ebpf;
+    if (unseen && (walk.mark & owner.mark.mask) == owner.mark.intercept)
       return &owner;
   }
   return nullptr;
@@ -54,6 +55,14 @@ std::string decisions(const Walk& walk, const Surroundings& surroundings) {
   std::map<std::string, std::string> latest;
   for (const Step& step : walk.steps) {
     if (!step.instance.empty() && step.decides) latest[step.instance] = step.words;
+  }
+  if (walk.first) {
+    const Family family = walk.first->destination.family();
+    for (const auto& [name, owner] : surroundings.instances) {
+      if (!latest.contains(name) && surroundings.without_rules.contains({name, family}))
+        latest[name] =
+            fmt::format("{} is not in scope (--{}-only)", to_string(family), family == Family::ipv6 ? "ipv4" : "ipv6");
+    }
   }
   std::string text;
   for (const auto& [instance, words] : latest) {
@@ -105,9 +114,9 @@ Verdict judge_delivered(const Walk& walk, const Surroundings& surroundings) {
   if (const Ownership* owner = legacy_capturer(walk, surroundings)) {
     return {.outcome = Outcome::intercepted,
             .reason = fmt::format(
-                "it carries the mark of what the instance's rules in iptables-legacy intercept, and is routed "
+                "it carries the mark of what the instance's {} intercept, and is routed "
                 "to this host: for the listener on port {}",
-                owner->listener.value),
+                owner->backend == Backend::ebpf ? "eBPF programs" : "rules in iptables-legacy", owner->listener.value),
             .instance = owner->name,
             .listener = owner->listener};
   }
@@ -128,6 +137,11 @@ std::string_view to_string(Outcome outcome) noexcept {
 }
 
 std::string legacy_note(const Ownership& owner, Family family) {
+  if (owner.backend == Backend::ebpf) {
+    return fmt::format("instance {} is installed by eBPF, whose programs decide before nf_tables sees a packet, so no trace shows them (`limpid doctor` "
+                       "tells what they do)",
+                       owner.name);
+  }
   return fmt::format(
       "instance {} is installed by iptables-legacy, whose rules no trace shows (`{}tables-legacy -t mangle -nvL {}`)",
       owner.name, family == Family::ipv6 ? "ip6" : "ip", xtables_chain(owner.name, "pre"));
@@ -145,7 +159,7 @@ Verdict judge(const Walk& walk, const Surroundings& surroundings, const Evidence
   const auto plain = [](Outcome outcome, std::string reason) {
     return Verdict{.outcome = outcome, .reason = std::move(reason), .instance = {}, .listener = {}};
   };
-  const Step* last = walk.end_step ? &walk.steps[*walk.end_step] : nullptr;
+  const Step last = walk.end_step ? walk.steps[*walk.end_step] : Step{};
   switch (walk.end) {
     case End::delivered: return judge_delivered(walk, surroundings);
     case End::left:
@@ -153,25 +167,24 @@ Verdict judge(const Walk& walk, const Surroundings& surroundings, const Evidence
     case End::dropped:
     case End::rejected: {
       const Outcome outcome = walk.end == End::dropped ? Outcome::dropped : Outcome::rejected;
-      if (last == nullptr) return plain(outcome, "by a rule");
-      Verdict verdict = plain(outcome, fmt::format("by {}", name_of_rule(*last)));
-      if (!last->words.empty()) verdict.reason = last->words;
-      verdict.instance = last->instance;
+      Verdict verdict = plain(outcome, fmt::format("by {}", name_of_rule(last)));
+      if (!last.words.empty()) verdict.reason = last.words;
+      verdict.instance = last.instance;
       return verdict;
     }
-    case End::queued:
-      return plain(Outcome::unknown,
-                   last == nullptr ? "given to a program" : "given to a program by " + name_of_rule(*last));
-    case End::stolen:
-      return plain(Outcome::unknown, last == nullptr ? "taken by a rule" : "taken by " + name_of_rule(*last));
+    case End::queued: return plain(Outcome::unknown, "given to a program by " + name_of_rule(last));
+    case End::stolen: return plain(Outcome::unknown, "taken by " + name_of_rule(last));
     case End::vanished:
       if (const Ownership* owner = legacy_instance(surroundings);
           owner != nullptr && walk.answered && (!evidence.route || evidence.route->kind != RouteKind::refused)) {
         return {.outcome = Outcome::rejected,
-                .reason = fmt::format(
-                    "by a rule that no trace shows, probably fail-closed of instance {} because nobody listens on "
-                    "port {}: see `iptables-legacy -nvL {}` (IPv6: ip6tables-legacy)",
-                    owner->name, owner->listener.value, xtables_chain(owner->name, "rej")),
+                .reason = owner->backend == Backend::ebpf
+                              ? fmt::format("by what no trace shows, probably fail-closed of instance {} because no transparent listener is on port {}",
+                                            owner->name, owner->listener.value)
+                              : fmt::format("by a rule that no trace shows, probably fail-closed of instance {} because no "
+                                      "transparent listener is on "
+                                      "port {}: see `iptables-legacy -nvL {}` (IPv6: ip6tables-legacy)",
+                                      owner->name, owner->listener.value, xtables_chain(owner->name, "rej")),
                 .instance = {},
                 .listener = {}};
       }

@@ -57,6 +57,11 @@ class Walker {
       walk_.last_hook = hook_;
     }
     if (hook_ == "output") walk_.sent_mark = event.mark;
+    // What it left with is seen when it comes back through lo: no trace shows the rules of iptables-legacy.
+    if (hook_ == "prerouting" && walk_.arrived_at.empty() && input_interface_ == "lo" && !came_back_) {
+      walk_.sent_mark = event.mark;
+      came_back_ = true;
+    }
     const ListedRule* rule = chain == nullptr ? nullptr : chain->find(event.rule_handle);
     if (is_our_own_table(event)) {
       take_mark_of_ours(event, rule);
@@ -154,6 +159,7 @@ class Walker {
   std::string hook_;
   std::string input_interface_;
   std::string output_interface_;
+  bool came_back_ = false;  ///< of a packet that this host has sent: through lo
 };
 
 }  // namespace
@@ -169,6 +175,12 @@ std::string_view to_string(End end) noexcept {
     case End::vanished: return "vanished";
   }
   return "";
+}
+
+bool ProbeFilter::concerns(const TraceEvent& event) {
+  // Headers come with the first message of each base chain, and so with the first of all.
+  if (event.packet && is_probe(*event.packet, probe_)) ids_.insert(event.id);
+  return ids_.contains(event.id) || (is_our_own_table(event) && event.kind == TraceKind::rule);
 }
 
 Walk walk_of_packet(const std::vector<TraceEvent>& events, const Surroundings& surroundings) {

@@ -5,8 +5,10 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "explain/listing.h"
@@ -70,6 +72,8 @@ struct Walk {
 struct Surroundings {
   const RuleBook* rules = nullptr;
   std::map<std::string, Ownership> instances;  ///< installed ones, by name
+  /// Families in which an instance by iptables has no rules: "limpid" and IPv6, with --ipv4-only.
+  std::set<std::pair<std::string, Family>> without_rules;
   std::map<std::uint32_t, std::string> interfaces;
   std::vector<std::string> troubles;  ///< what could not be looked up, a line each
 };
@@ -80,6 +84,17 @@ struct Surroundings {
 /// The probe's walk out of everything that was heard, its copies included; the answers that it caused are not steps.
 [[nodiscard]] Walk walk_of_probe(const std::vector<TraceEvent>& events, const ProbeMarks& probe,
                                  const Surroundings& surroundings);
+/// Which of the messages walk_of_probe() has a use for: those of the probe and its copies, and those about its answers. Others may trace as
+/// well, as much as they like.
+class ProbeFilter {
+ public:
+  explicit ProbeFilter(const ProbeMarks& probe) : probe_(probe) {}
+  [[nodiscard]] bool concerns(const TraceEvent& event);
+
+ private:
+  ProbeMarks probe_;
+  std::set<std::uint32_t> ids_;  ///< of packets whose headers were the probe's
+};
 /// The walk of one packet, all of whose messages have one id.
 [[nodiscard]] Walk walk_of_packet(const std::vector<TraceEvent>& events, const Surroundings& surroundings);
 /// Whether nothing more will come of this packet.

@@ -96,7 +96,7 @@ Meaning about_capture(const Step& step, const Ownership& ownership, const std::o
   }
   if (step.comment == "draining") return {"the instance is draining: fail-closed rejects what is new", true};
   if (has(step.rule, "reject")) {
-    return {fmt::format("nobody listens on {}: fail-closed rejects", listener_of(ownership, packet)), true};
+    return {fmt::format("no transparent listener on {}: fail-closed rejects", listener_of(ownership, packet)), true};
   }
   return {};
 }
@@ -141,7 +141,8 @@ Meaning about_end(const Step& step, const std::string& gone_to, const ListedTabl
     if (!chain_has(table, "intercept", "tproxy")) {
       return {"the instance is draining: nothing new is intercepted", true};
     }
-    return {fmt::format("nobody listens on {}: fail-open leaves it alone", listener_of(ownership, packet)), true};
+    return {fmt::format("no transparent listener on {}: fail-open leaves it alone", listener_of(ownership, packet)),
+            true};
   }
   // Without --to-net, these chains go on to the next in any case.
   if (gone_to == "local_scope" || (gone_to == "scope" && chain_has(table, "scope", "goto clients"))) {
@@ -184,7 +185,7 @@ Meaning about_rule(const Step& step, const ListedTable& table, const Ownership& 
   if (chain == "local_leak") return {"in scope, but its socket is bound to an interface: fail-closed drops it", true};
   if (chain == "intercept") return about_capture(step, ownership, packet);
   if (chain == "onward") {
-    return {fmt::format("nobody listens on {}: fail-open sends a copy on, with the bypass mark",
+    return {fmt::format("no transparent listener on {}: fail-open sends a copy on, with the bypass mark",
                         listener_of(ownership, packet)),
             true};
   }

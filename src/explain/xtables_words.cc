@@ -97,20 +97,27 @@ Meaning about_capture(const Step& step, const Context& context) {
   const std::string listener = context.listener();
   if (has(step.rule, "-j TPROXY")) {
     if (step.verdict == TraceVerdict::drop)
-      return {fmt::format("TPROXY drops it: nobody listens on {}, though the heartbeat is not too old yet", listener),
+      return {fmt::format("TPROXY drops it: no transparent listener on {}, though the heartbeat is not too old yet",
+                          listener),
               true};
     return {fmt::format("handed to the listener {} (TPROXY)", listener), true};
   }
   if (has(step.rule, "-m recent !")) {
     if (step.verdict == TraceVerdict::leave)
-      return {fmt::format("nobody listens on {} (no heartbeat): fail-open leaves it alone", listener), true};
-    return {fmt::format("nobody listens on {} (no heartbeat): fail-closed rejects", listener),
+      return {fmt::format("no heartbeat (no transparent listener on {}, or its `limpid run` or `rules watch` is gone): "
+                          "fail-open leaves it alone",
+                          listener),
+              true};
+    return {fmt::format("no heartbeat (no transparent listener on {}, or its `limpid run` or `rules watch` is gone): "
+                        "fail-closed rejects",
+                        listener),
             step.verdict == TraceVerdict::accept};
   }
   if (step.verdict == TraceVerdict::accept) {
-    return {suffix_of(step.chain) == "dead"
-                ? fmt::format("nobody listens on {} (no heartbeat): fail-closed rejects", listener)
-                : "the instance is draining: fail-closed rejects what is new",
+    return {suffix_of(step.chain) == "dead" ? fmt::format("no heartbeat (no transparent listener on {}, or its `limpid "
+                                                          "run` or `rules watch` is gone): fail-closed rejects",
+                                                          listener)
+                                            : "the instance is draining: fail-closed rejects what is new",
             true};
   }
   if (suffix_of(step.chain) == "can") return {"in scope, and decided before connection tracking", false};
@@ -169,7 +176,8 @@ Meaning about_end(const TableKey& table, const std::string& name, const Context&
   if (suffix == "pre" || (suffix == "out" && table.name == "mangle")) return about_ports(table, name, context);
   if (suffix == "tpx" && !chain_has(chain, "TPROXY"))
     return {"the instance is draining: nothing new is intercepted", true};
-  if (suffix == "lsc" && chain != nullptr && chain->rules.empty())
+  const bool is_emptied = chain != nullptr && chain->rules.empty();
+  if ((suffix == "lsc" || suffix == "can") && is_emptied)
     return {"the instance is draining: nothing new is intercepted", true};
   if (suffix == "dst" || (suffix == "lsc" && chain_has(chain, "-g ")))
     return {"the destination is none of --to-net", true};

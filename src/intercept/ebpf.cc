@@ -10,6 +10,7 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <set>
 #include <tuple>
 #include <utility>
@@ -26,6 +27,30 @@ Result<std::vector<LinkInfo>> read_links() {
   auto socket = RouteSocket::open();
   if (!socket) return std::unexpected(socket.error());
   return socket->links();
+}
+
+/// What the kernel delivers here: local routes (its own table's, not those of a table like ours) and broadcast addresses.
+std::vector<Prefix> own_networks() {
+  constexpr std::uint32_t kLocalTable = 255;
+  std::vector<Prefix> own;
+  auto socket = RouteSocket::open();
+  if (!socket) return own;
+  for (const Family family : {Family::ipv4, Family::ipv6}) {
+    const auto routes = socket->routes(family);
+    if (!routes) continue;
+    for (const RouteSpec& route : *routes) {
+      if (route.local && route.table.value == kLocalTable) own.push_back(route.destination);
+    }
+  }
+  const auto addresses = socket->addresses();
+  if (!addresses) return own;
+  for (const AddressInfo& info : *addresses) {
+    if (info.address.family() == Family::ipv6 || info.prefix_length >= 31) continue;
+    std::array<std::uint8_t, 16> bytes = info.address.bytes();
+    for (unsigned bit = info.prefix_length; bit < 32; ++bit) bytes[bit / 8] = static_cast<std::uint8_t>(bytes[bit / 8] | 0x80U >> bit % 8);
+    if (auto broadcast = Prefix::parse(IpAddress::from_bytes(Family::ipv4, bytes).to_string())) own.push_back(*broadcast);
+  }
+  return own;
 }
 
 bool wants_loopback(const PlanInputs& inputs) {
@@ -221,9 +246,7 @@ Status install_ebpf(const Plan& plan) {
     if (!loaded) return std::unexpected(loaded.error());
     programs = std::move(*loaded);
   }
-  if (const auto addresses = own_addresses()) {
-    if (auto written = programs->write_addresses(*addresses); !written) return written;
-  }
+  if (auto written = programs->write_own(own_networks()); !written) return written;
   if (auto written = programs->write_owner(inputs.ownership); !written) return written;
   if (auto written = programs->write_policy(*policy); !written) return written;
   const auto links = read_links();
@@ -295,7 +318,7 @@ Result<std::vector<std::string>> follow_links(const Plan& plan) {
       return std::unexpected(attached.error());
     if (is_new) names.push_back(link.name);
   }
-  if (const auto addresses = own_addresses()) std::ignore = programs->write_addresses(*addresses);
+  std::ignore = programs->write_own(own_networks());
   return names;
 }
 

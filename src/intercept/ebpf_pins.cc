@@ -19,8 +19,8 @@ namespace {
 
 constexpr const char* kRoot = "/sys/fs/bpf";
 constexpr int kNamespaceCookie = 71;  // SO_NETNS_COOKIE, include/uapi/asm-generic/socket.h
-constexpr std::array<std::string_view, 10> kNames = {"ingress", "egress", "owner", "policies", "active",
-                                                     "networks", "links", "served", "addrs", "counters"};
+constexpr std::array<std::string_view, 9> kNames = {"ingress", "egress", "owner", "policies", "active",
+                                                     "networks", "links", "served", "counters"};
 
 /// Never given out again, unlike the number of its inode.
 std::optional<std::uint64_t> namespace_cookie() {

@@ -40,14 +40,7 @@ PortSet read_ports(std::span<const __u8> bits) {
 }
 
 void add_networks(const std::vector<Prefix>& prefixes, limpid_role role, std::vector<limpid_network>& networks) {
-  for (const Prefix& prefix : prefixes) {
-    limpid_network network{};
-    const unsigned mapped = prefix.family() == Family::ipv4 ? kMappedBits : 0;
-    network.prefix_length = LIMPID_NETWORK_BITS + mapped + prefix.length();
-    network.role = static_cast<__u8>(role);
-    write_address(prefix.network(), network.address);
-    networks.push_back(network);
-  }
+  for (const Prefix& prefix : prefixes) networks.push_back(network_of(prefix, role));
 }
 
 Prefix read_network(const limpid_network& network) {
@@ -155,6 +148,7 @@ Status encode(const PlanInputs& inputs, EbpfPolicy& encoded) {
   policy.forwarded = scope.forwarded;
   policy.local = scope.local.has_value();
   policy.guards_listener = inputs.guards_listener;
+  policy.knows_addresses = owner.keeper == Keeper::process;
   policy.has_destinations = !scope.to_prefixes.empty();
   policy.has_sources = !scope.from_interfaces.empty() || !scope.from_prefixes.empty();
   std::vector<std::string> names = scope.from_interfaces;
@@ -172,15 +166,20 @@ Status encode(const PlanInputs& inputs, EbpfPolicy& encoded) {
 
 }  // namespace
 
-void write_address(const IpAddress& address, __u32 (&words)[4]) {
-  std::array<std::uint8_t, 16> bytes{};
-  if (address.family() == Family::ipv4) {
+limpid_network network_of(const Prefix& prefix, limpid_role role) {
+  limpid_network network{};
+  std::array<std::uint8_t, 16> bytes = prefix.network().bytes();
+  unsigned mapped = 0;
+  if (prefix.family() == Family::ipv4) {
+    mapped = kMappedBits;
+    std::copy_n(bytes.begin(), 4, bytes.begin() + 12);
+    std::fill_n(bytes.begin(), 10, std::uint8_t{0});
     bytes[10] = bytes[11] = 0xff;
-    std::copy_n(address.bytes().begin(), 4, bytes.begin() + 12);
-  } else {
-    bytes = address.bytes();
   }
-  std::memcpy(words, bytes.data(), bytes.size());
+  network.prefix_length = LIMPID_NETWORK_BITS + mapped + prefix.length();
+  network.role = static_cast<__u8>(role);
+  std::memcpy(network.address, bytes.data(), bytes.size());
+  return network;
 }
 
 Status require_ebpf_can(const PlanInputs& inputs) {

@@ -29,7 +29,7 @@ struct EbpfPolicy {
 /// What is intercepted, read back.
 [[nodiscard]] Scope scope_of(const EbpfPolicy& policy);
 
-/// IPv4 as ::ffff:a.b.c.d, in network order.
-void write_address(const IpAddress& address, __u32 (&words)[4]);
+/// As the maps have it, in slot 0: IPv4 as ::ffff:a.b.c.d, in network order.
+[[nodiscard]] limpid_network network_of(const Prefix& prefix, limpid_role role);
 
 }  // namespace limpid

@@ -103,6 +103,20 @@ std::optional<limpid_owner> read_owner(int map) {
   return owner;
 }
 
+/// Read first, then changed: deleting while iterating would begin anew.
+std::vector<limpid_network> networks_in(int map, std::uint32_t slot) {
+  std::vector<limpid_network> all;
+  limpid_network key{};
+  limpid_network next{};
+  const void* before = nullptr;
+  while (bpf_map_get_next_key(map, before, &next) == 0) {
+    key = next;
+    before = &key;
+    if (key.slot == slot) all.push_back(key);
+  }
+  return all;
+}
+
 }  // namespace
 
 Status require_ebpf_built_in() {
@@ -131,7 +145,6 @@ Result<EbpfPrograms> EbpfPrograms::load(const Ownership& ownership) {
   loaded.networks_ = copy_of(bpf_map__fd(skeleton->maps.limpid_networks));
   loaded.links_ = copy_of(bpf_map__fd(skeleton->maps.limpid_links));
   loaded.served_ = copy_of(bpf_map__fd(skeleton->maps.limpid_served));
-  loaded.addresses_ = copy_of(bpf_map__fd(skeleton->maps.limpid_addrs));
   loaded.counters_ = copy_of(bpf_map__fd(skeleton->maps.limpid_counters));
   for (const auto& [fd, name] : loaded.objects()) {
     if (fd < 0) return system_error(errno, "open", name);
@@ -162,7 +175,6 @@ std::optional<EbpfPrograms> EbpfPrograms::find(std::uint32_t program) {
   found.networks_ = take("limpid_networks");
   found.links_ = take("limpid_links");
   found.served_ = take("limpid_served");
-  found.addresses_ = take("limpid_addrs");
   found.counters_ = take("limpid_counters");
   return found;
 }
@@ -204,16 +216,7 @@ Result<std::uint32_t> EbpfPrograms::active_slot() const {
 }
 
 Status EbpfPrograms::clear_networks(std::uint32_t slot) {
-  std::vector<limpid_network> stale;
-  limpid_network key{};
-  const void* before = nullptr;
-  limpid_network next{};
-  while (bpf_map_get_next_key(networks_.get(), before, &next) == 0) {
-    key = next;
-    before = &key;
-    if (key.slot == slot) stale.push_back(key);
-  }
-  for (const limpid_network& network : stale) {
+  for (const limpid_network& network : networks_in(networks_.get(), slot)) {
     if (const int code = bpf_map_delete_elem(networks_.get(), &network); code != 0 && code != -ENOENT)
       return bpf_error(-code, "delete from", "map limpid_networks");
   }
@@ -246,15 +249,9 @@ Result<EbpfPolicy> EbpfPrograms::read_policy() const {
   EbpfPolicy policy;
   if (const int code = bpf_map_lookup_elem(policies_.get(), &*slot, &policy.policy); code != 0)
     return bpf_error(-code, "read", "map limpid_policies");
-  limpid_network key{};
-  limpid_network next{};
-  const void* before = nullptr;
-  while (bpf_map_get_next_key(networks_.get(), before, &next) == 0) {
-    key = next;
-    before = &key;
-    if (key.slot != *slot) continue;
-    policy.networks.push_back(key);
-    policy.networks.back().slot = 0;
+  for (limpid_network network : networks_in(networks_.get(), *slot)) {
+    network.slot = 0;
+    policy.networks.push_back(network);
   }
   return policy;
 }
@@ -292,13 +289,16 @@ std::vector<std::pair<int, limpid_interface>> EbpfPrograms::links() const {
   return all;
 }
 
-Status EbpfPrograms::write_addresses(const std::vector<IpAddress>& addresses) {
+Status EbpfPrograms::write_own(const std::vector<Prefix>& own) {
   const __u8 present = 1;
-  for (const IpAddress& address : addresses) {
-    limpid_address key{};
-    write_address(address, key.words);
-    if (auto written = update(addresses_.get(), &key, &present, "limpid_addrs"); !written) return written;
+  std::vector<limpid_network> stale = networks_in(networks_.get(), LIMPID_OWN_SLOT);
+  for (const Prefix& prefix : own) {
+    limpid_network key = network_of(prefix, LIMPID_OWN);
+    key.slot = LIMPID_OWN_SLOT;
+    std::erase_if(stale, [&](const limpid_network& other) { return std::memcmp(&other, &key, sizeof key) == 0; });
+    if (auto written = update(networks_.get(), &key, &present, "limpid_networks"); !written) return written;
   }
+  for (const limpid_network& network : stale) bpf_map_delete_elem(networks_.get(), &network);
   return {};
 }
 
@@ -332,7 +332,7 @@ Result<int> EbpfPrograms::try_packet(const std::vector<std::uint8_t>& frame, std
 std::vector<std::pair<int, std::string>> EbpfPrograms::objects() const {
   return {{ingress_.get(), "ingress"}, {egress_.get(), "egress"}, {owner_.get(), "owner"}, {policies_.get(), "policies"},
           {active_.get(), "active"}, {networks_.get(), "networks"}, {links_.get(), "links"}, {served_.get(), "served"},
-          {addresses_.get(), "addrs"}, {counters_.get(), "counters"}};
+          {counters_.get(), "counters"}};
 }
 
 }  // namespace limpid

@@ -37,7 +37,8 @@ class EbpfPrograms {
   [[nodiscard]] Status write_link(int link, const limpid_interface& facts);
   [[nodiscard]] Status forget_link(int link);
   [[nodiscard]] std::vector<std::pair<int, limpid_interface>> links() const;
-  [[nodiscard]] Status write_addresses(const std::vector<IpAddress>& addresses);
+  /// This host's own addresses and networks, instead of those written before.
+  [[nodiscard]] Status write_own(const std::vector<Prefix>& own);
 
   /// What the programs decided so far, by limpid_decision.
   [[nodiscard]] Result<std::vector<std::uint64_t>> counters() const;
@@ -63,7 +64,6 @@ class EbpfPrograms {
   UniqueFd networks_;
   UniqueFd links_;
   UniqueFd served_;
-  UniqueFd addresses_;
   UniqueFd counters_;
 };
 

@@ -142,6 +142,24 @@ Status check_xtables(const Plan& plan) {
   return std::unexpected(checked.error());
 }
 
+/// Rules and routes of ours that an older plan of the same name and numbers needed, and this one does not: a family that is left out now.
+void remove_outdated(const Plan& plan, RouteSocket& socket) {
+  const Ownership& owner = plan.inputs.ownership;
+  const auto is_outdated = [&owner](const auto& wanted, const auto& spec) {
+    return spec.protocol == kRouteProtocol && owns(owner, spec) && std::ranges::find(wanted, spec) == wanted.end();
+  };
+  for (const Family family : {Family::ipv4, Family::ipv6}) {
+    const auto rules = socket.rules(family);
+    for (const RuleSpec& rule : rules ? *rules : std::vector<RuleSpec>()) {
+      if (is_outdated(plan.rules, rule)) std::ignore = socket.delete_rule(rule);
+    }
+    const auto routes = socket.routes(family);
+    for (const RouteSpec& route : routes ? *routes : std::vector<RouteSpec>()) {
+      if (is_outdated(plan.routes, route)) std::ignore = socket.delete_route(route);
+    }
+  }
+}
+
 }  // namespace
 
 Status check_plan(const Plan& plan) {
@@ -212,6 +230,7 @@ Status install_plan(const Plan& plan) {
   // The plan is complete and at work; what is left of older ones disturbs nothing, so failing to remove it is no
   // failure of this.
   std::ignore = remove_others(plan.inputs.ownership);
+  remove_outdated(plan, *socket);
   std::ignore = reap_orphans();
   return {};
 }

@@ -2,6 +2,8 @@
 // closely wins, and of several alike (SO_REUSEPORT) any may. nft_tproxy takes what it is given only if it is transparent.
 #include "intercept/listener_check.h"
 
+#include <algorithm>
+
 namespace limpid {
 namespace {
 
@@ -16,15 +18,31 @@ bool is_of(const ServerSocket& socket, Family family) {
          (socket.local.address.is_unspecified() && socket.hears_loopback(family));
 }
 
-ListenerState judge(Transport transport, Family family, std::span<const ServerSocket> sockets) {
-  ListenerState state{.transport = transport, .family = family, .readiness = Readiness::absent, .bound = {}};
+/// TPROXY looks sockets up as for the interface at which the packet has arrived (nf_tproxy_get_sock_v4(): in->ifindex).
+bool hears_scope(const ServerSocket& socket, const Scope& scope) {
+  if (socket.device.empty()) return true;
+  const bool forwarded =
+      !scope.forwarded ||
+      (scope.from_prefixes.empty() && !scope.from_interfaces.empty() &&
+       std::ranges::all_of(scope.from_interfaces, [&](const std::string& name) { return name == socket.device; }));
+  return forwarded && (!scope.local || socket.device == "lo");
+}
+
+ListenerState judge(const Scope& scope, Transport transport, Family family, std::span<const ServerSocket> sockets) {
+  ListenerState state{.transport = transport,
+                      .family = family,
+                      .readiness = Readiness::absent,
+                      .bound = {},
+                      .device = {},
+                      .known = true};
   int closest = -1;
   for (const ServerSocket& socket : sockets) {
     if (socket.transport != transport || socket.connected || !is_of(socket, family)) continue;
-    if (!socket.hears_loopback(family)) {
+    if (!socket.hears_loopback(family) || !hears_scope(socket, scope)) {
       if (closest < 0) {
         state.readiness = Readiness::elsewhere;
         state.bound = socket.local;
+        state.device = socket.device;
       }
       continue;
     }
@@ -32,8 +50,10 @@ ListenerState judge(Transport transport, Family family, std::span<const ServerSo
     const bool opaque = socket.transparent == false;
     if (close < closest || (close == closest && !opaque)) continue;
     closest = close;
+    state.known = socket.transparent.has_value();
     state.readiness = opaque ? Readiness::opaque : Readiness::ready;
     state.bound = socket.local;
+    state.device = socket.device;
   }
   return state;
 }
@@ -44,8 +64,8 @@ std::vector<ListenerState> judge_listeners(const Scope& scope, std::span<const S
   std::vector<ListenerState> states;
   for (const Transport transport : {Transport::tcp, Transport::udp}) {
     if ((transport == Transport::tcp ? scope.tcp : scope.udp).empty()) continue;
-    if (scope.ipv4) states.push_back(judge(transport, Family::ipv4, sockets));
-    if (scope.ipv6) states.push_back(judge(transport, Family::ipv6, sockets));
+    if (scope.ipv4) states.push_back(judge(scope, transport, Family::ipv4, sockets));
+    if (scope.ipv6) states.push_back(judge(scope, transport, Family::ipv6, sockets));
   }
   return states;
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "limpid/address.h"
@@ -16,8 +17,8 @@ namespace limpid {
 
 /// What awaits one family's connections, or datagrams, on the listener's port.
 enum class Readiness : std::uint8_t {
-  absent,     ///< no socket of this family is there
-  elsewhere,  ///< one is, bound to another address than the rules hand packets to
+  absent,  ///< no socket of this family is there
+  elsewhere,  ///< one is, bound to another address than the rules hand packets to, or to an interface where they do not arrive
   opaque,  ///< it is bound rightly, and not transparent: the kernel would not give it what is addressed to somebody else
   ready,   ///< transparent, or of a kernel that does not tell
 };
@@ -27,6 +28,8 @@ struct ListenerState {
   Family family = Family::ipv4;
   Readiness readiness = Readiness::absent;
   std::optional<SocketAddress> bound;  ///< where, unless absent
+  std::string device;                  ///< and to which interface; empty: to none
+  bool known = true;                   ///< with `ready`: the kernel says that it is transparent, rather than nothing
 };
 
 /// One for each transport and family in `scope`, TCP and IPv4 first. `sockets` are those on the listener's port, of both transports.

@@ -1,6 +1,7 @@
 // The locks of install.h: one for each instance, one for the time of planning, one for each verb that traces. All are listening abstract Unix
 // sockets: they belong to a network namespace, end with their owner however it ends, and leave no file (unix(7)).
 #include <fmt/format.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -8,8 +9,11 @@
 
 #include <cerrno>
 #include <chrono>
+#include <cstdint>
 #include <cstring>
+#include <sstream>
 
+#include "base/file_text.h"
 #include "intercept/install.h"
 
 namespace limpid {
@@ -59,9 +63,20 @@ Result<UniqueFd> try_lock(const AbstractAddress& address, std::string_view objec
 }
 
 struct Holder {
-  UniqueFd connection;  ///< hangs up when the lock is given up
-  std::string text;     ///< "pid 812"
+  UniqueFd connection;        ///< hangs up when the lock is given up
+  std::string text;           ///< "pid 812"
+  bool may_be_limpid = true;  ///< it could change rules; nobody else has a reason to hold a lock of ours
 };
+
+/// Whether a process has CAP_NET_ADMIN. One that is gone has it not.
+bool may_change_network(pid_t pid) {
+  std::istringstream lines(read_text(fmt::format("/proc/{}/status", pid)));
+  for (std::string word; lines >> word;) {
+    std::uint64_t capabilities = 0;
+    if (word == "CapEff:" && lines >> std::hex >> capabilities) return (capabilities >> CAP_NET_ADMIN & 1U) != 0;
+  }
+  return false;
+}
 
 /// Who has the lock. SO_PEERCRED of a connection is who called listen(2) (unix(7)).
 Result<Holder> find_holder(const AbstractAddress& address) {
@@ -78,8 +93,10 @@ Result<Holder> find_holder(const AbstractAddress& address) {
       credentials.pid > 0) {
     holder.text = fmt::format("pid {}", credentials.pid);
     // Anybody may bind an abstract name; the operator should see that it was not one of ours.
-    if (credentials.uid != 0 && credentials.uid != ::geteuid())
+    if (credentials.uid != 0 && credentials.uid != ::geteuid()) {
       holder.text += fmt::format(" of user {}", credentials.uid);
+      holder.may_be_limpid = may_change_network(credentials.pid);
+    }
   }
   return holder;
 }
@@ -108,6 +125,8 @@ Result<UniqueFd> wait_for_lock(std::string_view name, std::string_view object) {
     if (!lock || lock->valid()) return lock;
     auto holder = find_holder(address);
     if (!holder) return std::unexpected(holder.error());
+    // Any user may bind an abstract name, and would hold up every start and repair: who can change no rules excludes nobody.
+    if (!holder->may_be_limpid) return UniqueFd();
     const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - Clock::now());
     if (left.count() <= 0) {
       return failure("lock", object, fmt::format("held by {} for more than ten seconds", holder_text),

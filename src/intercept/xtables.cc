@@ -9,9 +9,11 @@
 #include <array>
 #include <charconv>
 #include <chrono>
+#include <sstream>
 #include <tuple>
 #include <utility>
 
+#include "base/file_text.h"
 #include "base/process.h"
 
 namespace limpid {
@@ -66,7 +68,7 @@ Result<std::string> run(Backend backend, Family family, std::string_view verb, s
   auto program = find_system_program(name, kPackage);
   if (!program) return std::unexpected(program.error());
   arguments.insert(arguments.begin(), *program);
-  auto output = run_process(arguments, input, std::chrono::seconds(60));
+  auto output = run_process(arguments, input, std::chrono::seconds(60), xtables_environment());
   if (!output) return std::unexpected(output.error());
   if (output->exit_status == 0) return std::move(output->standard_output);
   const std::string& complaint = output->standard_error;
@@ -131,6 +133,21 @@ void add_removal(std::string& text, const XtablesPiece& piece) {
 std::string XtablesPiece::to_string() const {
   return fmt::format("{}{}, table {}: chains {}-*", family == Family::ipv4 ? "" : "IPv6 ", limpid::to_string(backend),
                      table, table_name_of(name));
+}
+
+std::vector<std::string> xtables_environment() {
+  // user_namespaces(7): the initial one maps everything to itself.
+  const std::string map = read_text("/proc/thread-self/uid_map");
+  std::istringstream words(map);
+  std::uint64_t inside = 0;
+  std::uint64_t outside = 0;
+  std::uint64_t count = 0;
+  const bool initial = !(words >> inside >> outside >> count) || (inside == outside && count == 4294967295);
+  // As iptables opens it (xtables_lock() in xshared.c of 1.8).
+  constexpr const char* kLock = "/run/xtables.lock";
+  const bool can_lock = ::access(kLock, R_OK) == 0 || (::access(kLock, F_OK) != 0 && ::access("/run", W_OK) == 0);
+  if (initial || can_lock) return {};
+  return {"XTABLES_LOCKFILE=/dev/null"};
 }
 
 Status feed_xtables(Backend backend, Family family, std::string_view input, std::string_view object) {

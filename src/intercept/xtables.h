@@ -15,6 +15,10 @@ namespace limpid {
 /// Has iptables-restore --noflush read `input`: atomic for each table in it. `object` names it in the error.
 [[nodiscard]] Status feed_xtables(Backend backend, Family family, std::string_view input, std::string_view object);
 
+/// What iptables' programs need beside the usual environment. Who is root in a user namespace only cannot open the host's lock file, and
+/// has network namespaces of its own, in which nobody else changes rules: no lock there.
+[[nodiscard]] std::vector<std::string> xtables_environment();
+
 /// What there is of one instance in one table, as iptables lists it.
 struct XtablesPiece {
   Backend backend = Backend::iptables_nft;

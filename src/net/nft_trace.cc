@@ -23,6 +23,7 @@ namespace {
 constexpr std::uint8_t kTcp = 6;  // linux/netfilter.h and netinet/in.h cannot both be had
 constexpr std::uint8_t kUdp = 17;
 constexpr std::size_t kReceiveBytes = 64UL * 1024;
+constexpr std::size_t kMostAtOnce = 16384;
 /// Some 200 bytes each: room for a packet that passes a thousand rules, several times over.
 constexpr int kSocketBufferBytes = 4 << 20;
 /// NFTA_TRACE_CT_STATE, kernel 6.16; not in the headers of Debian 12.
@@ -229,7 +230,8 @@ Result<std::vector<TraceEvent>> TraceSocket::take(std::chrono::milliseconds pati
   pollfd waiting{.fd = fd_.get(), .events = POLLIN, .revents = 0};
   if (poll(&waiting, 1, static_cast<int>(patience.count())) <= 0) return events;
   std::vector<std::byte> buffer(kReceiveBytes);
-  for (;;) {
+  // What comes faster than it can be read would never end.
+  while (events.size() < kMostAtOnce) {
     const ssize_t length = recv(fd_.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
     if (length < 0 && errno == EINTR) continue;
     if (length < 0 && errno == ENOBUFS) {
@@ -247,6 +249,7 @@ Result<std::vector<TraceEvent>> TraceSocket::take(std::chrono::milliseconds pati
         events.push_back(std::move(*event));
     }
   }
+  return events;
 }
 
 }  // namespace limpid

@@ -7,6 +7,7 @@
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
 #include <linux/sock_diag.h>
+#include <net/if.h>
 #include <netinet/in.h>
 
 #include <array>
@@ -41,7 +42,12 @@ ServerSocket read_socket(const nlmsghdr& message, const inet_diag_msg& header, T
   found.local = {.address = IpAddress::from_bytes(family, bytes), .port = Port{ntohs(header.id.idiag_sport)}};
   found.connected = header.idiag_state == kEstablished;
   found.ipv6_only = attributes.u8(INET_DIAG_SKV6ONLY).value_or(0) != 0;
-  found.link_index = header.id.idiag_if;
+  if (header.id.idiag_if != 0) {
+    std::array<char, IF_NAMESIZE> name{};
+    // One that has gone by now is a number: nothing arrives there.
+    found.device = if_indextoname(header.id.idiag_if, name.data()) != nullptr ? std::string(name.data())
+                                                                              : std::to_string(header.id.idiag_if);
+  }
   found.mark = attributes.u32(INET_DIAG_MARK);
   found.user = header.idiag_uid;
   found.inode = header.idiag_inode;

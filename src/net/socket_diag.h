@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "limpid/address.h"
@@ -17,9 +18,9 @@ struct ServerSocket {
   Transport transport = Transport::tcp;
   /// As bound, in the socket's own family: one of IPv6 that is bound to ::ffff:127.0.0.1 says so.
   SocketAddress local;
-  bool connected = false;        ///< of UDP: it hears its peer only
-  bool ipv6_only = false;        ///< of IPv6: one that is not, and bound to ::, is sent IPv4 as well
-  std::uint32_t link_index = 0;  ///< bound to this interface (SO_BINDTODEVICE); 0: to none
+  bool connected = false;  ///< of UDP: it hears its peer only
+  bool ipv6_only = false;  ///< of IPv6: one that is not, and bound to ::, is sent IPv4 as well
+  std::string device;      ///< bound to this interface (SO_BINDTODEVICE): hears what arrives there only; empty: to none
   /// IP_TRANSPARENT or IPV6_TRANSPARENT, which are one bit. Empty where the kernel does not tell (sock_diag before 5.10).
   std::optional<bool> transparent;
   std::optional<std::uint32_t> mark;  ///< SO_MARK; told to those with CAP_NET_ADMIN only

@@ -8,6 +8,7 @@
 #include "limpid/datagram.h"
 #include "net/endpoint.h"
 #include "net/port_owner.h"
+#include "net/reuseport.h"
 #include "net/tcp_socket.h"
 
 namespace limpid {
@@ -78,6 +79,11 @@ Result<Listeners> open_on(const ListenerRequest& request, Port port, Protocol& t
       auto opened = open_for_worker(listeners, request, protocol, protocol == Protocol::tcp ? own.tcp : own.udp);
       if (!opened) return std::unexpected(opened.error());
     }
+  }
+  if (!request.spread_by_client || request.workers < 2) return listeners;
+  const auto& first = listeners.per_worker.front().udp;
+  for (std::size_t i = 0; i < first.size(); ++i) {
+    if (auto spread = spread_by_client(first[i].get(), listeners.addresses[i].family(), request.workers); !spread) return std::unexpected(spread.error());
   }
   return listeners;
 }

@@ -20,6 +20,7 @@ struct ListenerRequest {
   bool tcp = true;
   bool udp = false;
   unsigned workers = 1;
+  bool spread_by_client = false;  ///< datagrams (net/reuseport.h)
   ListenOptions socket;  ///< reuse_port is set here as the number of workers demands
   /// Where to listen, each with `port`. Empty: the loopback addresses of the families above.
   std::vector<SocketAddress> addresses{};

@@ -214,6 +214,7 @@ Status run_service(const ServiceOptions& wanted) {
                                    .tcp = !interception.scope.tcp.empty(),
                                    .udp = !interception.scope.udp.empty(),
                                    .workers = options.workers != 0 ? options.workers : usable_cpus(),
+                                   .spread_by_client = interception.backends.front() == Backend::ebpf,
                                    .socket = {.mark = bypass, .keepalive_idle = options.keepalive_idle}});
   if (!listeners) return std::unexpected(listeners.error());
   interception.listener = listeners->port;

@@ -9,6 +9,7 @@ import pytest
 
 import kernel_state
 import limpid_process
+from explain_process import Trace
 from lab import Lab
 from limpid_process import Limpid
 from netcat_process import Netcat
@@ -29,7 +30,8 @@ def pytest_configure():
 
 # About the iptables backends, where what belongs to the family and what belongs to the variant are apart: unless all is asked for, each
 # variant is tested with one family, and each family with one variant.
-THINNED = ("test_iptables.py", "test_doctor_iptables.py", "test_explain_iptables.py")
+THINNED = ("test_iptables.py", "test_doctor_iptables.py", "test_doctor_handmade.py", "test_explain_iptables.py",
+           "test_explain_words.py", "test_trace_iptables.py")
 
 
 def _is_left_out(item, all_ids):
@@ -168,6 +170,22 @@ def netcat(lab, tmp_path):
     for each in started:
         print(f"--- limpid nc {' '.join(each.arguments)}: {each.process.poll()}\n{each.messages[-2000:]}")
         assert not limpid_process.has_sanitizer_report(each.messages)
+
+
+@pytest.fixture
+def trace(lab, tmp_path):
+    """trace(arguments…) runs `limpid trace --json` on the router. Nothing of it may be left there."""
+    started = []
+
+    def run(*arguments, text=False):
+        started.append(Trace(lab, tmp_path / f"trace{len(started)}", *arguments, *([] if text else ["--json"])))
+        return started[-1]
+
+    yield run
+    for each in started:
+        assert each.stop() == limpid_process.DONE
+    if started:
+        assert "limpid__trace" not in lab.router.run("nft", "list", "tables").stdout
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import pytest
 
 import limpid_process
 from doctor_report import Doctor, Proxy
+from lab import SECONDS
 
 PORT = 3129
 
@@ -44,7 +45,7 @@ def applied(rules, judged_proxy, doctor):
     doctor.content("--only", "probe")
 
 
-def is_intercepted(lab, port=80, timeout=2):
+def is_intercepted(lab, port=80, timeout=SECONDS):
     """A client's connection to an address that nobody has is there only where the router takes it."""
     try:
         lab.client.connect(lab.nowhere, port, timeout=timeout).close()

@@ -1,8 +1,10 @@
-"""`limpid explain` on the lab's router, its answer as a dict, and who must hear nothing of its probes."""
+"""`limpid explain` and `limpid trace` on the lab's router, their answers as dicts, and who must hear nothing of the probes."""
 
 import json
+import signal
 
 import limpid_process
+from peers import wait_until
 
 PORT = 80
 
@@ -54,3 +56,32 @@ class Eavesdropper:
         listing = json.loads(self._host.run("nft", "-j", "list", "chain", "inet", "eavesdropper", "heard").stdout)
         return sum(part["counter"]["packets"] for entry in listing["nftables"] if "rule" in entry
                    for part in entry["rule"]["expr"] if "counter" in part)
+
+
+class Trace:
+    """A `limpid trace` that runs on the router."""
+
+    def __init__(self, lab, folder, *arguments):
+        folder.mkdir()
+        self._out, self._err = folder / "stdout", folder / "stderr"
+        with open(self._out, "wb") as out, open(self._err, "wb") as err:
+            self.process = lab.router.start([limpid_process.BINARY, "trace", *arguments], stdout=out, stderr=err)
+        wait_until(lambda: "following" in self._err.read_text() or self.process.poll() is not None, "it follows")
+        assert self.process.poll() is None, self._err.read_text()
+
+    @property
+    def packets(self):
+        return [json.loads(line) for line in self._out.read_text().split("\n")[:-1]]
+
+    @property
+    def text(self):
+        return self._out.read_text()
+
+    def wait_for(self, condition, what):
+        """The packets so far, once `condition` holds for one of them."""
+        return wait_until(lambda: any(map(condition, self.packets)) and self.packets, what)
+
+    def stop(self, signal_number=signal.SIGINT):
+        if self.process.poll() is None:
+            self.process.send_signal(signal_number)
+        return self.process.wait(10)

@@ -1,12 +1,12 @@
 """A running `limpid run`, `limpid relay` or `limpid rules watch`, and the one-shot verbs. Reads what it says: messages on stderr, one access log line a flow on stdout."""
 
+import contextlib
 import json
 import os
 import re
 import resource
 import signal
 import subprocess
-import time
 
 from peers import wait_until
 
@@ -61,7 +61,8 @@ class Limpid:
                                       **({"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err} | options))
         self._host = host
         self._backend = arguments[arguments.index("--backend") + 1] if "--backend" in arguments else "nftables"
-        self._fail = arguments[arguments.index("--fail") + 1] if "--fail" in arguments else "open"
+        name = arguments[arguments.index("--name") + 1] if "--name" in arguments else "limpid"
+        self._list = name if name == "limpid" else f"limpid_{name}"  # of xt_recent
         self._json = "json" in arguments
         self._serves = {"run": "intercepting", "relay": "relaying", "rules watch": "watching the rules"}[verb]
 
@@ -119,12 +120,14 @@ class Limpid:
 
     def kill(self):
         """SIGKILL; returns when the process is gone, with its sockets closed, and the kernel has noticed that nobody listens: at once with
-        nftables, with an iptables when the last heartbeat is old enough (docs/backends.md)."""
+        nftables; with an iptables when the last heartbeat is old enough (docs/backends.md), which is made so here instead of waited for.
+        test_within_its_patience_the_kernel_notices_that_nobody_listens waits."""
         self.process.kill()
         self.process.wait()
         if self._serves == "intercepting" and self._backend.startswith("iptables"):
-            last = time.monotonic()
-            wait_until(lambda: time.monotonic() > last + HEART_PATIENCE[self._fail], "the heartbeat is too old")
+            # Without its rules there is no list.
+            with contextlib.suppress(FileNotFoundError), self._host.inside(), open(f"/proc/thread-self/net/xt_recent/{self._list}", "w", encoding="ascii") as heartbeats:
+                heartbeats.write("/\n")
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))

@@ -27,6 +27,15 @@ NEEDS = {
 }
 
 
+# Squid's shared memory, which stays when it is killed, goes with its mount namespace.
+WITH_SHARED_MEMORY_OF_ITS_OWN = ("unshare", "-m", "sh", "-ec", 'mount -t tmpfs none /dev/shm; exec "$@"', "sh")
+
+
+def squid(service, configuration):
+    """Its command."""
+    return [*WITH_SHARED_MEMORY_OF_ITS_OWN, "squid", "-N", "-n", service, "-f", configuration]
+
+
 def rules(host, *arguments, check=True):
     return host.run(limpid_process.BINARY, "rules", *arguments, check=check)
 
@@ -47,6 +56,7 @@ class RealProxy:
         self._command = [limpid_process.BINARY if word == "limpid" else word for word in shlex.split(self._spoil(command))]
         self.process = None
         self._service = f"test{os.getpid()}"
+        self._shared_before = set(Path("/dev/shm").glob(f"{self._service}-*"))
 
     def lines(self, number=0):
         return self._spoil("\n".join(self.printed["files"][number]["lines"])) + "\n"
@@ -76,8 +86,7 @@ class RealProxy:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, 9)
         self.process.wait()
-        for left in Path("/dev/shm").glob(f"{self._service}-*"):  # by a Squid that was killed
-            left.unlink()
+        assert set(Path("/dev/shm").glob(f"{self._service}-*")) <= self._shared_before, "a Squid that was killed left its shared memory"
         wait_until(lambda: f":{PORT} " not in self._lab.router.run("ss", "-Hltn").stdout, f"{self.name} is gone")
 
     def descriptors(self):
@@ -100,7 +109,7 @@ class RealProxy:
             "http_access allow all\nhttp_port 127.0.0.1:3130\ncache deny all\naccess_log none\ncache_log /dev/null\n"
             "pid_filename none\nvisible_hostname router\nshutdown_lifetime 0 seconds\npinger_enable off\nnetdb_filename none\n"
             "cache_store_log none\nlogfile_rotate 0\nmax_filedescriptors 1024\n"))
-        return ["squid", "-N", "-n", self._service, "-f", configuration]
+        return squid(self._service, configuration)
 
     def _haproxy(self):
         user = f"    user {self._user}\n" if self._user else ""

@@ -108,6 +108,12 @@ def test_an_interface_that_does_not_exist_yet_is_a_warning(start):
     (["rules", "paint"], "paint: no such command or option (see limpid rules --help)"),
     (["rules", "show"], "--tcp"),
     (["rules", "show", "--bogus"], "limpid: --bogus: no such option (see limpid rules show --help)"),
+    (["doctor", "--from", "lan"], "--from: it is part of a plan"),
+    (["doctor", "--via", "no-such-if0"], "--via no-such-if0: there is no such interface"),
+    (["doctor", "--as", "192.0.2.2"], "--target, --as: they belong together"),
+    (["explain", "tcp", "198.51.100.2:80", "--local", "--uid", "no-such-user"], "--uid no-such-user: no user of that name"),
+    (["explain", "tcp", "198.51.100.2:80", "--local", "--gid", "no-such-group"], "--gid no-such-group: no group of that name"),
+    (["explain", "tcp", "192.0.2.2"], "tcp 192.0.2.2: either SRC or DST is missing"),
     (["completion"], "limpid: SHELL: missing (bash, zsh or fish"),
     (["lab", "run", "--servers", "9", "--", "true"], "--servers 9: not a number of servers"),
     (["lab", "run", "--servers", "some", "--", "true"], "--servers some"),
@@ -147,6 +153,19 @@ def test_the_same_name_twice(lab, start):
                                     ["setpriv", "--bounding-set=-net_admin"]], ids=["nobody", "root without net_admin"])
 def test_missing_privileges(lab, prefix):
     fails(lab, ["run", "--tcp", "80"], UNSUPPORTED, "CAP_NET_ADMIN", prefix)
+
+
+def test_apply_says_once_that_privileges_are_missing(lab):
+    done = lab.router.run("setpriv", "--bounding-set=-net_admin", limpid_process.BINARY, "rules", "apply", "--tcp", "80", "--to-port", "3129",
+                          check=False)
+    assert done.returncode == UNSUPPORTED
+    assert done.stderr == "limpid: install rules: Operation not permitted (needs CAP_NET_ADMIN: run as root)\n"
+
+
+def test_standard_output_that_is_full(lab):
+    for arguments in (["rules", "show", "--tcp", "80", "--to-port", "3129"], ["doctor", "--json", "--only", "limits"]):
+        done = lab.router.run("sh", "-c", 'exec "$@" > /dev/full', "sh", limpid_process.BINARY, *arguments, check=False)
+        assert done.returncode == FAILURE and "limpid: write standard output: " in done.stderr, done
 
 
 def in_place_of_nft(replacement):

@@ -87,6 +87,7 @@ def test_what_could_not_be_looked_at_is_never_ok(lab, applied):
     looked_at = {f["group"] for f in findings if f["severity"] == "ok"}
     assert not looked_at & {"installation", "firewall", "probe", "listener"}, looked_at
     assert [f["severity"] for f in findings if f["id"] == "capabilities"] == ["warning"]
+    assert "xtables.lock" not in done.stdout, "iptables-legacy works without the host's lock file, too"
 
 
 def test_without_an_installation_a_plan_is_judged(lab, doctor):
@@ -102,6 +103,12 @@ def test_only_narrows(doctor, applied):
     assert {f["id"] for f in doctor("--only", "rp-filter").findings} == {"rp-filter"}
     wrong = doctor.run("--only", "nonsense")
     assert wrong.returncode == 2 and "--only nonsense" in wrong.stderr
+
+
+def test_a_name_that_is_not_installed_is_a_failure(doctor, applied):
+    done = doctor.run("--name", "guests", "--only", "installation")
+    assert done.returncode == 1
+    assert "guests: nothing is installed under this name; installed: limpid" in done.stdout
 
 
 def test_fix_does_what_is_safe_and_nothing_else(lab, doctor, applied):

@@ -5,6 +5,7 @@ import pytest
 import limpid_process
 from doctor_report import Doctor, Proxy
 from kernel_state import difference, snapshot
+from lab import SECONDS
 
 pytestmark = pytest.mark.skipif(limpid_process.BACKEND != "nftables", reason="names its backends itself; runs once")
 
@@ -43,7 +44,7 @@ def family_name(lab):
     return {"ipv4": "IPv4", "ipv6": "IPv6"}[lab.family]
 
 
-def is_intercepted(lab, timeout=2):
+def is_intercepted(lab, timeout=SECONDS):
     try:
         lab.client.connect(lab.nowhere, 80, timeout=timeout).close()
         return True
@@ -90,7 +91,7 @@ def test_the_scope_that_is_read_back_is_the_one_that_is_probed(doctor, start, va
 ])
 def test_a_rule_that_somebody_deleted(lab, doctor, applied, program, gone, named):
     lab.router.run(program, "-t", "mangle", *gone)
-    assert not is_intercepted(lab)
+    assert not is_intercepted(lab, timeout=0.5)
     report = doctor()
     found = report.only("rules-missing", "failure")
     assert family_name(lab) in found["summary"] and named in found["summary"]
@@ -112,7 +113,7 @@ def test_an_input_chain_that_lets_only_its_own_in(lab, doctor, applied, program)
         lab.router.run(program, *rule)
     found = doctor().only("input-drop", "failure")
     assert f"{program} filter INPUT" in found["summary"] and family_name(lab) in found["subject"]
-    assert not is_intercepted(lab)
+    assert not is_intercepted(lab, timeout=0.5)
     doctor.paste(found)
     assert is_intercepted(lab)
     doctor.content()
@@ -125,7 +126,7 @@ def test_a_listener_that_is_gone(lab, doctor, applied):
     assert {f["subject"] for f in found} == {f"{t} {a}:{PORT}" for t in ("TCP", "UDP") for a in ("127.0.0.1", "[::1]")}
     assert all("is dropped" in f["summary"] for f in found), "TPROXY of iptables drops, without a heartbeat"
     assert not report.of("wan-exposure", "ok") and report.only("probe", "skipped")
-    assert not is_intercepted(lab)
+    assert not is_intercepted(lab, timeout=0.5)
 
 
 def test_a_listener_that_is_not_transparent(lab, doctor, applied):
@@ -148,6 +149,20 @@ def test_what_a_killed_run_left(doctor, start, variant, fail, fate):
     assert fate in found["summary"]
     doctor.paste(found)
     doctor.content()
+
+
+@pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+def test_what_a_killed_watch_left(lab, doctor, watch, variant):
+    """Without its heartbeat nothing is intercepted, though the proxy listens and every rule is there."""
+    proxy = Proxy(lab.router, PORT)
+    watching = watch("--tcp", "80", "--to-port", PORT, "--backend", variant)
+    assert "by a running `limpid rules watch`" in doctor("--only", "installation").only("installation", "ok")["summary"]
+    watching.kill()
+    found = doctor("--only", "installation").only("left-over", "warning")
+    proxy.close()
+    assert "`limpid rules watch` that was killed" in found["summary"]
+    doctor.paste(found)
+    doctor.content("--only", "installation")
 
 
 def test_a_rule_before_ours_and_one_behind(lab, doctor, applied, program):

@@ -1,5 +1,6 @@
 """Problems that people have with TPROXY, made in the lab: doctor finds and names each, its remedy mends it when it is pasted, and
-afterwards doctor is content. Those that firewalls make stand in test_doctor_firewalls.py."""
+afterwards doctor is content. Those that firewalls make stand in test_doctor_firewalls.py, those of
+set-ups by hand in test_doctor_handmade.py."""
 
 import subprocess
 
@@ -24,7 +25,7 @@ def test_source_validation_that_uses_the_mark(lab, doctor, applied):
     assert doctor.content().only("src-valid-mark", "ok")["subject"] == "lan", "the rule `iif lo` takes care of it"
     assert is_intercepted(lab)
     lab.router.run("ip", "rule", "del", "priority", "100")
-    assert not is_intercepted(lab)
+    assert not is_intercepted(lab, timeout=0.5)
     report = doctor("--via", "lan")
     assert report.only("src-valid-mark", "failure")["subject"] == "lan"
     lost = report.only("probe-routing", "failure")
@@ -76,7 +77,7 @@ def test_a_bridge_whose_frames_pass_the_ip_chains(lab, doctor, judged_proxy, rul
     wait_until(lambda: is_intercepted(lab, timeout=0.5), "the bridge forwards")
     doctor.content()
     lab.router.sysctl(key, 1)
-    assert not is_intercepted(lab)
+    assert not is_intercepted(lab, timeout=0.5)
     found = doctor().only("br-netfilter", "failure")
     assert found["subject"] == "br0" and key.replace("/", ".") in found["summary"]
     doctor.paste(found)
@@ -90,7 +91,7 @@ def test_a_rule_and_a_route_that_somebody_deleted(lab, doctor, applied):
     flag = "-" + number_of(lab)
     lab.router.run("ip", flag, "rule", "del", "priority", "101")
     lab.router.run("ip", flag, "route", "flush", "table", "7676")
-    assert not is_intercepted(lab)
+    assert not is_intercepted(lab, timeout=0.5)
     report = doctor()
     found = report.only("rules-missing", "failure")
     assert f"ip {flag} " in found["summary"]
@@ -255,7 +256,7 @@ def test_a_policy_rule_that_comes_before_ours(lab, doctor, applied):
     gateway = lab.server.address
     lab.router.run("ip", "-" + number_of(lab), "route", "add", "default", "via", gateway)
     lab.router.run("ip", "-" + number_of(lab), "rule", "add", "priority", "50", "lookup", "main")
-    assert not is_intercepted(lab)
+    assert not is_intercepted(lab, timeout=0.5)
     report = doctor()
     assert f"IPv{number_of(lab)}" in report.only("probe-routing", "failure")["subject"]
     found = report.only("rule-order", "warning")

@@ -387,7 +387,7 @@ class Shell:
     (("--mark", "0x1/0x3", "true"), "--mark 0x1/0x3: a socket's mark has no mask"),
     (("--bind-source", "[192.0.2.1]", "true"), "--bind-source [192.0.2.1]"),
     (("--bind-source", "[fe80::1]", "true"), "link-local"),
-    (("--user", "limpid-nobody-at-all", "true"), "no such user"),
+    (("--user", "limpid-nobody-at-all", "true"), "no user of that name"),
     (("--unknown", "--", "true"), "--unknown"),
 ])
 def test_a_wrong_use_is_explained_in_one_line(lab, arguments, word):

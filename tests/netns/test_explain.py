@@ -46,6 +46,8 @@ def test_the_text_ends_with_one_verdict(lab, start):
     assert lines[-1].startswith("verdict: intercepted: handed to the listener")
     assert any("the port is in scope (TCP 80)" in line for line in lines)
     assert any(line.startswith("relay: limpid (pid ") for line in lines)
+    plain = run(lab, "tcp", lab.client.address, target, prefix=["env", "LC_ALL=C"]).stdout
+    assert plain.splitlines()[0].isascii() and " -> " in plain.splitlines()[0]
 
 
 def test_the_relay_is_known_by_its_command_line(lab, start):
@@ -153,7 +155,7 @@ def test_rejected_fail_closed(lab, start, transport):
     limpid.kill()
     answer = forwarded(lab, transport)
     assert answer["verdict"] == "rejected" and answer["answered"]
-    assert "nobody listens on" in answer["reason"] and "fail-closed" in answer["reason"]
+    assert "no transparent listener on" in answer["reason"] and "fail-closed" in answer["reason"]
 
 
 @TRANSPORTS
@@ -162,7 +164,7 @@ def test_bypassed_fail_open(lab, start, transport):
     limpid.kill()
     answer = forwarded(lab, transport)
     assert answer["verdict"] == "bypassed"
-    assert "nobody listens on" in answer["reason"] and "fail-open" in answer["reason"]
+    assert "no transparent listener on" in answer["reason"] and "fail-open" in answer["reason"]
 
 
 @TRANSPORTS

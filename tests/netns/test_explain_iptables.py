@@ -59,6 +59,12 @@ def test_bypassed_by_protocol(lab, start, need):
     assert "UDP is not in scope" in forwarded(lab, "udp")["reason"]
 
 
+def test_bypassed_as_the_other_family(lab, start, variant):
+    only = {"ipv4": "--ipv6-only", "ipv6": "--ipv4-only"}[lab.family]
+    start("--tcp", "80", only, "--backend", variant)
+    assert f"IPv{lab.family[-1]} is not in scope ({only})" in forwarded(lab)["reason"]
+
+
 @TRANSPORTS
 def test_bypassed_by_exclusion(lab, start, variant, transport):
     start(*SCOPE, "--exclude", OTHER_SERVER[lab.family], "--backend", variant)
@@ -87,7 +93,7 @@ def test_nobody_listens(lab, start, variant, transport, fail):
     answer = forwarded(lab, transport)
     assert answer["verdict"] == {"open": "bypassed", "closed": "rejected"}[fail]
     if variant == "iptables-nft":
-        assert "nobody listens on" in answer["reason"] and f"fail-{fail}" in answer["reason"]
+        assert "no transparent listener on" in answer["reason"] and f"fail-{fail}" in answer["reason"]
     else:
         assert {"open": "cannot be seen", "closed": "probably fail-closed"}[fail] in answer["reason"]
 
@@ -98,6 +104,7 @@ def test_what_this_host_sends(lab, start, variant, transport):
     answer = local(lab, transport)
     assert (answer["verdict"], answer["instance"]) == ("intercepted", "limpid")
     assert answer["relay"]["pid"] == limpid.pid
+    assert answer["route"]["kind"] == "local", "the way that it went, and not the one without the rules"
     answer = local(lab, transport, port=81)
     assert answer["verdict"] == "bypassed"
     if variant == "iptables-nft":

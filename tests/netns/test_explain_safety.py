@@ -61,7 +61,7 @@ def test_local_when_nobody_listens(lab, start, transport, fail):
     start("--tcp", "80", "--udp", "80", "--local", "--fail", fail).kill()
     answer = local(lab, transport)
     assert answer["verdict"] == {"open": "bypassed", "closed": "rejected"}[fail]
-    assert "nobody listens on" in answer["reason"] and f"fail-{fail}" in answer["reason"]
+    assert "no transparent listener on" in answer["reason"] and f"fail-{fail}" in answer["reason"]
     assert ears.packets == 0, "not the copy that is sent on either"
 
 

@@ -299,7 +299,8 @@ def test_apply_refuses_what_it_could_not_keep(lab, variant):
 
 
 def test_another_proxy_with_fail_closed(lab, variant):
-    assert rules(lab, "apply", "--tcp", "80", "--to-port", "3129", "--fail", "closed", "--backend", variant).returncode == DONE
+    applied = rules(lab, "apply", "--tcp", "80", "--to-port", "3129", "--fail", "closed", "--backend", variant)
+    assert applied.returncode == DONE and "connections are dropped" in applied.stderr, "not rejected: TPROXY drops, and nobody tells it"
     listener = lab.server.listen(80)
     with TransparentProxy(lab, 3129):
         lab.dial_relayed(listener)

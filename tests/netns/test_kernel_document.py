@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import limpid_process
+import real_proxies
 from exec_process import python, under_exec
 from kernel_document import VARIANTS, Document, blocks, commands, compile_fragment, fragments_address
 from kernel_state import difference, snapshot
@@ -357,8 +358,7 @@ def test_squid(lab, tmp_path, need, way):
         f"http_port {loopback if way == 'limpid' else wildcard}:{PROXY_PORT} tproxy\nhttp_port {loopback}:3130\nhttp_access allow all\n"
         f"cache deny all\naccess_log none\ncache_log /dev/null\npid_filename none\nvisible_hostname router\nshutdown_lifetime 0 seconds\n"
         f"pinger_enable off\nnetdb_filename none\ncache_store_log none\nlogfile_rotate 0\nmax_filedescriptors 1024\n")
-    lab.router.start(["squid", "-N", "-n", f"test{os.getpid()}", "-f", tmp_path / "squid.conf"], stdout=subprocess.DEVNULL,
-                     stderr=subprocess.DEVNULL)
+    lab.router.start(real_proxies.squid(f"test{os.getpid()}", tmp_path / "squid.conf"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     wait_until(lambda: f":{PROXY_PORT}" in lab.router.run("ss", "-Hltn").stdout, "squid listens", 30)
     server = lab.server.listen(80)
     fetching = Background(lab.client.run, "curl", "-s", "-i", f"http://{shown(lab.server.address, 80)}/page")

@@ -119,6 +119,7 @@ def test_nobody_there_is_no_error(lab):
     done = apply(lab, "--for", "squid")
     assert done.returncode == DONE and "nothing listens on port 3129 yet" in done.stderr
     assert "http_port 127.0.0.1:3129 tproxy" in done.stdout
+    assert "until a proxy does, on [::1] and with" in apply(lab, "--ipv6-only").stderr
 
 
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)

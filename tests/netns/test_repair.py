@@ -2,6 +2,7 @@
 
 import os
 import re
+import subprocess
 import threading
 import time
 
@@ -92,6 +93,36 @@ def test_what_others_take_away_is_put_back(lab, keep, tamper):
     assert_intercepted(lab, listener)
     assert limpid.messages.count("putting them back") == ROUNDS
     assert limpid.stop() == DONE
+
+
+SQUAT = """import signal, socket
+lock = socket.socket(socket.AF_UNIX)
+lock.bind("\\0limpid/planning")
+lock.listen(1)
+print("held", flush=True)
+signal.pause()
+"""
+
+
+def become_nobody():
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(65534)
+
+
+@pytest.mark.nftables("who tampers uses nft; test_iptables.py has the like")
+@pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+def test_a_user_who_holds_our_lock_holds_up_no_repair(lab, start):
+    """The locks are abstract sockets, which anybody may bind."""
+    limpid = start("--tcp", "80")
+    squatter = lab.router.start(["/usr/bin/python3", "-c", SQUAT], stdout=subprocess.PIPE, text=True, before_exec=become_nobody)
+    assert squatter.stdout.readline() == "held\n"
+    started = time.monotonic()
+    delete_the_table(lab)
+    wait_until(lambda: limpid.counters()["rules_repaired"] == 1, "it is repaired", 15)
+    assert time.monotonic() - started < 4
+    assert limpid.stop() == DONE
+    assert time.monotonic() - started < 8, "nor the end"
 
 
 @pytest.mark.nftables("who tampers uses nft; test_iptables.py has the like")

@@ -1,60 +1,16 @@
 """`limpid trace`: the packets of other people's flows, one by one, with what became of each."""
 
-import json
+import os
 import signal
 
 import pytest
 
 import kernel_state
 import limpid_process
-from explain_process import endpoint
+from explain_process import Trace, endpoint
 from limpid_process import DONE, UNSUPPORTED, USAGE
 from peers import exchange, wait_until
 from udp_exchange import ask, question
-
-
-class Trace:
-    """A `limpid trace` that runs on the router."""
-
-    def __init__(self, lab, folder, *arguments):
-        folder.mkdir()
-        self._out, self._err = folder / "stdout", folder / "stderr"
-        with open(self._out, "wb") as out, open(self._err, "wb") as err:
-            self.process = lab.router.start([limpid_process.BINARY, "trace", *arguments], stdout=out, stderr=err)
-        wait_until(lambda: "following" in self._err.read_text() or self.process.poll() is not None, "it follows")
-        assert self.process.poll() is None, self._err.read_text()
-
-    @property
-    def packets(self):
-        return [json.loads(line) for line in self._out.read_text().split("\n")[:-1]]
-
-    @property
-    def text(self):
-        return self._out.read_text()
-
-    def wait_for(self, condition, what):
-        """The packets so far, once `condition` holds for one of them."""
-        return wait_until(lambda: any(map(condition, self.packets)) and self.packets, what)
-
-    def stop(self, signal_number=signal.SIGINT):
-        if self.process.poll() is None:
-            self.process.send_signal(signal_number)
-        return self.process.wait(10)
-
-
-@pytest.fixture
-def trace(lab, tmp_path):
-    """trace(arguments…) runs `limpid trace --json` on the router. Nothing of it may be left there."""
-    started = []
-
-    def run(*arguments, text=False):
-        started.append(Trace(lab, tmp_path / f"trace{len(started)}", *arguments, *([] if text else ["--json"])))
-        return started[-1]
-
-    yield run
-    for each in started:
-        assert each.stop() == DONE
-    assert "limpid__trace" not in lab.router.run("nft", "list", "tables").stdout
 
 
 def test_an_intercepted_connection(lab, start, trace):
@@ -155,6 +111,21 @@ def test_every_end_takes_its_table_away(lab, trace, ending):
     followed = trace("tcp")
     assert "limpid__trace" in lab.router.run("nft", "list", "tables").stdout
     assert followed.stop(ending) == DONE
+    assert kernel_state.difference(before, kernel_state.snapshot(lab.router)) == []
+
+
+def test_a_reader_that_goes_away_ends_it(lab, tmp_path):
+    """`limpid trace … | head`: as with any other command in a pipe, but the table goes first."""
+    before = kernel_state.snapshot(lab.router)
+    reading, writing = os.pipe()
+    errors = tmp_path / "stderr"
+    with open(errors, "wb") as err:
+        process = lab.router.start([limpid_process.BINARY, "trace", "tcp", "--json"], stdout=writing, stderr=err)
+    os.close(writing)
+    os.close(reading)
+    wait_until(lambda: "following" in errors.read_text(), "it follows")
+    lab.dial(lab.server.listen(80))
+    assert process.wait(10) == -signal.SIGPIPE, errors.read_text()
     assert kernel_state.difference(before, kernel_state.snapshot(lab.router)) == []
 
 

@@ -65,11 +65,23 @@ TEST(RunProcess, large_input_and_output_at_once_do_not_block_each_other) {
   EXPECT_TRUE(result->standard_error == input);
 }
 
-TEST(RunProcess, endless_output_is_cut_and_the_program_still_ends) {
-  const auto result = shell("head -c 20000000 /dev/zero");
+TEST(RunProcess, a_long_listing_is_whole) {
+  const auto result = shell("head -c 40000000 /dev/zero");
   ASSERT_TRUE(result) << result.error().message();
-  EXPECT_EQ(result->exit_status, 0);
-  EXPECT_EQ(result->standard_output.size(), std::size_t{16} << 20U);
+  EXPECT_EQ(result->standard_output.size(), 40'000'000U);
+}
+
+TEST(RunProcess, endless_output_is_an_error_and_never_taken_for_the_whole) {
+  const auto result = shell("cat /dev/zero");
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().cause, "it printed more than 64 MiB and was killed");
+}
+
+TEST(RunProcess, endless_complaints_are_cut_and_the_program_still_ends) {
+  const auto result = shell("head -c 20000000 /dev/zero >&2; exit 3");
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->exit_status, 3);
+  EXPECT_EQ(result->standard_error.size(), std::size_t{16} << 20U);
 }
 
 TEST(RunProcess, a_program_that_does_not_read_its_input_is_judged_by_its_status) {

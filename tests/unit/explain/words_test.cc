@@ -80,7 +80,7 @@ TEST_F(Words, fail_closed_rejects) {
   match("prerouting", "tcp dport", TraceVerdict::go_to, "scope");
   match("intercept", "meta l4proto tcp reject", TraceVerdict::drop);
   EXPECT_EQ(verdict().outcome, Outcome::rejected);
-  EXPECT_EQ(verdict().reason, "nobody listens on 127.0.0.1:3129: fail-closed rejects");
+  EXPECT_EQ(verdict().reason, "no transparent listener on 127.0.0.1:3129: fail-closed rejects");
 }
 
 TEST_F(Words, no_listener_and_no_rejection) {
@@ -89,7 +89,7 @@ TEST_F(Words, no_listener_and_no_rejection) {
   match("prerouting", "tcp dport", TraceVerdict::go_to, "intercept");
   policy("prerouting");
   leave();
-  EXPECT_EQ(verdict().reason, "nobody listens on 127.0.0.1:3129: fail-open leaves it alone; it leaves by wan");
+  EXPECT_EQ(verdict().reason, "no transparent listener on 127.0.0.1:3129: fail-open leaves it alone; it leaves by wan");
 }
 
 TEST_F(Words, this_host_itself) {

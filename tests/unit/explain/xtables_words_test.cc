@@ -157,7 +157,8 @@ TEST_F(RecordedIptables, no_heartbeat) {
   policy();
   end_at(kDepartureChain);
   EXPECT_EQ(verdict().reason,
-            "nobody listens on 127.0.0.1:37797 (no heartbeat): fail-open leaves it alone; it leaves by wan");
+            "no heartbeat (no transparent listener on 127.0.0.1:37797, or its `limpid run` or `rules watch` is gone): "
+            "fail-open leaves it alone; it leaves by wan");
 }
 
 TEST_F(RecordedIptables, a_later_packet_of_a_flow) {

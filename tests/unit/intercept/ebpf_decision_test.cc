@@ -62,6 +62,7 @@ class Decision : public testing::Test {
     auto loaded = host_.run([&] { return EbpfPrograms::load(inputs_.ownership); });
     ASSERT_TRUE(loaded) << loaded.error().message();
     programs_ = std::move(*loaded);
+    ASSERT_TRUE(programs_->write_own({*Prefix::parse("192.0.2.1"), *Prefix::parse("192.0.2.255"), *Prefix::parse("2001:db8:1::1")}));
     apply();
   }
 
@@ -171,6 +172,24 @@ TEST_F(Decision, never_takes_what_is_meant_for_this_host_or_for_many) {
   EXPECT_EQ(frame_of(frames::ethernet({0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, kIpv4Type, frames::ipv4({.destination = "192.0.2.255", .protocol = kUdp}, frames::udp(53)))),
             LIMPID_NOT_ADDRESSED);
   EXPECT_EQ(frame_of(frames::ethernet({2, 2, 2, 2, 2, 2}, kIpv4Type, frames::ipv4({}, frames::tcp(80)))), LIMPID_NOT_ADDRESSED) << "somebody else's frame";
+}
+
+TEST_F(Decision, destinations_without_a_route_are_taken_where_the_own_addresses_are_known) {
+  host_.command("iproute2", {"ip", "-4", "route", "del", "default"});
+  EXPECT_EQ(ipv4(frames::tcp(80)), LIMPID_INTERCEPTED);
+  EXPECT_EQ(ipv4_to("192.0.2.1"), LIMPID_LOCAL_DESTINATION);
+  inputs_.ownership.keeper = Keeper::permanent;
+  apply();
+  EXPECT_EQ(ipv4(frames::tcp(80)), LIMPID_LOCAL_DESTINATION) << "nobody keeps the list: it might be an address that was added since";
+}
+
+TEST_F(Decision, without_forwarding_the_list_of_own_addresses_decides) {
+  host_.set_sysctl("net.ipv4.conf.all.forwarding", "0");
+  host_.set_sysctl("net.ipv6.conf.all.forwarding", "0");
+  EXPECT_EQ(ipv4(frames::tcp(80)), LIMPID_INTERCEPTED);
+  EXPECT_EQ(ipv6(kTcp, frames::tcp(80)), LIMPID_INTERCEPTED);
+  EXPECT_EQ(ipv4_to("192.0.2.1"), LIMPID_LOCAL_DESTINATION);
+  EXPECT_EQ(ipv6_to("2001:db8:1::1"), LIMPID_LOCAL_DESTINATION);
 }
 
 TEST_F(Decision, leaves_own_sockets_and_other_families_alone) {

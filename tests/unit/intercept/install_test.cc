@@ -108,6 +108,19 @@ TEST_F(Install, replaces_a_left_over_and_removes_what_only_that_needed) {
   EXPECT_EQ(host_.snapshot(), before) << "forwarding too, which only the left-over switched on";
 }
 
+TEST_F(Install, leaves_nothing_of_a_family_that_is_left_out_now) {
+  InterceptionOptions wanted = options();
+  wanted.scope.ipv6 = false;
+  const Plan narrow = plan_for(wanted);
+  must(install(narrow), "install");
+  const std::string once = host_.snapshot();
+  must(install(plan_for(options())), "both families");
+  EXPECT_NE(host_.snapshot(), once);
+  must(install(narrow), "one family again");
+  EXPECT_EQ(diff(narrow), std::vector<std::string>{});
+  EXPECT_EQ(host_.snapshot(), once);
+}
+
 TEST_F(Install, rolls_back_when_a_route_is_in_the_way) {
   const Plan plan = plan_for(options(), true);
   ip({"-6", "route", "add", "local", "default", "dev", "lo", "table",

@@ -38,6 +38,33 @@ Readiness readiness(std::vector<ServerSocket> sockets, Family family) {
   return found;
 }
 
+TEST(ListenerCheck, what_the_kernel_does_not_tell_is_not_known) {
+  const auto judged = [](std::optional<bool> transparent) {
+    const std::vector<ServerSocket> sockets = {bound("127.0.0.1", transparent)};
+    return judge_listeners(tcp_scope(), sockets).front();
+  };
+  EXPECT_TRUE(judged(true).known);
+  EXPECT_FALSE(judged(kUnknown).known);
+  EXPECT_EQ(judged(kUnknown).readiness, Readiness::ready);
+}
+
+TEST(ListenerCheck, one_at_an_interface_hears_what_arrives_there) {
+  ServerSocket socket = bound("127.0.0.1", true);
+  socket.device = "lan";
+  const std::vector<ServerSocket> sockets = {socket};
+  Scope scope = tcp_scope();
+  scope.ipv6 = false;
+  const auto readiness_for = [&] { return judge_listeners(scope, sockets).front().readiness; };
+  EXPECT_EQ(readiness_for(), Readiness::elsewhere);
+  scope.from_interfaces = {"lan"};
+  EXPECT_EQ(readiness_for(), Readiness::ready);
+  scope.from_interfaces = {"lan", "guests"};
+  EXPECT_EQ(readiness_for(), Readiness::elsewhere);
+  scope.from_interfaces = {"lan"};
+  scope.local = LocalScope{};
+  EXPECT_EQ(readiness_for(), Readiness::elsewhere) << "what this host sends arrives through lo";
+}
+
 TEST(ListenerCheck, nobody_is_absent) {
   EXPECT_EQ(readiness({}, Family::ipv4), Readiness::absent);
   EXPECT_EQ(readiness({bound("::1", true)}, Family::ipv4), Readiness::absent);

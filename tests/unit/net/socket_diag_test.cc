@@ -83,7 +83,7 @@ TEST_F(SocketDiag, tells_address_family_port_and_inode) {
         EXPECT_EQ(found.transport, transport);
         EXPECT_EQ(found.local, (SocketAddress{.address = address, .port = socket.port}));
         EXPECT_EQ(found.inode, socket.inode);
-        EXPECT_EQ(found.link_index, 0U);
+        EXPECT_EQ(found.device, "");
         EXPECT_FALSE(found.connected);
       }
     }
@@ -120,7 +120,7 @@ TEST_F(SocketDiag, tells_the_mark_the_user_and_the_interface) {
   const auto found = only(Transport::tcp, socket.port);
   EXPECT_EQ(found.mark, 0x123U);
   EXPECT_EQ(found.user, ::geteuid());
-  EXPECT_EQ(found.link_index, 1U);
+  EXPECT_EQ(found.device, "lo");
 }
 
 TEST_F(SocketDiag, hears_loopback_where_it_is_bound_to_it_or_to_everything) {
