@@ -1,6 +1,7 @@
 """The fixtures: a fresh client – router – server lab for each test, and `limpid run` on its router."""
 
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -59,6 +60,9 @@ def other_backends(request, need):
     about = request.node.get_closest_marker("nftables")
     if about and limpid_process.BACKEND != "nftables":
         pytest.skip(f"about nftables: {about.args[0]}")
+    cannot = request.node.get_closest_marker("not_ebpf")
+    if cannot and limpid_process.BACKEND == "ebpf":
+        pytest.skip(f"not by eBPF: {cannot.args[0]}")
     if limpid_process.BACKEND.startswith("iptables"):
         need(limpid_process.BACKEND, "iptables")
 
@@ -84,6 +88,14 @@ def need():
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed: apt-get install {package}")
     return check
+
+
+@pytest.fixture(autouse=True)
+def flags_that_ebpf_refuses(request):
+    """Cases whose parameters ask for what needs conntrack's help, or for a group."""
+    values = " ".join(str(value) for value in getattr(getattr(request.node, "callspec", None), "params", {}).values())
+    if limpid_process.BACKEND == "ebpf" and re.search(r"address\+port|prefer-port|--(exclude-)?gid", values):
+        pytest.skip("not by eBPF: it keeps no port (conntrack) and knows no group; docs/ebpf.md")
 
 
 @pytest.fixture
