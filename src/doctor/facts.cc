@@ -77,10 +77,11 @@ void collect_rules(Facts& facts) {
 /// What the maps say, and the interfaces that lack a program.
 void judge_ebpf(const FoundInstallation& found, const Facts& facts, Judged& judged) {
   const auto all = find_ebpf();
-  const auto ours = all ? std::ranges::find_if(*all, [&](const EbpfInstallation& e) { return e.ownership == found.ownership; })
-                        : std::vector<EbpfInstallation>::const_iterator();
+  const auto ours =
+      all ? std::ranges::find_if(*all, [&](const EbpfInstallation& e) { return e.ownership == found.ownership; })
+          : std::vector<EbpfInstallation>::const_iterator();
   if (!all || ours == all->end() || !ours->policy) {
-    judged.scope_problem = !all                ? all.error().message()
+    judged.scope_problem = !all                 ? all.error().message()
                            : ours == all->end() ? "its eBPF programs have just gone"
                                                 : "its eBPF programs are of another version of Limpid";
     return;
@@ -93,7 +94,8 @@ void judge_ebpf(const FoundInstallation& found, const Facts& facts, Judged& judg
   for (const LinkInfo& link : links_for_programs(facts.survey.links, with_loopback)) {
     for (const TrafficSide side : {TrafficSide::ingress, TrafficSide::egress}) {
       if (side == TrafficSide::egress && (!judged.scope.local || link.name == "lo")) continue;
-      const bool there = std::ranges::any_of(ours->attachments, [&](const Attachment& a) { return a.link == link.index && a.side == side; });
+      const bool there = std::ranges::any_of(
+          ours->attachments, [&](const Attachment& a) { return a.link == link.index && a.side == side; });
       if (!there) judged.missing_rules.push_back(fmt::format("the program at {} of {}", to_string(side), link.name));
     }
   }

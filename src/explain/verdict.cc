@@ -44,8 +44,7 @@ const Ownership* legacy_instance(const Surroundings& surroundings) {
 const Ownership* legacy_capturer(const Walk& walk, const Surroundings& surroundings) {
   for (const auto& [name, owner] : surroundings.instances) {
     const bool unseen = owner.backend == Backend::iptables_legacy || owner.backend == Backend::ebpf;
-    if (unseen && (walk.mark & owner.mark.mask) == owner.mark.intercept)
-      return &owner;
+    if (unseen && (walk.mark & owner.mark.mask) == owner.mark.intercept) return &owner;
   }
   return nullptr;
 }
@@ -113,10 +112,10 @@ Verdict judge_delivered(const Walk& walk, const Surroundings& surroundings) {
   }
   if (const Ownership* owner = legacy_capturer(walk, surroundings)) {
     return {.outcome = Outcome::intercepted,
-            .reason = fmt::format(
-                "it carries the mark of what the instance's {} intercept, and is routed "
-                "to this host: for the listener on port {}",
-                owner->backend == Backend::ebpf ? "eBPF programs" : "rules in iptables-legacy", owner->listener.value),
+            .reason = fmt::format("it carries the mark of what the instance's {} intercept, and is routed "
+                                  "to this host: for the listener on port {}",
+                                  owner->backend == Backend::ebpf ? "eBPF programs" : "rules in iptables-legacy",
+                                  owner->listener.value),
             .instance = owner->name,
             .listener = owner->listener};
   }
@@ -138,9 +137,11 @@ std::string_view to_string(Outcome outcome) noexcept {
 
 std::string legacy_note(const Ownership& owner, Family family) {
   if (owner.backend == Backend::ebpf) {
-    return fmt::format("instance {} is installed by eBPF, whose programs decide before nf_tables sees a packet, so no trace shows them (`limpid doctor` "
-                       "tells what they do)",
-                       owner.name);
+    return fmt::format(
+        "instance {} is installed by eBPF, whose programs decide before nf_tables sees a packet, so no trace shows "
+        "them (`limpid doctor` "
+        "tells what they do)",
+        owner.name);
   }
   return fmt::format(
       "instance {} is installed by iptables-legacy, whose rules no trace shows (`{}tables-legacy -t mangle -nvL {}`)",
@@ -177,16 +178,18 @@ Verdict judge(const Walk& walk, const Surroundings& surroundings, const Evidence
     case End::vanished:
       if (const Ownership* owner = legacy_instance(surroundings);
           owner != nullptr && walk.answered && (!evidence.route || evidence.route->kind != RouteKind::refused)) {
-        return {.outcome = Outcome::rejected,
-                .reason = owner->backend == Backend::ebpf
-                              ? fmt::format("by what no trace shows, probably fail-closed of instance {} because no transparent listener is on port {}",
-                                            owner->name, owner->listener.value)
-                              : fmt::format("by a rule that no trace shows, probably fail-closed of instance {} because no "
-                                      "transparent listener is on "
-                                      "port {}: see `iptables-legacy -nvL {}` (IPv6: ip6tables-legacy)",
-                                      owner->name, owner->listener.value, xtables_chain(owner->name, "rej")),
-                .instance = {},
-                .listener = {}};
+        return {
+            .outcome = Outcome::rejected,
+            .reason = owner->backend == Backend::ebpf
+                          ? fmt::format("by what no trace shows, probably fail-closed of instance {} because no "
+                                        "transparent listener is on port {}",
+                                        owner->name, owner->listener.value)
+                          : fmt::format("by a rule that no trace shows, probably fail-closed of instance {} because no "
+                                        "transparent listener is on "
+                                        "port {}: see `iptables-legacy -nvL {}` (IPv6: ip6tables-legacy)",
+                                        owner->name, owner->listener.value, xtables_chain(owner->name, "rej")),
+            .instance = {},
+            .listener = {}};
       }
       return plain(Outcome::dropped, explain_loss(walk, evidence));
   }

@@ -33,7 +33,8 @@ std::string refusal(Backend backend, const Scope& scope) {
 }  // namespace
 
 Result<std::vector<Backend>> parse_backends(std::string_view typed) {
-  if (typed == "auto") return std::vector{Backend::nftables, Backend::iptables_nft, Backend::iptables_legacy, Backend::ebpf};
+  if (typed == "auto")
+    return std::vector{Backend::nftables, Backend::iptables_nft, Backend::iptables_legacy, Backend::ebpf};
   if (typed == "iptables") return std::vector{Backend::iptables_nft, Backend::iptables_legacy};
   for (const Backend backend : {Backend::nftables, Backend::iptables_nft, Backend::iptables_legacy, Backend::ebpf}) {
     if (to_string(backend) == typed) return std::vector{backend};

@@ -185,7 +185,8 @@ Result<std::optional<std::string>> list_tables(const Plan& plan, std::vector<std
   if (plan.inputs.ownership.backend == Backend::ebpf) {
     auto listing = live_ebpf_listing(plan);
     if (!listing) return std::unexpected(listing.error());
-    if (listing->empty()) differences.push_back(fmt::format("missing: eBPF programs of \"{}\"", plan.inputs.ownership.name));
+    if (listing->empty())
+      differences.push_back(fmt::format("missing: eBPF programs of \"{}\"", plan.inputs.ownership.name));
     return listing->empty() ? std::optional<std::string>() : std::optional(std::move(*listing));
   }
   if (is_iptables(plan.inputs.ownership.backend)) {

@@ -1,4 +1,4 @@
-// See ebpf.h.
+// Puts programs on interfaces, finds them, follows interfaces and takes programs away: the steps of ebpf.h, out of ebpf_attach.h and ebpf_programs.h.
 //
 // There are no state files here either: who looks for an installation asks each interface for its programs, those for their maps, and reads map
 // limpid_owner, which says what an nft table's comment would say. Programs are attached before those of others and pass packets on to them.
@@ -47,8 +47,10 @@ std::vector<Prefix> own_networks() {
   for (const AddressInfo& info : *addresses) {
     if (info.address.family() == Family::ipv6 || info.prefix_length >= 31) continue;
     std::array<std::uint8_t, 16> bytes = info.address.bytes();
-    for (unsigned bit = info.prefix_length; bit < 32; ++bit) bytes[bit / 8] = static_cast<std::uint8_t>(bytes[bit / 8] | 0x80U >> bit % 8);
-    if (auto broadcast = Prefix::parse(IpAddress::from_bytes(Family::ipv4, bytes).to_string())) own.push_back(*broadcast);
+    for (unsigned bit = info.prefix_length; bit < 32; ++bit)
+      bytes[bit / 8] = static_cast<std::uint8_t>(bytes[bit / 8] | 0x80U >> bit % 8);
+    if (auto broadcast = Prefix::parse(IpAddress::from_bytes(Family::ipv4, bytes).to_string()))
+      own.push_back(*broadcast);
   }
   return own;
 }
@@ -96,7 +98,8 @@ std::optional<EbpfPrograms> reusable(const EbpfInstallation* installed, const Pl
   UniqueFd egress;
   for (const Attachment& attachment : installed->attachments) {
     if (attachment.side == TrafficSide::ingress && !programs) programs = EbpfPrograms::find(attachment.program);
-    if (attachment.side == TrafficSide::egress && !egress.valid()) egress = UniqueFd(bpf_prog_get_fd_by_id(attachment.program));
+    if (attachment.side == TrafficSide::egress && !egress.valid())
+      egress = UniqueFd(bpf_prog_get_fd_by_id(attachment.program));
   }
   if (!programs || (inputs.ownership.local && !egress.valid())) return std::nullopt;
   programs->set_egress(std::move(egress));
@@ -104,13 +107,15 @@ std::optional<EbpfPrograms> reusable(const EbpfInstallation* installed, const Pl
 }
 
 /// One interface: its facts first, then the programs, since they look at the facts.
-Status attach_to(EbpfPrograms& programs, const PlanInputs& inputs, const EbpfInstallation* installed, const LinkInfo& link, AttachMode mode) {
+Status attach_to(EbpfPrograms& programs, const PlanInputs& inputs, const EbpfInstallation* installed,
+                 const LinkInfo& link, AttachMode mode) {
   limpid_interface facts = facts_of(link, inputs);
   if (mode == AttachMode::clsact) {
     facts.clsact = 1;
     const auto made = require_clsact(link.index);
     if (!made) return std::unexpected(made.error());
-    const auto before = installed == nullptr ? std::map<int, limpid_interface>::const_iterator() : installed->links.find(link.index);
+    const auto before =
+        installed == nullptr ? std::map<int, limpid_interface>::const_iterator() : installed->links.find(link.index);
     const bool was_ours = installed != nullptr && before != installed->links.end() && before->second.own_clsact != 0;
     facts.own_clsact = *made || was_ours;
   }
@@ -119,7 +124,8 @@ Status attach_to(EbpfPrograms& programs, const PlanInputs& inputs, const EbpfIns
     const int program = side == TrafficSide::ingress ? programs.ingress() : programs.egress();
     const Attachment* there = attachment_at(installed, link.index, side, mode);
     if (there != nullptr && there->program == number_of(program)) continue;
-    if (auto attached = attach_program(program, link.index, side, mode, inputs.ownership.priority.value, there); !attached) {
+    if (auto attached = attach_program(program, link.index, side, mode, inputs.ownership.priority.value, there);
+        !attached) {
       // It has gone in the meantime.
       if (attached.error().code == ENODEV) return {};
       return attached;
@@ -129,7 +135,8 @@ Status attach_to(EbpfPrograms& programs, const PlanInputs& inputs, const EbpfIns
 }
 
 /// What is attached where the plan has nothing: in the other mode, at interfaces that became ports, at egress.
-Status detach_surplus(const EbpfPrograms& programs, const PlanInputs& inputs, const std::vector<LinkInfo>& links, AttachMode mode) {
+Status detach_surplus(const EbpfPrograms& programs, const PlanInputs& inputs, const std::vector<LinkInfo>& links,
+                      AttachMode mode) {
   const auto all = find_ebpf();
   if (!all) return std::unexpected(all.error());
   const std::set<std::uint32_t> ours = {number_of(programs.ingress()), number_of(programs.egress())};
@@ -156,7 +163,8 @@ std::string listing_of(const std::vector<std::string>& policy, std::vector<std::
 }
 
 std::string place(AttachMode mode, TrafficSide side, std::string_view link, const limpid_interface& facts) {
-  return fmt::format("attached {} {} {}{}", to_string(mode), to_string(side), link, facts.selected != 0 ? " selected" : "");
+  return fmt::format("attached {} {} {}{}", to_string(mode), to_string(side), link,
+                     facts.selected != 0 ? " selected" : "");
 }
 
 std::string name_of(const std::vector<LinkInfo>& links, int index) {
@@ -198,11 +206,18 @@ Result<std::vector<EbpfInstallation>> find_ebpf() {
       auto installation = std::ranges::find(found, *id, &EbpfInstallation::id);
       if (installation == found.end()) {
         const auto programs = EbpfPrograms::find(attachment.program);
-        const auto owner = programs ? programs->owner() : Result<limpid_owner>(failure("find", "program", "it has gone"));
+        const auto owner =
+            programs ? programs->owner() : Result<limpid_owner>(failure("find", "program", "it has gone"));
         if (!owner || !check_instance_name(owner->name)) continue;
         auto ownership = Ownership::from_comment(owner->name, owner->comment, Backend::ebpf);
         if (!ownership) continue;
-        EbpfInstallation fresh{.ownership = std::move(*ownership), .version = owner->version, .id = *id, .policy = {}, .attachments = {}, .links = {}, .link_names = {}};
+        EbpfInstallation fresh{.ownership = std::move(*ownership),
+                               .version = owner->version,
+                               .id = *id,
+                               .policy = {},
+                               .attachments = {},
+                               .links = {},
+                               .link_names = {}};
         if (fresh.version == LIMPID_BPF_VERSION) {
           if (auto policy = programs->read_policy()) fresh.policy = std::move(*policy);
           for (const auto& [index, facts] : programs->links()) fresh.links[index] = facts;
@@ -258,7 +273,8 @@ Status install_ebpf(const Plan& plan) {
       // Half of a new installation is of no use; half of one that replaces another is better than none.
       if (installed == nullptr) {
         if (const auto half = find_ebpf()) {
-          if (const EbpfInstallation* ours = find_by_name(*half, inputs.ownership.name)) std::ignore = remove_ebpf(*ours);
+          if (const EbpfInstallation* ours = find_by_name(*half, inputs.ownership.name))
+            std::ignore = remove_ebpf(*ours);
         }
       }
       return attached;
@@ -349,8 +365,9 @@ Result<std::string> live_ebpf_listing(const Plan& plan) {
     places.push_back(place(attachment.mode, attachment.side, name_of(*links, attachment.link),
                            facts == installed->links.end() ? limpid_interface{} : facts->second));
   }
-  return listing_of(installed->policy ? to_lines(*installed->policy) : std::vector<std::string>{"policy of another version"},
-                    std::move(places));
+  return listing_of(
+      installed->policy ? to_lines(*installed->policy) : std::vector<std::string>{"policy of another version"},
+      std::move(places));
 }
 
 Result<std::map<std::string, std::uint64_t>> ebpf_counters(const std::string& name) {
@@ -358,7 +375,8 @@ Result<std::map<std::string, std::uint64_t>> ebpf_counters(const std::string& na
   const auto all = find_ebpf();
   if (!all) return std::unexpected(all.error());
   const EbpfInstallation* installed = find_by_name(*all, name);
-  const auto programs = installed == nullptr ? std::nullopt : EbpfPrograms::find(installed->attachments.front().program);
+  const auto programs =
+      installed == nullptr ? std::nullopt : EbpfPrograms::find(installed->attachments.front().program);
   if (!programs) return named;
   const auto totals = programs->counters();
   if (!totals) return std::unexpected(totals.error());

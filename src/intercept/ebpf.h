@@ -19,7 +19,7 @@ namespace limpid {
 struct EbpfInstallation {
   Ownership ownership;
   std::uint32_t version = 0;
-  std::uint32_t id = 0;  ///< of the map limpid_owner
+  std::uint32_t id = 0;              ///< of the map limpid_owner
   std::optional<EbpfPolicy> policy;  ///< empty: of another version, or it could not be read
   std::vector<Attachment> attachments;
   std::map<int, limpid_interface> links;

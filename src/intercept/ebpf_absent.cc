@@ -8,7 +8,8 @@ namespace limpid {
 namespace {
 
 std::unexpected<Error> not_built_in() {
-  return unsupported("use", "--backend ebpf", "it is not in this build, which was made without clang, bpftool or libbpf",
+  return unsupported("use", "--backend ebpf",
+                     "it is not in this build, which was made without clang, bpftool or libbpf",
                      "install clang, bpftool and libbpf-dev and build again, or take another backend");
 }
 

@@ -96,7 +96,8 @@ Result<Filters> list_filters(int link, TrafficSide side) {
         }
       });
   // EINVAL: there is no such qdisc; ENODEV: the interface has just gone.
-  if (!outcome && outcome.error().code != EINVAL && outcome.error().code != ENODEV && outcome.error().code != EOPNOTSUPP)
+  if (!outcome && outcome.error().code != EINVAL && outcome.error().code != ENODEV &&
+      outcome.error().code != EOPNOTSUPP)
     return std::unexpected(outcome.error());
   return filters;
 }
@@ -158,7 +159,9 @@ Status attach_program(int program_fd, int link, TrafficSide side, AttachMode mod
   if (replaced != nullptr) options.flags = BPF_TC_F_REPLACE;
   if (const int code = bpf_tc_attach(&hook, &options); code != 0)
     return system_error(-code, "attach a filter to", name_of(link, side),
-                        code == -EEXIST ? fmt::format("somebody's filter has priority {}: give another --priority", filter_priority) : "");
+                        code == -EEXIST
+                            ? fmt::format("somebody's filter has priority {}: give another --priority", filter_priority)
+                            : "");
   return {};
 }
 

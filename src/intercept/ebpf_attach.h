@@ -34,8 +34,8 @@ struct Attachment {
 [[nodiscard]] Result<std::vector<Attachment>> find_attachments(int link);
 
 /// Before all others. In place of `replaced`, without a moment in which neither is there. `filter_priority`: for clsact.
-[[nodiscard]] Status attach_program(int program_fd, int link, TrafficSide side, AttachMode mode, std::uint32_t filter_priority,
-                                    const Attachment* replaced);
+[[nodiscard]] Status attach_program(int program_fd, int link, TrafficSide side, AttachMode mode,
+                                    std::uint32_t filter_priority, const Attachment* replaced);
 [[nodiscard]] Status detach_program(const Attachment& attachment);
 
 /// Makes the qdisc; says whether there was none before.

@@ -1,4 +1,5 @@
-// See ebpf_pins.h.
+// Names in the bpf file system for what is loaded. A folder for each namespace and instance, removed when it is empty.
+// Called by ebpf.cc behind every installation and removal.
 #include "intercept/ebpf_pins.h"
 
 #include <bpf/bpf.h>
@@ -19,15 +20,16 @@ namespace {
 
 constexpr const char* kRoot = "/sys/fs/bpf";
 constexpr int kNamespaceCookie = 71;  // SO_NETNS_COOKIE, include/uapi/asm-generic/socket.h
-constexpr std::array<std::string_view, 9> kNames = {"ingress", "egress", "owner", "policies", "active",
-                                                     "networks", "links", "served", "counters"};
+constexpr std::array<std::string_view, 9> kNames = {"ingress",  "egress", "owner",  "policies", "active",
+                                                    "networks", "links",  "served", "counters"};
 
 /// Never given out again, unlike the number of its inode.
 std::optional<std::uint64_t> namespace_cookie() {
   const UniqueFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
   std::uint64_t cookie = 0;
   socklen_t length = sizeof cookie;
-  if (!socket.valid() || ::getsockopt(socket.get(), SOL_SOCKET, kNamespaceCookie, &cookie, &length) != 0) return std::nullopt;
+  if (!socket.valid() || ::getsockopt(socket.get(), SOL_SOCKET, kNamespaceCookie, &cookie, &length) != 0)
+    return std::nullopt;
   return cookie;
 }
 

@@ -71,9 +71,8 @@ std::vector<Prefix> networks_of(const EbpfPolicy& policy, limpid_role role) {
 Result<limpid_cgroup> find_cgroup(const std::string& path) {
   struct stat status{};
   if (::stat(("/sys/fs/cgroup/" + path).c_str(), &status) != 0) return system_error(errno, "find cgroup", path);
-  return limpid_cgroup{.id = status.st_ino,
-                       .level = static_cast<__u32>(std::ranges::count(path, '/') + 1),
-                       .unused = 0};
+  return limpid_cgroup{
+      .id = status.st_ino, .level = static_cast<__u32>(std::ranges::count(path, '/') + 1), .unused = 0};
 }
 
 Status write_programs(const Programs& programs, limpid_programs& written) {
@@ -89,11 +88,14 @@ Status write_programs(const Programs& programs, limpid_programs& written) {
 
 Status check_programs(const Programs& programs) {
   if (!programs.groups.empty())
-    return unsupported("--gid", "", fmt::format("{}: the kernel tells programs the user of a socket, but not its group", kBackend),
+    return unsupported("--gid", "",
+                       fmt::format("{}: the kernel tells programs the user of a socket, but not its group", kBackend),
                        "choose by --uid or --cgroup, or take another backend");
   if (programs.users.size() > LIMPID_MAX_IDS || programs.cgroups.size() > LIMPID_MAX_CGROUPS)
-    return unsupported("--uid, --cgroup", "", fmt::format("{}: at most {} ranges of users and {} cgroups", kBackend, LIMPID_MAX_IDS, LIMPID_MAX_CGROUPS),
-                       "write ranges, or a cgroup that holds the others");
+    return unsupported(
+        "--uid, --cgroup", "",
+        fmt::format("{}: at most {} ranges of users and {} cgroups", kBackend, LIMPID_MAX_IDS, LIMPID_MAX_CGROUPS),
+        "write ranges, or a cgroup that holds the others");
   return {};
 }
 
@@ -114,7 +116,8 @@ void add_scope_lines(const EbpfPolicy& encoded, std::vector<std::string>& lines)
   add_line(lines, "fail", policy.fail_closed != 0 ? "closed" : "open");
   if (policy.draining != 0) lines.emplace_back("draining");
   if (policy.guards_listener != 0) lines.emplace_back("guards the listener");
-  add_line(lines, "families", fmt::format("{}{}", scope.ipv4 ? "ipv4" : "", scope.ipv6 ? (scope.ipv4 ? ",ipv6" : "ipv6") : ""));
+  add_line(lines, "families",
+           fmt::format("{}{}", scope.ipv4 ? "ipv4" : "", scope.ipv6 ? (scope.ipv4 ? ",ipv6" : "ipv6") : ""));
   if (!scope.tcp.empty()) add_line(lines, "tcp", scope.tcp.to_string());
   if (!scope.udp.empty()) add_line(lines, "udp", scope.udp.to_string());
   add_line(lines, "forwarded", scope.forwarded ? "yes" : "no");
@@ -122,12 +125,14 @@ void add_scope_lines(const EbpfPolicy& encoded, std::vector<std::string>& lines)
   for (const Prefix& prefix : scope.from_prefixes) add_line(lines, "from", prefix.to_string());
   for (const Prefix& prefix : scope.to_prefixes) add_line(lines, "to", prefix.to_string());
   for (const Prefix& prefix : scope.excluded) add_line(lines, "excluded", prefix.to_string());
-  if (scope.local) add_line(lines, "local, clients' ports", fmt::format("{}-{}", policy.client_ports_first, policy.client_ports_last));
+  if (scope.local)
+    add_line(lines, "local, clients' ports", fmt::format("{}-{}", policy.client_ports_first, policy.client_ports_last));
 }
 
 void add_ids(std::string_view key, const limpid_programs& programs, std::vector<std::string>& lines) {
   for (__u32 i = 0; i < std::min<__u32>(programs.user_count, LIMPID_MAX_IDS); ++i)
-    add_line(lines, key, fmt::format("user {}", range_text({.first = programs.users[i].first, .last = programs.users[i].last})));
+    add_line(lines, key,
+             fmt::format("user {}", range_text({.first = programs.users[i].first, .last = programs.users[i].last})));
   for (__u32 i = 0; i < std::min<__u32>(programs.cgroup_count, LIMPID_MAX_CGROUPS); ++i)
     add_line(lines, key, fmt::format("cgroup {} at level {}", programs.cgroups[i].id, programs.cgroups[i].level));
 }
@@ -184,14 +189,21 @@ limpid_network network_of(const Prefix& prefix, limpid_role role) {
 
 Status require_ebpf_can(const PlanInputs& inputs) {
   if (inputs.keeps_source_port || inputs.ownership.keeps_udp_port)
-    return unsupported("--source", "address+port, prefer-port",
-                       fmt::format("{}: both legs of a flow would have one 5-tuple, and eBPF cannot keep them out of conntrack", kBackend),
-                       "--source address or none, or take another backend");
+    return unsupported(
+        "--source", "address+port, prefer-port",
+        fmt::format("{}: both legs of a flow would have one 5-tuple, and eBPF cannot keep them out of conntrack",
+                    kBackend),
+        "--source address or none, or take another backend");
   if (inputs.needs_conntrack)
-    return unsupported("--for", "", fmt::format("{}: this proxy asks conntrack for the original destination, and eBPF does not put conntrack to work", kBackend),
-                       "take another backend");
+    return unsupported(
+        "--for", "",
+        fmt::format(
+            "{}: this proxy asks conntrack for the original destination, and eBPF does not put conntrack to work",
+            kBackend),
+        "take another backend");
   if (inputs.scope.from_interfaces.size() > LIMPID_MAX_INTERFACES)
-    return unsupported("--from", "", fmt::format("{}: at most {} interfaces", kBackend, LIMPID_MAX_INTERFACES), "name networks instead");
+    return unsupported("--from", "", fmt::format("{}: at most {} interfaces", kBackend, LIMPID_MAX_INTERFACES),
+                       "name networks instead");
   if (!inputs.scope.local) return {};
   if (auto checked = check_programs(inputs.scope.local->only); !checked) return checked;
   return check_programs(inputs.scope.local->never);
@@ -202,8 +214,10 @@ Result<EbpfPolicy> make_ebpf_policy(const PlanInputs& inputs) {
   EbpfPolicy encoded;
   if (auto done = encode(inputs, encoded); !done) return std::unexpected(done.error());
   if (!inputs.scope.local) return encoded;
-  if (auto done = write_programs(inputs.scope.local->only, encoded.policy.only); !done) return std::unexpected(done.error());
-  if (auto done = write_programs(inputs.scope.local->never, encoded.policy.never); !done) return std::unexpected(done.error());
+  if (auto done = write_programs(inputs.scope.local->only, encoded.policy.only); !done)
+    return std::unexpected(done.error());
+  if (auto done = write_programs(inputs.scope.local->never, encoded.policy.never); !done)
+    return std::unexpected(done.error());
   return encoded;
 }
 
@@ -221,7 +235,8 @@ std::vector<std::string> ebpf_policy_lines(const PlanInputs& inputs) {
   if (!encode(inputs, encoded)) return lines;
   add_scope_lines(encoded, lines);
   if (!inputs.scope.local) return lines;
-  for (const auto& [key, programs] : {std::pair{"only", &inputs.scope.local->only}, std::pair{"never", &inputs.scope.local->never}}) {
+  for (const auto& [key, programs] :
+       {std::pair{"only", &inputs.scope.local->only}, std::pair{"never", &inputs.scope.local->never}}) {
     for (const IdRange& range : programs->users) add_line(lines, key, fmt::format("user {}", range_text(range)));
     for (const std::string& path : programs->cgroups) add_line(lines, key, fmt::format("cgroup {}", path));
   }

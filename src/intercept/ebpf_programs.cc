@@ -17,7 +17,7 @@
 #include <memory>
 #include <utility>
 
-#include "limpid_bpf.skel.h"
+#include <limpid_bpf.skel.h>  // generated
 
 namespace limpid {
 namespace {
@@ -49,7 +49,9 @@ UniqueFd copy_of(int fd) {
 
 /// An error of bpf(2).
 std::unexpected<Error> bpf_error(int code, std::string_view operation, std::string_view object) {
-  if (code == EPERM) return unsupported(operation, object, "not permitted", "needs root in the initial user namespace (CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)");
+  if (code == EPERM)
+    return unsupported(operation, object, "not permitted",
+                       "needs root in the initial user namespace (CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)");
   return system_error(code, operation, object);
 }
 
@@ -93,7 +95,8 @@ bool is_name_of_ours(const bpf_prog_info& info) {
 std::optional<limpid_owner> read_owner(int map) {
   bpf_map_info facts{};
   std::uint32_t length = sizeof facts;
-  if (bpf_obj_get_info_by_fd(map, &facts, &length) != 0 || facts.value_size != sizeof(limpid_owner) || facts.key_size != 4)
+  if (bpf_obj_get_info_by_fd(map, &facts, &length) != 0 || facts.value_size != sizeof(limpid_owner) ||
+      facts.key_size != 4)
     return std::nullopt;
   limpid_owner owner{};
   const std::uint32_t zero = 0;
@@ -132,7 +135,8 @@ Result<EbpfPrograms> EbpfPrograms::load(const Ownership& ownership) {
   if (ownership.local) bpf_map__set_max_entries(skeleton->maps.limpid_served, kMostServed);
   if (const int code = limpid_bpf::load(skeleton.get()); code != 0) {
     if (code == -EPERM) return bpf_error(EPERM, "load", kWhat);
-    return unsupported("load", kWhat, fmt::format("{}{}{}", std::strerror(-code), last_complaint.empty() ? "" : ": ", last_complaint),
+    return unsupported("load", kWhat,
+                       fmt::format("{}{}{}", std::strerror(-code), last_complaint.empty() ? "" : ": ", last_complaint),
                        "needs Linux 6.1 or later with CONFIG_BPF_SYSCALL and CONFIG_NET_CLS_BPF");
   }
   EbpfPrograms loaded;
@@ -330,9 +334,9 @@ Result<int> EbpfPrograms::try_packet(const std::vector<std::uint8_t>& frame, std
 }
 
 std::vector<std::pair<int, std::string>> EbpfPrograms::objects() const {
-  return {{ingress_.get(), "ingress"}, {egress_.get(), "egress"}, {owner_.get(), "owner"}, {policies_.get(), "policies"},
-          {active_.get(), "active"}, {networks_.get(), "networks"}, {links_.get(), "links"}, {served_.get(), "served"},
-          {counters_.get(), "counters"}};
+  return {{ingress_.get(), "ingress"},   {egress_.get(), "egress"}, {owner_.get(), "owner"},
+          {policies_.get(), "policies"}, {active_.get(), "active"}, {networks_.get(), "networks"},
+          {links_.get(), "links"},       {served_.get(), "served"}, {counters_.get(), "counters"}};
 }
 
 }  // namespace limpid

@@ -166,9 +166,8 @@ Result<Ownership> Ownership::from_comment(std::string_view name, std::string_vie
     }
   }
 
-  const bool sensible =
-      *table != 0 && *priority != 0 && *priority <= std::numeric_limits<std::uint32_t>::max() - 2 &&
-      is_some_of(ownership.sysctls, "46l");
+  const bool sensible = *table != 0 && *priority != 0 && *priority <= std::numeric_limits<std::uint32_t>::max() - 2 &&
+                        is_some_of(ownership.sysctls, "46l");
   // Whatever was read must be written the same way again: this refuses every spelling that is not ours.
   if (!sensible || ownership.to_comment() != comment) return foreign_comment(name);
   return ownership;

@@ -17,7 +17,7 @@ namespace limpid {
 class ChangeWatch {
  public:
   [[nodiscard]] static Result<ChangeWatch> open(std::vector<std::string> nft_tables, TableId route_table,
-                                                 bool and_links = false);
+                                                bool and_links = false);
 
   /// Readable when there may be something to hear.
   [[nodiscard]] std::array<int, 2> descriptors() const noexcept { return {firewall_.get(), routing_.get()}; }

@@ -83,7 +83,8 @@ Result<Listeners> open_on(const ListenerRequest& request, Port port, Protocol& t
   if (!request.spread_by_client || request.workers < 2) return listeners;
   const auto& first = listeners.per_worker.front().udp;
   for (std::size_t i = 0; i < first.size(); ++i) {
-    if (auto spread = spread_by_client(first[i].get(), listeners.addresses[i].family(), request.workers); !spread) return std::unexpected(spread.error());
+    if (auto spread = spread_by_client(first[i].get(), listeners.addresses[i].family(), request.workers); !spread)
+      return std::unexpected(spread.error());
   }
   return listeners;
 }

@@ -21,7 +21,7 @@ struct ListenerRequest {
   bool udp = false;
   unsigned workers = 1;
   bool spread_by_client = false;  ///< datagrams (net/reuseport.h)
-  ListenOptions socket;  ///< reuse_port is set here as the number of workers demands
+  ListenOptions socket;           ///< reuse_port is set here as the number of workers demands
   /// Where to listen, each with `port`. Empty: the loopback addresses of the families above.
   std::vector<SocketAddress> addresses{};
   bool transparent = true;  ///< IP_TRANSPARENT; UDP listeners always have it

@@ -141,7 +141,7 @@ def test_without_nft_and_iptables_auto_takes_it(lab, start):
 def test_pins_where_a_bpf_file_system_is_mounted(lab, start):
     """In a mount namespace of its own, so that this host's is as it was."""
     limpid = start("--tcp", "80", "--backend", "ebpf", wrapper=["unshare", "--mount", "sh", "-c", 'mount -t bpf bpf /sys/fs/bpf; exec "$@"', "sh"])
-    root = f"/proc/{limpid.pid}/root/sys/fs/bpf"
+    root = os.path.join(f"/proc/{limpid.pid}", "root", "sys/fs/bpf")
     (namespace,) = os.listdir(f"{root}/limpid")
     assert os.listdir(f"{root}/limpid/{namespace}") == ["limpid"]
     assert {"ingress", "owner", "policies", "counters"} <= set(os.listdir(f"{root}/limpid/{namespace}/limpid"))

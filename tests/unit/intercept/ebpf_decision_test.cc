@@ -62,7 +62,8 @@ class Decision : public testing::Test {
     auto loaded = host_.run([&] { return EbpfPrograms::load(inputs_.ownership); });
     ASSERT_TRUE(loaded) << loaded.error().message();
     programs_ = std::move(*loaded);
-    ASSERT_TRUE(programs_->write_own({*Prefix::parse("192.0.2.1"), *Prefix::parse("192.0.2.255"), *Prefix::parse("2001:db8:1::1")}));
+    ASSERT_TRUE(programs_->write_own(
+        {*Prefix::parse("192.0.2.1"), *Prefix::parse("192.0.2.255"), *Prefix::parse("2001:db8:1::1")}));
     apply();
   }
 
@@ -72,7 +73,8 @@ class Decision : public testing::Test {
         for (const int type : {SOCK_STREAM, SOCK_DGRAM}) {
           UniqueFd socket(::socket(family == Family::ipv4 ? AF_INET : AF_INET6, type | SOCK_CLOEXEC, 0));
           sockaddr_storage native{};
-          const auto length = SocketAddress{.address = IpAddress::loopback(family), .port = Port{1080}}.to_native(native);
+          const auto length =
+              SocketAddress{.address = IpAddress::loopback(family), .port = Port{1080}}.to_native(native);
           ASSERT_EQ(::bind(socket.get(), reinterpret_cast<const sockaddr*>(&native), length), 0);
           if (type == SOCK_STREAM) {
             ASSERT_EQ(::listen(socket.get(), 1), 0);
@@ -121,16 +123,20 @@ TEST_F(Decision, takes_first_packets_to_ports_in_scope) {
 }
 
 TEST_F(Decision, knows_the_edges_of_port_ranges) {
-  for (const int port : {8000, 8001, 8099, 8100}) EXPECT_EQ(ipv4(frames::tcp(static_cast<std::uint16_t>(port))), LIMPID_INTERCEPTED) << port;
-  for (const int port : {0, 1, 79, 81, 442, 444, 7999, 8101, 65535}) EXPECT_EQ(ipv4(frames::tcp(static_cast<std::uint16_t>(port))), LIMPID_OTHER_PORT) << port;
+  for (const int port : {8000, 8001, 8099, 8100})
+    EXPECT_EQ(ipv4(frames::tcp(static_cast<std::uint16_t>(port))), LIMPID_INTERCEPTED) << port;
+  for (const int port : {0, 1, 79, 81, 442, 444, 7999, 8101, 65535})
+    EXPECT_EQ(ipv4(frames::tcp(static_cast<std::uint16_t>(port))), LIMPID_OTHER_PORT) << port;
   inputs_.scope.tcp = *PortSet::parse("all");
   apply();
-  for (const int port : {1, 65535}) EXPECT_EQ(ipv4(frames::tcp(static_cast<std::uint16_t>(port))), LIMPID_INTERCEPTED) << port;
+  for (const int port : {1, 65535})
+    EXPECT_EQ(ipv4(frames::tcp(static_cast<std::uint16_t>(port))), LIMPID_INTERCEPTED) << port;
   EXPECT_EQ(ipv4(frames::tcp(0)), LIMPID_OTHER_PORT);
 }
 
 TEST_F(Decision, leaves_connections_alone_that_it_has_not_seen_begin) {
-  for (const int flags : {0x10, 0x12, 0x11, 0x04, 0x00, 0x18}) EXPECT_EQ(ipv4(frames::tcp(80, static_cast<std::uint8_t>(flags))), LIMPID_UNKNOWN_CONNECTION) << flags;
+  for (const int flags : {0x10, 0x12, 0x11, 0x04, 0x00, 0x18})
+    EXPECT_EQ(ipv4(frames::tcp(80, static_cast<std::uint8_t>(flags))), LIMPID_UNKNOWN_CONNECTION) << flags;
   inputs_.fail = FailMode::closed;
   apply();
   EXPECT_EQ(ipv4(frames::tcp(80, frames::kAck)), LIMPID_INTERCEPTED) << "the listener resets it";
@@ -138,14 +144,18 @@ TEST_F(Decision, leaves_connections_alone_that_it_has_not_seen_begin) {
 
 TEST_F(Decision, knows_the_edges_of_networks) {
   inputs_.scope.to_prefixes = {*Prefix::parse("198.51.100.0/25"), *Prefix::parse("2001:db8:2::/64")};
-  inputs_.scope.excluded = {*Prefix::parse("198.51.100.64/27"), *Prefix::parse("2001:db8:2::100/120"), *Prefix::parse("198.51.100.9/32")};
+  inputs_.scope.excluded = {*Prefix::parse("198.51.100.64/27"), *Prefix::parse("2001:db8:2::100/120"),
+                            *Prefix::parse("198.51.100.9/32")};
   apply();
-  for (const std::string_view inside : {"198.51.100.0", "198.51.100.8", "198.51.100.10", "198.51.100.63", "198.51.100.96", "198.51.100.127"})
+  for (const std::string_view inside :
+       {"198.51.100.0", "198.51.100.8", "198.51.100.10", "198.51.100.63", "198.51.100.96", "198.51.100.127"})
     EXPECT_EQ(ipv4_to(inside), LIMPID_INTERCEPTED) << inside;
   for (const std::string_view excluded : {"198.51.100.9", "198.51.100.64", "198.51.100.95"})
     EXPECT_EQ(ipv4_to(excluded), LIMPID_EXCLUDED_DESTINATION) << excluded;
-  for (const std::string_view outside : {"198.51.99.255", "198.51.100.128"}) EXPECT_EQ(ipv4_to(outside), LIMPID_OTHER_DESTINATION) << outside;
-  for (const std::string_view inside : {"2001:db8:2::", "2001:db8:2::ff", "2001:db8:2::200", "2001:db8:2::ffff:ffff:ffff:ffff"})
+  for (const std::string_view outside : {"198.51.99.255", "198.51.100.128"})
+    EXPECT_EQ(ipv4_to(outside), LIMPID_OTHER_DESTINATION) << outside;
+  for (const std::string_view inside :
+       {"2001:db8:2::", "2001:db8:2::ff", "2001:db8:2::200", "2001:db8:2::ffff:ffff:ffff:ffff"})
     EXPECT_EQ(ipv6_to(inside), LIMPID_INTERCEPTED) << inside;
   EXPECT_EQ(ipv6_to("2001:db8:2::100"), LIMPID_EXCLUDED_DESTINATION);
   EXPECT_EQ(ipv6_to("2001:db8:2::1ff"), LIMPID_EXCLUDED_DESTINATION);
@@ -166,12 +176,17 @@ TEST_F(Decision, chooses_by_source) {
 TEST_F(Decision, never_takes_what_is_meant_for_this_host_or_for_many) {
   inputs_.scope.udp = *PortSet::parse("all");
   apply();
-  for (const std::string_view own : {"192.0.2.1", "192.0.2.255", "127.0.0.1", "169.254.1.1", "224.0.0.251", "255.255.255.255", "0.0.0.0"})
+  for (const std::string_view own :
+       {"192.0.2.1", "192.0.2.255", "127.0.0.1", "169.254.1.1", "224.0.0.251", "255.255.255.255", "0.0.0.0"})
     EXPECT_EQ(ipv4_to(own), LIMPID_LOCAL_DESTINATION) << own;
-  for (const std::string_view own : {"2001:db8:1::1", "::1", "fe80::1", "ff02::fb", "::"}) EXPECT_EQ(ipv6_to(own), LIMPID_LOCAL_DESTINATION) << own;
-  EXPECT_EQ(frame_of(frames::ethernet({0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, kIpv4Type, frames::ipv4({.destination = "192.0.2.255", .protocol = kUdp}, frames::udp(53)))),
+  for (const std::string_view own : {"2001:db8:1::1", "::1", "fe80::1", "ff02::fb", "::"})
+    EXPECT_EQ(ipv6_to(own), LIMPID_LOCAL_DESTINATION) << own;
+  EXPECT_EQ(frame_of(frames::ethernet({0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, kIpv4Type,
+                                      frames::ipv4({.destination = "192.0.2.255", .protocol = kUdp}, frames::udp(53)))),
             LIMPID_NOT_ADDRESSED);
-  EXPECT_EQ(frame_of(frames::ethernet({2, 2, 2, 2, 2, 2}, kIpv4Type, frames::ipv4({}, frames::tcp(80)))), LIMPID_NOT_ADDRESSED) << "somebody else's frame";
+  EXPECT_EQ(frame_of(frames::ethernet({2, 2, 2, 2, 2, 2}, kIpv4Type, frames::ipv4({}, frames::tcp(80)))),
+            LIMPID_NOT_ADDRESSED)
+      << "somebody else's frame";
 }
 
 TEST_F(Decision, destinations_without_a_route_are_taken_where_the_own_addresses_are_known) {
@@ -180,7 +195,8 @@ TEST_F(Decision, destinations_without_a_route_are_taken_where_the_own_addresses_
   EXPECT_EQ(ipv4_to("192.0.2.1"), LIMPID_LOCAL_DESTINATION);
   inputs_.ownership.keeper = Keeper::permanent;
   apply();
-  EXPECT_EQ(ipv4(frames::tcp(80)), LIMPID_LOCAL_DESTINATION) << "nobody keeps the list: it might be an address that was added since";
+  EXPECT_EQ(ipv4(frames::tcp(80)), LIMPID_LOCAL_DESTINATION)
+      << "nobody keeps the list: it might be an address that was added since";
 }
 
 TEST_F(Decision, without_forwarding_the_list_of_own_addresses_decides) {
@@ -222,12 +238,15 @@ TEST_F(Decision, draining_takes_nothing_new) {
 
 TEST_F(Decision, leaves_tagged_frames_to_the_interface_of_the_vlan) {
   const Bytes inner = frames::u16(kIpv4Type);
-  EXPECT_EQ(frame(0x8100, frames::operator+(frames::operator+(frames::u16(5), inner), frames::ipv4({}, frames::tcp(80)))), LIMPID_TAGGED);
+  EXPECT_EQ(
+      frame(0x8100, frames::operator+(frames::operator+(frames::u16(5), inner), frames::ipv4({}, frames::tcp(80)))),
+      LIMPID_TAGGED);
   EXPECT_EQ(frame(0x88a8, Bytes(64)), LIMPID_TAGGED);
 }
 
 TEST_F(Decision, options_of_ipv4_do_not_hide_the_ports) {
-  for (const int words : {6, 10, 15}) EXPECT_EQ(ipv4(frames::tcp(80), {.words = static_cast<std::uint8_t>(words)}), LIMPID_INTERCEPTED) << words;
+  for (const int words : {6, 10, 15})
+    EXPECT_EQ(ipv4(frames::tcp(80), {.words = static_cast<std::uint8_t>(words)}), LIMPID_INTERCEPTED) << words;
   EXPECT_EQ(ipv4(frames::tcp(80), {.words = 4}), LIMPID_MALFORMED);
 }
 
@@ -235,9 +254,12 @@ TEST_F(Decision, extension_headers_of_ipv6_do_not_hide_the_ports) {
   using frames::operator+;
   using frames::extension;
   const Bytes segment = frames::tcp(80);
-  for (const int header : {0, 43, 60}) EXPECT_EQ(ipv6(static_cast<std::uint8_t>(header), extension(kTcp, 3) + segment), LIMPID_INTERCEPTED) << header;
-  EXPECT_EQ(ipv6(0, extension(60) + extension(43, 1) + extension(60, 2) + extension(kTcp) + segment), LIMPID_INTERCEPTED);
-  EXPECT_EQ(ipv6(51, Bytes{kTcp, 4} + Bytes(22) + segment), LIMPID_INTERCEPTED) << "an authentication header counts in words of four";
+  for (const int header : {0, 43, 60})
+    EXPECT_EQ(ipv6(static_cast<std::uint8_t>(header), extension(kTcp, 3) + segment), LIMPID_INTERCEPTED) << header;
+  EXPECT_EQ(ipv6(0, extension(60) + extension(43, 1) + extension(60, 2) + extension(kTcp) + segment),
+            LIMPID_INTERCEPTED);
+  EXPECT_EQ(ipv6(51, Bytes{kTcp, 4} + Bytes(22) + segment), LIMPID_INTERCEPTED)
+      << "an authentication header counts in words of four";
   EXPECT_EQ(ipv6(44, frames::fragment_header(kTcp, 0) + segment), LIMPID_INTERCEPTED) << "an atomic fragment is whole";
   EXPECT_EQ(ipv6(0, Bytes{kTcp, 255}), LIMPID_MALFORMED);
   EXPECT_EQ(ipv6(59, segment), LIMPID_OTHER_PROTOCOL) << "no next header";
@@ -265,24 +287,31 @@ TEST_F(Decision, fragments_pass_or_are_dropped_as_the_fail_mode_says) {
       EXPECT_EQ(ipv6(44, frames::fragment_header(kUdp, fragment) + frames::udp(53)), expected) << fragment;
   };
   each(LIMPID_FRAGMENT);
-  EXPECT_EQ(ipv4(frames::udp(53), {.protocol = kUdp, .fragment = 0x4000}), LIMPID_INTERCEPTED) << "don't fragment is no fragment";
+  EXPECT_EQ(ipv4(frames::udp(53), {.protocol = kUdp, .fragment = 0x4000}), LIMPID_INTERCEPTED)
+      << "don't fragment is no fragment";
   inputs_.fail = FailMode::closed;
   apply();
   each(LIMPID_DROPPED);
-  EXPECT_EQ(ipv4(frames::udp(53), {.destination = "192.0.2.1", .protocol = kUdp, .fragment = 0x2000}), LIMPID_FRAGMENT) << "its own are its own";
+  EXPECT_EQ(ipv4(frames::udp(53), {.destination = "192.0.2.1", .protocol = kUdp, .fragment = 0x2000}), LIMPID_FRAGMENT)
+      << "its own are its own";
 }
 
 TEST_F(Decision, truncated_packets_are_malformed_wherever_they_end) {
   using frames::operator+;
   const Bytes whole4 = frames::ipv4({}, frames::tcp(80));
   for (std::size_t length = 20; length < whole4.size(); ++length)
-    EXPECT_EQ(frame(kIpv4Type, Bytes(whole4.begin(), whole4.begin() + static_cast<std::ptrdiff_t>(length))), LIMPID_MALFORMED) << length;
+    EXPECT_EQ(frame(kIpv4Type, Bytes(whole4.begin(), whole4.begin() + static_cast<std::ptrdiff_t>(length))),
+              LIMPID_MALFORMED)
+        << length;
   const Bytes whole6 = frames::ipv6(0, frames::extension(60, 1) + frames::extension(kTcp) + frames::tcp(80));
   for (std::size_t length = 40; length < whole6.size(); ++length)
-    EXPECT_EQ(frame(kIpv6Type, Bytes(whole6.begin(), whole6.begin() + static_cast<std::ptrdiff_t>(length))), LIMPID_MALFORMED) << length;
+    EXPECT_EQ(frame(kIpv6Type, Bytes(whole6.begin(), whole6.begin() + static_cast<std::ptrdiff_t>(length))),
+              LIMPID_MALFORMED)
+        << length;
   const Bytes datagram = frames::ipv4({.protocol = kUdp}, frames::udp(53));
   EXPECT_EQ(frame(kIpv4Type, Bytes(datagram.begin(), datagram.begin() + 27)), LIMPID_MALFORMED);
-  EXPECT_EQ(frame(kIpv4Type, Bytes(datagram.begin(), datagram.begin() + 28)), LIMPID_INTERCEPTED) << "an empty datagram";
+  EXPECT_EQ(frame(kIpv4Type, Bytes(datagram.begin(), datagram.begin() + 28)), LIMPID_INTERCEPTED)
+      << "an empty datagram";
 }
 
 TEST_F(Decision, random_packets_have_some_decision) {
@@ -311,7 +340,8 @@ TEST_F(Decision, a_policy_is_read_back_as_it_was_written) {
   inputs_.scope.from_interfaces = {"wlan-0", "lan"};
   inputs_.scope.from_prefixes = {*Prefix::parse("10.0.0.0/8"), *Prefix::parse("0.0.0.0/0"), *Prefix::parse("::/0")};
   inputs_.scope.to_prefixes = {*Prefix::parse("::ffff:0:0/96"), *Prefix::parse("2001:db8::/32")};
-  inputs_.scope.local = LocalScope{.only = {.users = {{.first = 1, .last = 9}}, .groups = {}, .cgroups = {}}, .never = {}};
+  inputs_.scope.local =
+      LocalScope{.only = {.users = {{.first = 1, .last = 9}}, .groups = {}, .cgroups = {}}, .never = {}};
   const auto wanted = make_ebpf_policy(inputs_);
   ASSERT_TRUE(wanted);
   for (int i = 0; i < 3; ++i) {

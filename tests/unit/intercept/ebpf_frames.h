@@ -45,14 +45,17 @@ struct Ipv4 {
   std::uint8_t words = 5;
 };
 inline Bytes ipv4(const Ipv4& header, const Bytes& payload) {
-  return Bytes{static_cast<std::uint8_t>(0x40 | header.words), 0} + u16(header.words * 4U + static_cast<unsigned>(payload.size())) + Bytes(2) +
-         u16(header.fragment) + Bytes{64, header.protocol} + Bytes(2) + address(header.source) + address(header.destination) +
+  return Bytes{static_cast<std::uint8_t>(0x40 | header.words), 0} +
+         u16(header.words * 4U + static_cast<unsigned>(payload.size())) + Bytes(2) + u16(header.fragment) +
+         Bytes{64, header.protocol} + Bytes(2) + address(header.source) + address(header.destination) +
          Bytes(header.words > 5 ? (header.words - 5U) * 4U : 0U) + payload;
 }
 
 /// `next` is the first header behind it.
-inline Bytes ipv6(std::uint8_t next, const Bytes& payload, std::string_view source = "2001:db8:1::2", std::string_view destination = "2001:db8:2::2") {
-  return Bytes{0x60, 0, 0, 0} + u16(static_cast<unsigned>(payload.size())) + Bytes{next, 64} + address(source) + address(destination) + payload;
+inline Bytes ipv6(std::uint8_t next, const Bytes& payload, std::string_view source = "2001:db8:1::2",
+                  std::string_view destination = "2001:db8:2::2") {
+  return Bytes{0x60, 0, 0, 0} + u16(static_cast<unsigned>(payload.size())) + Bytes{next, 64} + address(source) +
+         address(destination) + payload;
 }
 
 /// `octets` behind the eight that such a header has at least.
