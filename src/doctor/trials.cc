@@ -134,7 +134,7 @@ Result<SocketAddress> receive(const UniqueFd& receiver, Transport transport) {
 
 class Bench {
  public:
-  Bench(const Lab& lab) noexcept : client_(*lab.find("client")), router_(*lab.find("router")) {}
+  explicit Bench(const Lab& lab) noexcept : client_(*lab.find("client")), router_(*lab.find("router")) {}
 
   [[nodiscard]] Status enter_router() const { return enter_network_namespace(router_.network_namespace.get()); }
 
