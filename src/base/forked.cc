@@ -61,7 +61,9 @@ Result<std::string> run_forked(const std::function<Result<std::string>()>& funct
   int status = 0;
   while (::waitpid(child, &status, 0) < 0 && errno == EINTR) {
   }
-  if (text.empty()) return failure("run", "a process of its own", "it died");
+  // Killed in the middle, it may have written a part: that is no answer.
+  const bool whole = WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS;
+  if (!whole || text.empty()) return failure("run", "a process of its own", "it died");
   const auto first = static_cast<unsigned char>(text.front());
   text.erase(0, 1);
   if (first == 0) return text;

@@ -108,8 +108,8 @@ std::string FirewallChain::name() const {
                           : fmt::format("{} {} {}", program, table, chain);
 }
 
-bool FirewallChain::filters(Family wanted) const {
-  return is_of(family, wanted);
+bool FirewallChain::filters(Family packets) const {
+  return is_of(family, packets);
 }
 
 bool FirewallChain::lets_in(const Facts& facts, const MarkField& mark) const {
@@ -183,28 +183,37 @@ std::vector<int> priorities_of(const Facts& facts, Family family, const std::str
   return {priorities.begin(), priorities.end()};
 }
 
+namespace {
+
+void add_dropping_nft_chains(const Facts& facts, std::vector<FirewallChain>& found) {
+  if (!facts.ruleset) return;
+  for (const NftChain& chain : facts.ruleset->chains) {
+    const bool filters =
+        chain.hook == "input" && (chain.family == "inet" || chain.family == "ip" || chain.family == "ip6");
+    if (!filters || is_own(facts, chain)) continue;
+    const NftRule* last = last_rule_of(*facts.ruleset, chain);
+    if (chain.drops_by_policy || (last != nullptr && drops_everything(*last))) found.push_back(from_nft(chain));
+  }
+}
+
+bool ends_in_drop(const Iptables& tables, const IptablesChain& chain) {
+  const IptablesRule* last = nullptr;
+  for (const IptablesRule& rule : tables.rules) {
+    if (rule.table == chain.table && rule.chain == chain.name) last = &rule;
+  }
+  return last != nullptr && last->words.size() >= 2 && last->words[0] == "-j" &&
+         (last->words[1] == "DROP" || last->words[1] == "REJECT");
+}
+
+}  // namespace
+
 std::vector<FirewallChain> dropping_input_chains(const Facts& facts) {
   std::vector<FirewallChain> found;
-  if (facts.ruleset) {
-    for (const NftChain& chain : facts.ruleset->chains) {
-      const bool filters =
-          chain.hook == "input" && (chain.family == "inet" || chain.family == "ip" || chain.family == "ip6");
-      if (!filters || is_own(facts, chain)) continue;
-      const NftRule* last = last_rule_of(*facts.ruleset, chain);
-      if (chain.drops_by_policy || (last != nullptr && drops_everything(*last))) found.push_back(from_nft(chain));
-    }
-  }
+  add_dropping_nft_chains(facts, found);
   for (const Iptables& tables : facts.iptables) {
     if (!tables.legacy) continue;
     for (const IptablesChain& chain : tables.chains) {
-      if (chain.name != "INPUT") continue;
-      const IptablesRule* last = nullptr;
-      for (const IptablesRule& rule : tables.rules) {
-        if (rule.table == chain.table && rule.chain == chain.name) last = &rule;
-      }
-      const bool ends_in_drop = last != nullptr && last->words.size() >= 2 && last->words[0] == "-j" &&
-                                (last->words[1] == "DROP" || last->words[1] == "REJECT");
-      if (!chain.drops_by_policy && !ends_in_drop) continue;
+      if (chain.name != "INPUT" || (!chain.drops_by_policy && !ends_in_drop(tables, chain))) continue;
       found.push_back({.program = tables.program,
                        .family = tables.family == Family::ipv4 ? "ip" : "ip6",
                        .table = chain.table,

@@ -19,7 +19,7 @@ struct FirewallChain {
 
   /// "firewalld (inet firewalld filter_INPUT)", "iptables-legacy filter INPUT".
   [[nodiscard]] std::string name() const;
-  [[nodiscard]] bool filters(Family family) const;
+  [[nodiscard]] bool filters(Family packets) const;
   /// Whether it has a rule that accepts our intercept mark.
   [[nodiscard]] bool lets_in(const Facts& facts, const MarkField& mark) const;
   /// The command that puts such a rule first.

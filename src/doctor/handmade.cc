@@ -110,7 +110,7 @@ std::string moving(const NftRule& rule, const NftRule& before) {
   deleted["handle"] = rule.handle;
   const json transaction = {
       {"nftables", {{{"insert", {{"rule", std::move(inserted)}}}}, {{"delete", {{"rule", std::move(deleted)}}}}}}};
-  std::string text = transaction.dump(-1, ' ', true, json::error_handler_t::replace);
+  const std::string text = transaction.dump(-1, ' ', true, json::error_handler_t::replace);
   std::string quoted;
   for (const char c : text) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
   return fmt::format("echo '{}' | nft -j -f -", quoted);

@@ -19,6 +19,7 @@ void leave_terminal() {
   (void)::setsid();  // ^C is not for us
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE}) (void)std::signal(signal, SIG_IGN);
   const int null = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (null < 0) return;
   for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) (void)::dup2(null, standard);
 }
 
@@ -34,7 +35,7 @@ Janitor::~Janitor() {
 Result<Janitor> Janitor::start(const std::function<void()>& clean) {
   std::array<int, 2> ends{};
   if (::pipe2(ends.data(), O_CLOEXEC) != 0) return system_error(errno, "open", "pipe");
-  UniqueFd read_end(ends[0]);
+  const UniqueFd read_end(ends[0]);
   UniqueFd write_end(ends[1]);
   const pid_t child = ::fork();
   if (child < 0) return system_error(errno, "fork", "");

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <tuple>
 #include <vector>
 
 #include "doctor/janitor.h"
@@ -33,11 +34,11 @@ std::string deletion() {
 
 /// What a probe may leave behind: its table, and routes to its client.
 void clean_up(const std::optional<std::string>& via) {
-  (void)feed_nft(NftMode::apply, deletion(), "the probe's table");
+  std::ignore = feed_nft(NftMode::apply, deletion(), "the probe's table");
   if (!via) return;
   auto socket = RouteSocket::open();
   if (!socket) return;
-  for (const RouteSpec& route : probe_routes(*via)) (void)socket->delete_route(route);
+  for (const RouteSpec& route : probe_routes(*via)) std::ignore = socket->delete_route(route);
 }
 
 /// Links end with their namespace, a moment after its last descriptor (cleanup_net in net/core/net_namespace.c).

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <tuple>
 #include <utility>
 
 #include "doctor/bpf.h"
@@ -48,6 +49,12 @@ Cable target_cable() {
           .there_ipv6 = probe_target(Family::ipv6)};
 }
 
+/// What a client of the probe is routed through; no IPv6 where that is not probed.
+struct Gateways {
+  IpAddress ipv4;
+  std::optional<IpAddress> ipv6;
+};
+
 /// A namespace that ends with its descriptor; the calling thread is back home afterwards.
 Result<UniqueFd> make_namespace(int home) {
   auto entered = enter_new_network_namespace();
@@ -55,9 +62,9 @@ Result<UniqueFd> make_namespace(int home) {
   if (entered) {
     // Nothing here waits for duplicate addresses.
     for (const char* key : {"net.ipv6.conf.default.accept_dad", "net.ipv6.conf.default.accept_ra"})
-      (void)write_sysctl(key, "0");
-    (void)write_sysctl("net.ipv6.conf.all.disable_ipv6", "0");
-    (void)write_sysctl("net.ipv6.conf.default.disable_ipv6", "0");
+      std::ignore = write_sysctl(key, "0");
+    std::ignore = write_sysctl("net.ipv6.conf.all.disable_ipv6", "0");
+    std::ignore = write_sysctl("net.ipv6.conf.default.disable_ipv6", "0");
   }
   if (auto back = enter_network_namespace(home); !back) return std::unexpected(back.error());
   return made;
@@ -65,10 +72,10 @@ Result<UniqueFd> make_namespace(int home) {
 
 void quicken(const std::string& interface) {
   // A neighbour solicitation or ARP request that is sent too early is lost, and repeated after a second otherwise.
-  (void)write_sysctl(fmt::format("net.ipv4.neigh.{}.retrans_time_ms", interface), "50");
-  (void)write_sysctl(fmt::format("net.ipv6.conf.{}.disable_ipv6", interface), "0");
-  (void)write_sysctl(fmt::format("net.ipv6.conf.{}.accept_dad", interface), "0");
-  (void)write_sysctl(fmt::format("net.ipv6.neigh.{}.retrans_time_ms", interface), "50");
+  std::ignore = write_sysctl(fmt::format("net.ipv4.neigh.{}.retrans_time_ms", interface), "50");
+  std::ignore = write_sysctl(fmt::format("net.ipv6.conf.{}.disable_ipv6", interface), "0");
+  std::ignore = write_sysctl(fmt::format("net.ipv6.conf.{}.accept_dad", interface), "0");
+  std::ignore = write_sysctl(fmt::format("net.ipv6.neigh.{}.retrans_time_ms", interface), "50");
 }
 
 bool is_operational(RouteSocket& socket, const std::string& interface) {
@@ -201,6 +208,32 @@ Status route_client(int home, int client, const IpAddress& ipv4, const std::opti
   return added;
 }
 
+/// Makes what the client sends arrive as if it came by `interface`, and what leaves there for the client come back to it. Returns the
+/// addresses of `interface`, which are the client's gateways.
+Result<Gateways> stand_in_front_of(const Interface* interface, RouteSocket& here, const Facts& facts,
+                                   const Cable& client, bool with_ipv6, std::vector<UniqueFd>& programs) {
+  const auto ipv4 = address_of(facts, interface->link.index, Family::ipv4);
+  if (!ipv4) return failure("probe", interface->link.name, "it has no IPv4 address");
+  const auto ipv6 = with_ipv6 ? address_of(facts, interface->link.index, Family::ipv6) : std::nullopt;
+  const auto links = here.links();
+  if (!links) return std::unexpected(links.error());
+  const auto own = std::ranges::find(*links, client.here, &LinkInfo::name);
+  if (own == links->end()) return failure("find", client.here, "it is gone");
+  const auto probe_index = static_cast<std::uint32_t>(own->index);
+  const auto real_index = static_cast<std::uint32_t>(interface->link.index);
+  for (const RouteSpec& route : probe_routes(interface->link.name)) {
+    if (route.destination.family() == Family::ipv6 && !ipv6) continue;
+    if (auto added = here.add_route(route); !added) return std::unexpected(added.error());
+  }
+  auto arrivals = redirect_arrivals(probe_index, real_index);
+  if (!arrivals) return std::unexpected(arrivals.error());
+  auto answers = redirect_answers(real_index, probe_index, client.there_ipv4, client.there_ipv6);
+  if (!answers) return std::unexpected(answers.error());
+  programs.push_back(std::move(*arrivals));
+  programs.push_back(std::move(*answers));
+  return Gateways{.ipv4 = *ipv4, .ipv6 = ipv6};
+}
+
 }  // namespace
 
 Result<ProbeNet> ProbeNet::build(const Facts& facts, const std::optional<std::string>& in_front_of, bool with_ipv6) {
@@ -228,38 +261,19 @@ Result<ProbeNet> ProbeNet::build(const Facts& facts, const std::optional<std::st
       !routed) {
     return std::unexpected(routed.error());
   }
-  net.gateway_ipv4_ = client.here_ipv4;
-  net.gateway_ipv6_ = client.here_ipv6;
-  std::optional<IpAddress> gateway_ipv6 = with_ipv6 ? std::optional(client.here_ipv6) : std::nullopt;
+  Gateways gateways{.ipv4 = client.here_ipv4, .ipv6 = with_ipv6 ? std::optional(client.here_ipv6) : std::nullopt};
   if (in_front_of) {
     const Interface* interface = find_interface(facts, *in_front_of);
     if (interface == nullptr || !interface->link.up || !interface->link.ethernet) {
       return failure("probe", *in_front_of, "there is no such Ethernet interface, or it is down");
     }
-    const auto ipv4 = address_of(facts, interface->link.index, Family::ipv4);
-    if (!ipv4) return failure("probe", *in_front_of, "it has no IPv4 address");
-    net.gateway_ipv4_ = *ipv4;
-    gateway_ipv6 = with_ipv6 ? address_of(facts, interface->link.index, Family::ipv6) : std::nullopt;
-    net.gateway_ipv6_ = gateway_ipv6.value_or(IpAddress::any(Family::ipv6));
-    const auto links = here->links();
-    if (!links) return std::unexpected(links.error());
-    const auto own = std::ranges::find(*links, client.here, &LinkInfo::name);
-    if (own == links->end()) return failure("find", client.here, "it is gone");
-    const auto probe_index = static_cast<std::uint32_t>(own->index);
-    const auto real_index = static_cast<std::uint32_t>(interface->link.index);
-    for (const RouteSpec& route : probe_routes(*in_front_of)) {
-      if (route.destination.family() == Family::ipv6 && !gateway_ipv6) continue;
-      if (auto added = here->add_route(route); !added) return std::unexpected(added.error());
-    }
-    auto arrivals = redirect_arrivals(probe_index, real_index);
-    if (!arrivals) return std::unexpected(arrivals.error());
-    auto answers = redirect_answers(real_index, probe_index, client.there_ipv4, client.there_ipv6);
-    if (!answers) return std::unexpected(answers.error());
-    net.programs_.push_back(std::move(*arrivals));
-    net.programs_.push_back(std::move(*answers));
+    auto found = stand_in_front_of(interface, *here, facts, client, with_ipv6, net.programs_);
+    if (!found) return std::unexpected(found.error());
+    gateways = *found;
   }
-  if (auto routed =
-          route_client(home->get(), net.client_.get(), net.gateway_ipv4_, gateway_ipv6, in_front_of.has_value());
+  net.gateway_ipv4_ = gateways.ipv4;
+  net.gateway_ipv6_ = gateways.ipv6.value_or(in_front_of ? IpAddress::any(Family::ipv6) : client.here_ipv6);
+  if (auto routed = route_client(home->get(), net.client_.get(), gateways.ipv4, gateways.ipv6, in_front_of.has_value());
       !routed) {
     return std::unexpected(routed.error());
   }

@@ -193,6 +193,7 @@ bool DirectCalls::succeed() {
   const auto deadline = begun_ + kReachPatience;
   while (!callers.empty()) {
     std::vector<pollfd> waiting;
+    waiting.reserve(callers.size());
     for (const UniqueFd& caller : callers) waiting.push_back({.fd = caller.get(), .events = POLLOUT, .revents = 0});
     const auto left = std::max(std::chrono::duration_cast<milliseconds>(deadline - Clock::now()), milliseconds(0));
     if (::poll(waiting.data(), waiting.size(), static_cast<int>(left.count())) <= 0) return false;

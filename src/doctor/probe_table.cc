@@ -90,7 +90,7 @@ class Writer {
             "marked", 0);
     }
     if (hook == "postrouting" && i == 0) {
-      count(fmt::format("oifname \"{}\" {}", kTargetLink, to_target(stream)), stream, "dialled", 0);
+      count(fmt::format(R"(oifname "{}" {})", kTargetLink, to_target(stream)), stream, "dialled", 0);
       // It must not leave this host.
       count(fmt::format("oifname != \"{}\" oifname != \"lo\" {}", kTargetLink, to_target(stream)), stream, "astray", 0,
             " drop");
@@ -152,6 +152,7 @@ ProbeTrace read_trace(const Ruleset& listing, const ProbeStream& stream, const P
   };
   const auto counts = [&](std::string_view hook, const std::vector<int>& priorities) {
     std::vector<std::uint64_t> found;
+    found.reserve(priorities.size());
     for (std::size_t i = 0; i < priorities.size(); ++i) found.push_back(count(hook, i));
     return found;
   };

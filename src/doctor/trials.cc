@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <span>
+#include <tuple>
 
 #include "base/process.h"
 #include "intercept/nft.h"
@@ -97,9 +98,9 @@ Installed install_rules(Mechanism mechanism, Match match, Family family) {
 void remove_rules(Mechanism mechanism, Family family) {
   // Without --noflush, a table that is restored empty is emptied.
   if (mechanism == Mechanism::nft) {
-    (void)feed_nft(NftMode::apply, "delete table inet trial\n", "a trial");
+    std::ignore = feed_nft(NftMode::apply, "delete table inet trial\n", "a trial");
   } else {
-    (void)run_restore(mechanism, family, "*mangle\nCOMMIT\n");
+    std::ignore = run_restore(mechanism, family, "*mangle\nCOMMIT\n");
   }
 }
 
@@ -133,7 +134,7 @@ Result<SocketAddress> receive(const UniqueFd& receiver, Transport transport) {
 
 class Bench {
  public:
-  Bench(const Lab& lab) noexcept : client_(*lab.find("client")), router_(*lab.find("router")) {}
+  explicit Bench(const Lab& lab) noexcept : client_(*lab.find("client")), router_(*lab.find("router")) {}
 
   [[nodiscard]] Status enter_router() const { return enter_network_namespace(router_.network_namespace.get()); }
 

@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstring>
 #include <random>
+#include <tuple>
 
 #include "base/file_text.h"
 #include "intercept/install.h"
@@ -45,7 +46,7 @@ class TableGuard {
   TableGuard& operator=(const TableGuard&) = delete;
   TableGuard(TableGuard&&) = delete;
   TableGuard& operator=(TableGuard&&) = delete;
-  ~TableGuard() { (void)remove(); }
+  ~TableGuard() { std::ignore = remove(); }
   void installed() { installed_ = true; }
   Status remove() {
     if (!installed_) return {};
@@ -88,7 +89,7 @@ class SetEntries {
   void remove() const {
     for (const std::string& entry : entries_) {
       // It fails where there is nothing to take away.
-      (void)feed_nft(NftMode::apply, "delete " + entry, "a set");
+      std::ignore = feed_nft(NftMode::apply, "delete " + entry, "a set");
     }
   }
 
@@ -289,7 +290,7 @@ Result<Explanation> explain_packet(const Question& asked) {
   question.source = walk.first->source;
   entries.remove();
   // Through loopback it passed postrouting once, where conntrack took it for confirmed.
-  if (question.local) (void)forget_connection(question.transport, walk.first->source, question.destination);
+  if (question.local) std::ignore = forget_connection(question.transport, walk.first->source, question.destination);
   explanation.evidence.legacy_tables = find_legacy_tables();
   gather_evidence(walk, question.user, explanation.evidence);
   explanation.verdict = judge(walk, *surroundings, explanation.evidence);

@@ -12,6 +12,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from dataclasses import dataclass
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -207,6 +208,14 @@ class Lab:
         configure(self.server, "link set eth0 up",
                   "addr add 198.51.100.2/24 dev eth0", "addr add 2001:db8:2::2/64 dev eth0 nodad",
                   "route add default via 198.51.100.1", "route add default via 2001:db8:2::1")
+        self._await_carrier("lan", "wan")
+
+    def _await_carrier(self, *interfaces):
+        """Ends that were switched on first get their carrier later, and with it routes that a comparison would find new."""
+        deadline = time.monotonic() + SECONDS
+        for interface in interfaces:
+            while "state UP" not in self.router.run("ip", "-o", "link", "show", interface).stdout:
+                assert time.monotonic() < deadline, f"{interface} does not become operational"
 
     @property
     def wan(self):

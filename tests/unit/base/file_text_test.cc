@@ -24,7 +24,8 @@ TEST(FileText, a_process_that_has_ended_is_no_exception) {
   const pid_t child = fork();
   if (child == 0) _exit(0);
   siginfo_t info{};
-  waitid(P_PID, static_cast<id_t>(child), &info, WEXITED | WNOWAIT);  // a zombie: some of its files open and cannot be read
+  waitid(P_PID, static_cast<id_t>(child), &info,
+         WEXITED | WNOWAIT);  // a zombie: some of its files open and cannot be read
   const std::string folder = "/proc/" + std::to_string(child);
   for (const char* name : {"/comm", "/cmdline", "/environ", "/maps", "/mem"}) {
     EXPECT_NO_THROW({ [[maybe_unused]] const auto text = read_text(folder + name); }) << name;
