@@ -17,6 +17,7 @@
 #include "cli/service_flags.h"
 #include "cli/verb.h"
 #include "intercept/backend.h"
+#include "intercept/ebpf_warnings.h"
 #include "intercept/install.h"
 #include "intercept/plan.h"
 #include "intercept/remove.h"
@@ -135,6 +136,7 @@ Result<PlanFor> plan_for(const RulesFlags& flags, bool follow_installed, For pur
   }
   auto inputs = prepare_inputs(*survey, request->options, keeper, request->enable_forwarding);
   if (!inputs) return std::unexpected(inputs.error());
+  for (const std::string& warning : find_ebpf_warnings(*inputs, purpose != For::installing)) print_warning(warning);
   if (purpose == For::installing) {
     if (auto possible = require_somebody_who_beats(*inputs); !possible) return std::unexpected(possible.error());
   } else if (purpose == For::watching) {

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "intercept/backend.h"
+#include "intercept/ebpf_warnings.h"
 #include "intercept/heartbeat.h"
 #include "intercept/install.h"
 #include "intercept/survey.h"
@@ -220,6 +221,9 @@ Status run_service(const ServiceOptions& wanted) {
   interception.listener = listeners->port;
   auto inputs = prepare_inputs(groundwork->survey, interception, Keeper::process, options.enable_forwarding);
   if (!inputs) return std::unexpected(inputs.error());
+  if (options.source != SourceMode::none) {
+    for (const auto& warning : find_ebpf_warnings(*inputs, /*followed=*/true)) log.warning(warning);
+  }
   const Plan plan = make_plan(*inputs);
   log.debug("plan", {field("commands", render_commands(plan))});
   if (auto checked = check_plan(plan); !checked) return checked;

@@ -185,3 +185,31 @@ def test_the_doctor_knows_it(lab, start):
     said = lab.router.run(limpid_process.BINARY, "doctor", check=False, timeout=60).stdout
     assert "the program at ingress of lan" in said
     assert limpid.stop() == DONE
+
+
+@pytest.mark.parametrize("program", ["nft", "iptables-nft", "iptables-legacy"])
+def test_source_translation_is_warned_of(lab, start, program):
+    def warned(*arguments):
+        name = "_".join(("w", *(word.strip("-") for word in arguments)))
+        return [line for line in start("--tcp", "80", "--backend", "ebpf", "--name", name, *arguments).messages.splitlines()
+                if "translates source addresses" in line]
+
+    assert not warned()
+    if program == "nft":
+        lab.router.nft("table inet theirs { chain post { type nat hook postrouting priority srcnat; oifname wan masquerade; }; }")
+    else:
+        name = {"ipv4": "iptables", "ipv6": "ip6tables"}[lab.family] + program.removeprefix("iptables")
+        lab.router.run(name, "-t", "nat", "-A", "POSTROUTING", "-o", "wan", "-j", "MASQUERADE")
+    [warning] = warned("--source", "address")
+    assert "--source none" in warning
+    assert not warned("--source", "none")
+
+
+def test_interfaces_to_come_are_warned_of(lab):
+    def complaint(*arguments):
+        done = rules(lab, *arguments, "--tcp", "80", "--listen-port", "3129", "--backend", "ebpf")
+        assert done.returncode == DONE, done.stderr
+        return "interfaces that appear later" in done.stderr
+
+    assert complaint("apply", "--fail", "closed") and not complaint("apply", "--fail", "open")
+    assert rules(lab, "remove").returncode == DONE
