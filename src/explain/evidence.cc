@@ -7,10 +7,10 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <cstring>
 #include <iterator>
 #include <ranges>
 #include <sstream>
+#include <system_error>
 
 #include "base/file_text.h"
 #include "base/process.h"
@@ -282,7 +282,7 @@ std::string describe(const RouteAnswer& answer) {
                          answer.gateway ? " to " + answer.gateway->to_string() : std::string(), answer.table.value);
     case RouteKind::local: return fmt::format("delivered to this host (table {})", answer.table.value);
     case RouteKind::many: return fmt::format("broadcast or multicast (table {})", answer.table.value);
-    case RouteKind::refused: return fmt::format("refused: {}", std::strerror(answer.error));
+    case RouteKind::refused: return fmt::format("refused: {}", std::generic_category().message(answer.error));
   }
   return {};
 }

@@ -34,6 +34,6 @@ struct Explanation {
 };
 
 /// Needs CAP_NET_ADMIN and, for a packet that arrives, CAP_BPF.
-[[nodiscard]] Result<Explanation> explain_packet(const Question& question);
+[[nodiscard]] Result<Explanation> explain_packet(const Question& asked);
 
 }  // namespace limpid

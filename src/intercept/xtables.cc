@@ -247,6 +247,7 @@ std::string render_replacement(const XtablesRuleset& rules, const std::vector<Xt
 
 std::string to_listing(const std::vector<XtablesPiece>& pieces) {
   std::vector<const XtablesPiece*> sorted;
+  sorted.reserve(pieces.size());
   for (const XtablesPiece& piece : pieces) sorted.push_back(&piece);
   std::ranges::sort(sorted, {}, [](const XtablesPiece* p) { return std::tuple(p->family, p->table, p->name); });
   std::string text;
