@@ -59,7 +59,7 @@ struct TraceEvent {
 };
 
 /// One netlink message, its header included. Empty for anything that is not a trace message, and for a malformed one.
-[[nodiscard]] std::optional<TraceEvent> parse_trace_message(std::span<const std::byte> message);
+[[nodiscard]] std::optional<TraceEvent> parse_trace_message(std::span<const std::byte> bytes);
 
 /// Hears what is traced in the network namespace in which it was opened.
 class TraceSocket {

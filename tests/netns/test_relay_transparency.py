@@ -9,7 +9,7 @@ import pytest
 
 import limpid_process
 from limpid_process import DONE
-from peers import bytes_of, exchange, read_exactly, read_to_end
+from peers import bytes_of, exchange, read_exactly, read_to_end, wait_until
 from plain_relay import PORT, at, children, dial, is_relayed, status_of
 
 CAP_NET_RAW = 13
@@ -241,7 +241,8 @@ def test_chroot_leaves_nothing_to_lose(lab, relay, tmp_path):
     instance = relay("--chroot", tmp_path, PORT, "localhost", 80, "--target", lab.server.address)
     resolver, = children(instance.pid)
     for pid in (instance.pid, resolver):
-        status = status_of(pid)
+        # The resolver gives up its rights while the relay begins to serve.
+        status = wait_until(lambda: (seen := status_of(pid))["NoNewPrivs"] == "1" and seen, "it has nothing to lose")
         assert set(status["Uid"].split() + status["Gid"].split()) == {"65534"}
         assert status["Groups"].strip() == ""
         assert int(status["CapPrm"], 16) == int(status["CapEff"], 16) == 0

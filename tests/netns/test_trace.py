@@ -24,6 +24,7 @@ def test_an_intercepted_connection(lab, start, trace):
     assert first["schema"] == 1 and first["instance"] == "limpid" and first["end"] == "delivered"
     later = next(packet for packet in packets if "divert" in packet["reason"])
     assert "a flow that is intercepted already" in later["reason"] and later["verdict"] == "intercepted"
+    packets = wait_until(lambda: len({packet["interface"] for packet in followed.packets}) >= 3 and followed.packets, "packets of both legs")
     assert {packet["interface"] for packet in packets} == {"lan", "wan", None}, "both legs, and what we send ourselves"
 
 
