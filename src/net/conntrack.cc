@@ -1,4 +1,4 @@
-// ctnetlink (net/netfilter/nf_conntrack_netlink.c): one request, IPCTNL_MSG_CT_DELETE with the original direction's tuple.
+// ctnetlink (net/netfilter/nf_conntrack_netlink.c): requests that name an entry by one of its tuples.
 #include "net/conntrack.h"
 
 #include <linux/netfilter/nfnetlink.h>
@@ -7,20 +7,19 @@
 #include <netinet/in.h>
 
 #include <cerrno>
+#include <optional>
 
 #include "net/netlink_message.h"
 #include "net/netlink_socket.h"
 
 namespace limpid {
 
-Status forget_connection(Transport transport, const SocketAddress& source, const SocketAddress& destination) {
+namespace {
+
+void put_tuple(nlmsghdr& message, std::uint16_t type, Transport transport, const SocketAddress& source,
+               const SocketAddress& destination) {
   const bool ipv4 = destination.family() == Family::ipv4;
-  netlink::Request request((NFNL_SUBSYS_CTNETLINK << 8U) | IPCTNL_MSG_CT_DELETE, 0);
-  auto& header = request.extra_header<nfgenmsg>();
-  header.nfgen_family = netlink::to_native(destination.family());
-  header.version = NFNETLINK_V0;
-  nlmsghdr& message = request.header();
-  nlattr* tuple = mnl_attr_nest_start(&message, CTA_TUPLE_ORIG);
+  nlattr* tuple = mnl_attr_nest_start(&message, type);
   nlattr* addresses = mnl_attr_nest_start(&message, CTA_TUPLE_IP);
   netlink::put_address(message, ipv4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC, source.address);
   netlink::put_address(message, ipv4 ? CTA_IP_V4_DST : CTA_IP_V6_DST, destination.address);
@@ -31,15 +30,82 @@ Status forget_connection(Transport transport, const SocketAddress& source, const
   mnl_attr_put_u16(&message, CTA_PROTO_DST_PORT, htons(destination.port.value));
   mnl_attr_nest_end(&message, protocol);
   mnl_attr_nest_end(&message, tuple);
+}
+
+void begin_request(netlink::Request& request, Family family) {
+  auto& header = request.extra_header<nfgenmsg>();
+  header.nfgen_family = netlink::to_native(family);
+  header.version = NFNETLINK_V0;
+}
+
+struct Tuple {
+  SocketAddress source;
+  SocketAddress destination;
+  bool operator==(const Tuple&) const = default;
+};
+
+std::optional<Tuple> read_tuple(const nlattr* attribute, Family family) {
+  const bool ipv4 = family == Family::ipv4;
+  const netlink::Attributes<CTA_TUPLE_PROTO> parts(attribute);
+  const netlink::Attributes<CTA_IP_V6_DST> addresses(parts[CTA_TUPLE_IP]);
+  const netlink::Attributes<CTA_PROTO_DST_PORT> ports(parts[CTA_TUPLE_PROTO]);
+  const auto source = netlink::get_address(addresses[ipv4 ? CTA_IP_V4_SRC : CTA_IP_V6_SRC], family);
+  const auto destination = netlink::get_address(addresses[ipv4 ? CTA_IP_V4_DST : CTA_IP_V6_DST], family);
+  const auto* from = ports[CTA_PROTO_SRC_PORT];
+  const auto* to = ports[CTA_PROTO_DST_PORT];
+  if (!source || !destination || from == nullptr || to == nullptr) return std::nullopt;
+  if (mnl_attr_validate(from, MNL_TYPE_U16) < 0 || mnl_attr_validate(to, MNL_TYPE_U16) < 0) return std::nullopt;
+  return Tuple{.source = {.address = *source, .port = Port{ntohs(mnl_attr_get_u16(from))}},
+               .destination = {.address = *destination, .port = Port{ntohs(mnl_attr_get_u16(to))}}};
+}
+
+/// Codes that say that the kernel has no ctnetlink.
+bool is_absent(int code) noexcept {
+  return code == EINVAL || code == EOPNOTSUPP;
+}
+
+}  // namespace
+
+Status forget_connection(Transport transport, const SocketAddress& source, const SocketAddress& destination) {
+  netlink::Request request((NFNL_SUBSYS_CTNETLINK << 8U) | IPCTNL_MSG_CT_DELETE, 0);
+  begin_request(request, destination.family());
+  put_tuple(request.header(), CTA_TUPLE_ORIG, transport, source, destination);
 
   auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
   if (!socket) return std::unexpected(socket.error());
-  auto changed = socket->change(message, "forget the connection from", source.to_string());
+  auto changed = socket->change(request.header(), "forget the connection from", source.to_string());
   if (changed) return {};
   const int code = changed.error().code;
-  // EINVAL: no ctnetlink in this kernel.
-  if (code == ENOENT || code == EINVAL || code == EOPNOTSUPP) return {};
+  if (code == ENOENT || is_absent(code)) return {};
   return changed;
+}
+
+Result<TranslationLookup> TranslationLookup::open() {
+  auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
+  if (!socket) return std::unexpected(socket.error());
+  return TranslationLookup(std::move(*socket));
+}
+
+Result<bool> TranslationLookup::is_translated(const SocketAddress& local, const SocketAddress& peer) {
+  // Scopes are no part of a tuple.
+  const Tuple ours{.source = {.address = local.address, .port = local.port},
+                   .destination = {.address = peer.address, .port = peer.port}};
+  const Tuple reverse{.source = ours.destination, .destination = ours.source};
+  netlink::Request request((NFNL_SUBSYS_CTNETLINK << 8U) | IPCTNL_MSG_CT_GET, 0);
+  begin_request(request, local.family());
+  // Found by either of an entry's tuples, whatever the attribute is called (__nf_conntrack_find_get). What the socket sends is the
+  // original direction of a connection that it has opened, and the reply of one that it has accepted; both are before translation.
+  put_tuple(request.header(), CTA_TUPLE_ORIG, Transport::tcp, ours.source, ours.destination);
+  bool translated = false;
+  auto asked = socket_.ask(request.header(), "look up the connection to", "", [&](const nlmsghdr& found) {
+    const netlink::Attributes<CTA_TUPLE_REPLY> attributes(found, sizeof(nfgenmsg));
+    const auto original = read_tuple(attributes[CTA_TUPLE_ORIG], local.family());
+    const auto reply = read_tuple(attributes[CTA_TUPLE_REPLY], local.family());
+    translated = !((original == ours && reply == reverse) || (original == reverse && reply == ours));
+  });
+  if (asked) return translated;
+  if (asked.error().code == ENOENT) return false;
+  return std::unexpected(asked.error());
 }
 
 }  // namespace limpid

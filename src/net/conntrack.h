@@ -1,9 +1,12 @@
-// Takes single entries out of the kernel's connection tracking. Nothing else is done with it here.
+// Single entries of the kernel's connection tracking: taken out, or asked whether they translate addresses.
 #pragma once
+
+#include <utility>
 
 #include "limpid/address.h"
 #include "limpid/error.h"
 #include "net/endpoint.h"
+#include "net/netlink_socket.h"
 
 namespace limpid {
 
@@ -11,5 +14,20 @@ namespace limpid {
 /// without connection tracking. Needs CAP_NET_ADMIN.
 [[nodiscard]] Status forget_connection(Transport transport, const SocketAddress& source,
                                        const SocketAddress& destination);
+
+/// An open question to connection tracking, for those who have to ask about many connections. One thread at a time; belongs to the network
+/// namespace in which it was opened. Needs CAP_NET_ADMIN.
+class TranslationLookup {
+ public:
+  [[nodiscard]] static Result<TranslationLookup> open();
+
+  /// Whether packets of a TCP connection have other addresses or ports on the wire than its socket says (masquerade, DNAT, …): its entry
+  /// in the default zone is not one tuple and its reverse. A connection that is not tracked is not translated. The error: nobody can tell.
+  [[nodiscard]] Result<bool> is_translated(const SocketAddress& local, const SocketAddress& peer);
+
+ private:
+  explicit TranslationLookup(NetlinkSocket socket) noexcept : socket_(std::move(socket)) {}
+  NetlinkSocket socket_;
+};
 
 }  // namespace limpid

@@ -101,6 +101,8 @@ class RouteSocket {
 
   /// What `ip route get` says. A refusal is an answer; the error is for a question that could not be asked.
   [[nodiscard]] Result<RouteAnswer> look_up(const RouteQuestion& question);
+  /// Whether packets to `destination` are delivered to this host: what look_up() says, in one question to the kernel.
+  [[nodiscard]] Result<bool> is_local(const IpAddress& destination);
 
   [[nodiscard]] Result<std::vector<LinkInfo>> links();
   [[nodiscard]] Result<std::vector<AddressInfo>> addresses();

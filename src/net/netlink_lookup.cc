@@ -78,4 +78,20 @@ Result<RouteAnswer> RouteSocket::look_up(const RouteQuestion& question) {
   return answer;
 }
 
+Result<bool> RouteSocket::is_local(const IpAddress& destination) {
+  if (destination.is_loopback()) return true;
+  Request request(RTM_GETROUTE, 0);
+  auto& header = request.extra_header<rtmsg>();
+  header.rtm_family = netlink::to_native(destination.family());
+  header.rtm_dst_len = static_cast<unsigned char>(destination.bits());
+  netlink::put_address(request.header(), RTA_DST, destination);
+  bool local = false;
+  auto asked = socket_.ask(request.header(), "look up the route to", "", [&](const nlmsghdr& found) {
+    if (found.nlmsg_type != RTM_NEWROUTE || mnl_nlmsg_get_payload_len(&found) < sizeof(rtmsg)) return;
+    local = static_cast<const rtmsg*>(mnl_nlmsg_get_payload(&found))->rtm_type == RTN_LOCAL;
+  });
+  if (!asked && asked.error().code == 0) return std::unexpected(asked.error());
+  return local;  // without a route it is nobody's
+}
+
 }  // namespace limpid

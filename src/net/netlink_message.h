@@ -45,6 +45,10 @@ class Attributes {
   Attributes(const nlmsghdr& message, std::size_t extra_header_bytes) noexcept {
     mnl_attr_parse(&message, static_cast<unsigned>(extra_header_bytes), &keep, this);
   }
+  /// Of a nested attribute; none where that is absent.
+  explicit Attributes(const nlattr* nested) noexcept {
+    if (nested != nullptr) mnl_attr_parse_nested(nested, &keep, this);
+  }
   [[nodiscard]] const nlattr* operator[](std::uint16_t type) const noexcept { return found_[type]; }
   /// Empty when it is absent or too short.
   [[nodiscard]] std::optional<std::uint32_t> u32(std::uint16_t type) const noexcept {
