@@ -12,6 +12,7 @@ MAY_INCLUDE = {
     "proxies": {"base", "net", "policy"},
     "sniff": {"base", "net"},
     "upstream": {"base", "net"},
+    "cutthrough": {"base", "net", "bpf"},  # bpf/cut_through_layout.h: the maps' values
     "relay": {"base", "net", "policy", "sniff", "upstream"},
     "intercept": {"base", "net", "policy", "bpf"},  # bpf/layout.h: the maps' values
     "doctor": {"base", "net", "policy", "intercept", "lab"},
@@ -19,8 +20,8 @@ MAY_INCLUDE = {
     "lab": {"base", "net"},
     "netcat": {"base", "net"},
     "exec": {"base", "net"},
-    "service": {"base", "net", "policy", "sniff", "upstream", "relay", "intercept"},
-    "cli": {"base", "net", "policy", "sniff", "upstream", "relay", "intercept", "proxies", "service", "doctor", "explain", "lab", "netcat", "exec"},
+    "service": {"base", "net", "policy", "sniff", "upstream", "relay", "intercept", "cutthrough"},
+    "cli": {"base", "net", "policy", "sniff", "upstream", "relay", "intercept", "cutthrough", "proxies", "service", "doctor", "explain", "lab", "netcat", "exec"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)
 

@@ -1,0 +1,63 @@
+// Cut-through of a build without clang, bpftool or libbpf: nothing is found, nothing is opened, and open() says why.
+#include "cutthrough/cut_through.h"
+
+namespace limpid {
+namespace {
+
+std::unexpected<Error> not_built_in() {
+  return unsupported("use", "cut-through", "it is not in this build, which was made without clang, bpftool or libbpf",
+                     "install clang, bpftool and libbpf-dev and build again");
+}
+
+}  // namespace
+
+struct CutThrough::Kernel {};
+
+CutThrough::CutThrough(std::unique_ptr<Kernel> kernel) : kernel_(std::move(kernel)) {}
+CutThrough::~CutThrough() = default;
+
+Result<std::unique_ptr<CutThrough>> CutThrough::open(const CutThroughOptions& /*options*/) {
+  return not_built_in();
+}
+Result<CutThroughId> CutThrough::begin(const CutThroughFlow& /*flow*/) {
+  return not_built_in();
+}
+Status CutThrough::settle(CutThroughId /*id*/) {
+  return not_built_in();
+}
+Status CutThrough::abandon(CutThroughId /*id*/) {
+  return not_built_in();
+}
+Status CutThrough::end(CutThroughId /*id*/) {
+  return not_built_in();
+}
+Result<CutThroughState> CutThrough::look(CutThroughId /*id*/) const {
+  return not_built_in();
+}
+std::vector<CutThroughRecord> CutThrough::list() const {
+  return {};
+}
+Status CutThrough::collect(const std::function<void(const CutThroughRecord&)>& /*sink*/) {
+  return {};
+}
+std::uint64_t CutThrough::flows() const noexcept {
+  return 0;
+}
+Result<std::vector<std::string>> CutThrough::on_link_change() {
+  return std::vector<std::string>{};
+}
+Result<std::vector<std::pair<std::string, std::uint64_t>>> CutThrough::counters() const {
+  return std::vector<std::pair<std::string, std::uint64_t>>{};
+}
+Status CutThrough::close(const std::function<void(const CutThroughRecord&)>& /*sink*/) {
+  return {};
+}
+
+Result<std::vector<std::string>> find_cut_through() {
+  return std::vector<std::string>{};
+}
+Result<bool> remove_cut_through(const std::string& /*name*/) {
+  return false;
+}
+
+}  // namespace limpid
