@@ -22,6 +22,9 @@ namespace {
 
 constexpr unsigned kMicrosecondClock = 64;  // TCPI_OPT_USEC_TS, Linux 6.7
 constexpr unsigned kEstablished = 1;        // TCP_ESTABLISHED (net/tcp_states.h)
+constexpr int kBufferLock = 72;             // SO_BUF_LOCK (asm-generic/socket.h)
+constexpr int kReceiveBufferLock = 2;       // SOCK_RCVBUF_LOCK
+constexpr int kNoClamp = 1 << 30;           // the largest window of all (RFC 7323, 2.3)
 /// A busy sender fits a packet between two system calls now and then, not ten times in a row.
 constexpr int kAttempts = 10;
 
@@ -84,7 +87,7 @@ Result<TcpTraits> tcp_traits(int fd) {
                    .advertised = info.tcpi_advmss,
                    .segment = info.tcpi_snd_mss,
                    .received = info.tcpi_bytes_received,
-                   .sent_acknowledged = info.tcpi_bytes_acked};
+                   .gaps = info.tcpi_rcv_ooopack};
 }
 
 TcpQueues tcp_queues(int fd) noexcept {
@@ -120,8 +123,14 @@ Status end_tcp_repair(int fd, bool reuse_address) {
   return {};
 }
 
-void clamp_tcp_window(int fd, std::uint32_t bytes) noexcept {
-  write_option(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, static_cast<int>(bytes));
+void hold_tcp_window(int fd) noexcept {
+  write_option(fd, SOL_SOCKET, kBufferLock, kReceiveBufferLock);
+  write_option(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, 1);
+}
+
+void release_tcp_window(int fd) noexcept {
+  write_option(fd, SOL_SOCKET, kBufferLock, 0);
+  write_option(fd, IPPROTO_TCP, TCP_WINDOW_CLAMP, kNoClamp);
 }
 
 }  // namespace limpid

@@ -15,12 +15,12 @@ struct TcpTraits {
   bool microseconds = false;  ///< of the timestamps' clock; otherwise milliseconds
   bool sack = false;
   bool ecn = false;
-  std::uint8_t peer_scale = 0;    ///< of the peer's window field
-  std::uint8_t our_scale = 0;     ///< of ours
-  std::uint32_t advertised = 0;   ///< the largest segment that the peer was told to send, options included
-  std::uint32_t segment = 0;      ///< the largest one that may be sent to the peer, without options
-  std::uint64_t received = 0;     ///< bytes in order since the handshake
-  std::uint64_t sent_acknowledged = 0;  ///< bytes that the peer has acknowledged since then
+  std::uint8_t peer_scale = 0;   ///< of the peer's window field
+  std::uint8_t our_scale = 0;    ///< of ours
+  std::uint32_t advertised = 0;  ///< the largest segment that the peer was told to send, options included
+  std::uint32_t segment = 0;     ///< the largest one that may be sent to the peer, without options
+  std::uint64_t received = 0;    ///< bytes in order since the handshake
+  std::uint32_t gaps = 0;        ///< segments that came out of order
 };
 
 [[nodiscard]] Result<TcpTraits> tcp_traits(int fd);
@@ -56,9 +56,10 @@ struct TcpQueues {
 [[nodiscard]] Status begin_tcp_repair(int fd);
 [[nodiscard]] Status end_tcp_repair(int fd, bool reuse_address);
 
-/// Keeps the window that the peer is told of from growing beyond `bytes` ahead of what has arrived (TCP_WINDOW_CLAMP). What was announced
-/// before stays announced.
-void clamp_tcp_window(int fd, std::uint32_t bytes) noexcept;
+/// From now on the end of the window that the peer was told of stays where it is while what has arrived is read (TCP_WINDOW_CLAMP, and
+/// SO_BUF_LOCK, Linux 5.15, because the growth of the receive buffer would undo it). New packets may undo it, too.
+void hold_tcp_window(int fd) noexcept;
+void release_tcp_window(int fd) noexcept;
 
 /// a is before b in a sequence space that wraps around at 4 GiB (RFC 9293, 3.4).
 [[nodiscard]] constexpr bool sequence_before(std::uint32_t a, std::uint32_t b) noexcept {

@@ -34,6 +34,9 @@ constexpr std::array<std::string_view, kCounterCount> kNames{"flows_total",
                                                              "udp_ttl_expired",
                                                              "udp_evicted",
                                                              "udp_icmp_errors",
+                                                             "cut_through",
+                                                             "cut_through_bytes_up",
+                                                             "cut_through_bytes_down",
                                                              "access_log_dropped"};
 
 }  // namespace

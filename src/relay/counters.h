@@ -33,13 +33,16 @@ enum class Counter : std::uint8_t {
   spliced_bytes,  ///< of all bytes, how many never came to user space
   udp_sessions_total,
   udp_sessions_ended,
-  udp_datagrams_up,    ///< client → target
-  udp_datagrams_down,  ///< target → client
-  udp_dropped,         ///< could not be sent on
-  udp_filtered,        ///< answers from hosts that the filtering does not admit, or of another family
-  udp_ttl_expired,     ///< had travelled far enough
-  udp_evicted,         ///< sessions ended to make room
-  udp_icmp_errors,     ///< ICMP errors passed on to clients
+  udp_datagrams_up,        ///< client → target
+  udp_datagrams_down,      ///< target → client
+  udp_dropped,             ///< could not be sent on
+  udp_filtered,            ///< answers from hosts that the filtering does not admit, or of another family
+  udp_ttl_expired,         ///< had travelled far enough
+  udp_evicted,             ///< sessions ended to make room
+  udp_icmp_errors,         ///< ICMP errors passed on to clients
+  cut_through,             ///< flows that left us while they lived
+  cut_through_bytes_up,    ///< client → target, of those that are over: all of their bytes
+  cut_through_bytes_down,  ///< target → client
   access_log_dropped,  ///< access log records lost because nobody read them fast enough; the last one (kCounterCount)
 };
 

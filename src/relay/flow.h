@@ -6,6 +6,8 @@
 //   relaying    two pumps. One direction may be done while the other lives on (half-close). → lingering, or the end.
 //   lingering   all is said, but the kernel still has bytes that a peer has not acknowledged: after a reset of one leg the other
 //               must be reset only then, and after a graceful end the rules must stay until then. → the end.
+//   leaving     it was handed over (cut-through), straight from relaying. Its sockets deliver what had arrived before, and stay until what they
+//               have sent is acknowledged. → gone, while the flow itself goes on elsewhere.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +19,7 @@
 
 namespace limpid {
 
-enum class FlowState : std::uint8_t { connecting, relaying, lingering };
+enum class FlowState : std::uint8_t { connecting, relaying, lingering, leaving };
 
 /// Names a flow for as long as it lives: a stale id is refused instead of touching the flow that took its slot.
 struct FlowId {
@@ -36,15 +38,20 @@ struct Flow {
   SocketAddress target_address;
   std::uint64_t started_ms = 0;        ///< monotonic
   std::uint64_t last_activity_ms = 0;  ///< monotonic; idle time counts from here
-  std::uint64_t give_up_ms = 0;        ///< connecting, lingering: the end of patience
-  std::uint32_t generation = 0;        ///< odd while in use
-  std::uint32_t unacknowledged = 0;    ///< lingering: bytes at the last look
-  std::uint32_t linger_delay_ms = 0;   ///< until the next look at the unacknowledged bytes
+  std::uint64_t give_up_ms =
+      0;  ///< connecting, lingering: the end of patience; relaying: not handed over before; leaving: not closed before
+  std::uint64_t offload_id = 0;       ///< leaving: its name where it is now
+  std::uint32_t generation = 0;       ///< odd while in use
+  std::uint32_t unacknowledged = 0;   ///< lingering: bytes at the last look
+  std::uint32_t linger_delay_ms = 0;  ///< until the next look at the unacknowledged bytes
   FlowState state = FlowState::connecting;
   FlowEnd end = FlowEnd::closed;
   SourceMode source = SourceMode::none;
-  bool queued = false;         ///< waits for its next turn in the worker's ready list
-  std::uint32_t attempts = 0;  ///< how many targets were dialled
+  bool queued = false;   ///< waits for its next turn in the worker's ready list
+  bool silent = false;   ///< leaving: the sockets are under repair, so that even our end is no event for anybody
+  bool settled = false;  ///< leaving: the sockets have nothing to hear any more
+  std::uint8_t offload_attempts = 0;  ///< how often it was tried to hand it over
+  std::uint32_t attempts = 0;         ///< how many targets were dialled
   std::uint16_t sent_with_syn =
       0;  ///< connecting: bytes that the target leg has taken and that still wait in the client's socket
 };

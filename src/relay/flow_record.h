@@ -49,6 +49,7 @@ struct FlowRecord {
   SourceMode source = SourceMode::none;  ///< what the target really saw
   Protocol protocol = Protocol::tcp;
   FlowEnd end = FlowEnd::closed;
+  bool cut_through = false;  ///< it left the relay while it lived
 };
 
 /// A bounded queue from one worker to one reader. Full means dropped: a slow reader must never hold up the relay.

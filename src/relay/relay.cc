@@ -100,11 +100,16 @@ Result<std::unique_ptr<Relay>> Relay::start(const RelayOptions& options, std::ve
                                      .max_flows = relay->max_flows_,
                                      .max_pipes = budget->pipes_per_worker,
                                      .once = options.once,
-                                     .udp = part_of_one_worker(options, *budget, listeners.size())};
+                                     .udp = part_of_one_worker(options, *budget, listeners.size()),
+                                     .offload = options.hands_over ? options.offload : nullptr,
+                                     .local_ends = options.local_ends};
   for (auto& own_listeners : listeners) {
     auto worker = Worker::create(worker_options, relay->shared_, std::move(own_listeners));
     if (!worker) return std::unexpected(worker.error());
     relay->workers_.push_back(std::move(*worker));
+  }
+  if (options.offload != nullptr) {
+    relay->collector_ = std::make_unique<OffloadCollector>(*options.offload, relay->shared_);
   }
   for (auto& worker : relay->workers_) {
     relay->threads_.emplace_back([&each = *worker] { each.run(); });
@@ -119,6 +124,7 @@ Relay::~Relay() {
 
 void Relay::drain() noexcept {
   for (auto& worker : workers_) worker->drain();
+  if (collector_) collector_->hurry();
 }
 
 void Relay::stop() noexcept {
@@ -139,7 +145,24 @@ std::optional<FlowEnd> Relay::last_end() const noexcept {
 std::uint64_t Relay::count(Counter counter) const noexcept {
   std::uint64_t sum = 0;
   for (const auto& worker : workers_) sum += worker->counters().get(counter);
+  if (collector_) sum += collector_->counters().get(counter);
   return sum;
+}
+
+std::uint64_t Relay::stayed(StayReason reason) const noexcept {
+  std::uint64_t sum = 0;
+  for (const auto& worker : workers_) sum += worker->stayed(reason);
+  return sum;
+}
+
+std::size_t Relay::open_flows() const noexcept {
+  const auto with_sockets = shared_.open_flows.load(std::memory_order_relaxed);
+  const auto leaving = shared_.leaving.load(std::memory_order_relaxed);
+  return with_sockets - std::min(with_sockets, leaving) + offloaded_flows();
+}
+
+void Relay::end_offloaded() {
+  if (collector_) collector_->close();
 }
 
 void Relay::take_records(const std::function<void(const FlowRecord&)>& consume) {
@@ -147,6 +170,7 @@ void Relay::take_records(const std::function<void(const FlowRecord&)>& consume) 
   for (auto& worker : workers_) {
     while (worker->records().pop(record)) consume(record);
   }
+  while (collector_ && collector_->records().pop(record)) consume(record);
 }
 
 void Relay::wait_for_records(std::chrono::milliseconds timeout) {

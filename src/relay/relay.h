@@ -11,6 +11,7 @@
 
 #include "limpid/error.h"
 #include "limpid/unique_fd.h"
+#include "relay/offload_collector.h"
 #include "relay/worker.h"
 
 namespace limpid {
@@ -19,9 +20,13 @@ struct RelayOptions {
   std::shared_ptr<const Policy> policy;
   TargetLegOptions target_leg;
   RelayTimeouts timeouts;
-  std::size_t max_flows = 0;  ///< 0: as many as file descriptors allow
-  bool once = false;          ///< serves one connection and finishes with it; for one worker
-  UdpOptions udp;             ///< limits: of all workers together, 0: a quarter of the descriptors, and 1,024 a source
+  std::size_t max_flows = 0;       ///< 0: as many as file descriptors allow
+  bool once = false;               ///< serves one connection and finishes with it; for one worker
+  FlowOffload* offload = nullptr;  ///< takes flows over (cut-through); outlives the relay
+  bool hands_over =
+      true;  ///< false: flows that an earlier process has handed to `offload` are looked after, no more follow
+  bool local_ends = true;  ///< clients or targets may be programs of this host
+  UdpOptions udp;          ///< limits: of all workers together, 0: a quarter of the descriptors, and 1,024 a source
 };
 
 /// Owns the threads. Signals that others wait for must be blocked before start(), because threads inherit the mask.
@@ -39,10 +44,21 @@ class Relay {
   void drain() noexcept;
   void stop() noexcept;
   [[nodiscard]] bool finished() const noexcept;  ///< every worker has ended
-  [[nodiscard]] std::size_t open_flows() const noexcept { return shared_.open_flows.load(std::memory_order_relaxed); }
+  /// Those that were handed over included.
+  [[nodiscard]] std::size_t open_flows() const noexcept;
+  /// Those alone.
+  [[nodiscard]] std::size_t offloaded_flows() const noexcept {
+    return shared_.offloaded.load(std::memory_order_relaxed);
+  }
   [[nodiscard]] std::size_t max_flows() const noexcept { return max_flows_; }
   /// The sum over all workers.
   [[nodiscard]] std::uint64_t count(Counter counter) const noexcept;
+  /// How many flows stayed for this reason, of all that could have been handed over.
+  [[nodiscard]] std::uint64_t stayed(StayReason reason) const noexcept;
+  /// Whether flows are handed over at all.
+  [[nodiscard]] bool offloads() const noexcept { return collector_ != nullptr; }
+  /// Once finished(): resets those that were handed over and are left. Their records can still be taken.
+  void end_offloaded();
 
   /// Readable once a worker has ended by itself or was told to. Borrowed.
   [[nodiscard]] int finished_descriptor() const noexcept { return shared_.finished_event.get(); }
@@ -60,6 +76,7 @@ class Relay {
   Relay() = default;
   SharedRelayState shared_;
   std::size_t max_flows_ = 0;
+  std::unique_ptr<OffloadCollector> collector_;  ///< nullptr: nothing is handed over
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::jthread> threads_;
 };

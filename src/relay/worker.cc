@@ -29,13 +29,6 @@ constexpr std::uint32_t kGone = EPOLLERR | EPOLLHUP;
 constexpr int kAcceptBatch = 64;
 /// How long listeners rest when there is no room: new connections are refused within this time, at little cost.
 constexpr std::uint64_t kPauseMs = 10;
-/// How long the end of a flow waits, without any progress, for the other side to acknowledge what it was sent before.
-constexpr std::uint64_t kLingerMs = 30'000;
-/// Less than this is on its way already and is left to the kernel at a graceful end. More would be lost with the rules if they were
-/// removed soon after.
-constexpr int kMostLeftToKernelBytes = 16 * 1024;
-constexpr std::uint32_t kLongestLingerDelayMs = 256;
-
 /// generation (odd) | slot | which leg: 0 the client's, 1 the target's.
 std::uint64_t event_data(FlowId id, bool target) noexcept {
   return (std::uint64_t{id.generation} << 32U) | (std::uint64_t{id.index} << 1U) | (target ? 1U : 0U);
@@ -56,6 +49,11 @@ Result<std::unique_ptr<Worker>> Worker::create(const WorkerOptions& options, Sha
   if (!acceptor) return std::unexpected(acceptor.error());
   std::unique_ptr<Worker> worker(
       new Worker(options, shared, std::move(epoll), std::move(command), std::move(*acceptor)));
+  if (options.offload != nullptr) {
+    auto offloader = Offloader::create(*options.offload, options.local_ends);
+    if (!offloader) return std::unexpected(offloader.error());
+    worker->offloader_ = std::move(*offloader);
+  }
   if (auto started = worker->start_udp(std::move(listeners.udp)); !started) return std::unexpected(started.error());
   return worker;
 }
@@ -150,6 +148,7 @@ void Worker::dispatch(std::uint32_t events, std::uint64_t data) {
   if ((events & EPOLLPRI) != 0) leg.urgent = leg.readable = true;
   switch (flow->state) {
     case FlowState::connecting: finish_connecting(*flow, id, !is_target, events); break;
+    case FlowState::leaving: leave_step(*flow, id); break;
     case FlowState::relaying:
       if ((events & kGone) != 0) note_reset_after_finish(*flow, is_target);
       relay_bytes(*flow, id);
@@ -328,8 +327,10 @@ void Worker::finish_connecting(Flow& flow, FlowId id, bool client_spoke, std::ui
   }
   flow.state = FlowState::relaying;
   flow.last_activity_ms = now_ms_;
+  flow.give_up_ms = 0;
   schedule_idle(flow, id);
-  relay_bytes(flow, id);
+  // Before anything is read: then no bytes are on their way through us, and windows are still alike.
+  if (!try_leave(flow, id)) relay_bytes(flow, id);
 }
 
 void Worker::relay_bytes(Flow& flow, FlowId id) {
@@ -351,62 +352,9 @@ void Worker::relay_bytes(Flow& flow, FlowId id) {
   if ((up == PumpOutcome::budget_spent || down == PumpOutcome::budget_spent) && !flow.queued) {
     flow.queued = true;
     ready_.push_back(id);
-  }
-}
-
-/// One leg is gone. What it had sent before must reach the other leg's peer; then that leg is reset as well.
-void Worker::follow_reset(Flow& flow, FlowId id) {
-  const bool target_gone = flow.target.reset;
-  const FlowEnd end = target_gone ? FlowEnd::target_reset : FlowEnd::client_reset;
-  if (flow.target.reset && flow.client.reset) return end_flow(flow, id, end, Closing::with_reset);
-  const Direction& from_the_dead = target_gone ? flow.down : flow.up;
-  if (!from_the_dead.done) {
-    // Its last bytes are still unread, or the survivor does not take them yet. If it is not the survivor that we wait
-    // for, read on.
-    const Leg& survivor = target_gone ? flow.client : flow.target;
-    if (survivor.writable && !flow.queued) {
-      flow.queued = true;
-      ready_.push_back(id);
-    }
     return;
   }
-  (target_gone ? flow.target : flow.client).fd.reset();
-  flow.end = end;
-  linger(flow, id);
-}
-
-/// Both sides have finished. What the kernel still has to send needs our rules for its acknowledgements, so a flow with much of it
-/// stays until it is gone; during a drain, which ends with the rules' removal, one with any of it.
-void Worker::finish(Flow& flow, FlowId id) {
-  const int bytes = unacknowledged_bytes(flow.client) + unacknowledged_bytes(flow.target);
-  if (bytes <= (mode_ == Mode::draining ? 0 : kMostLeftToKernelBytes)) {
-    return end_flow(flow, id, FlowEnd::closed, Closing::gracefully);
-  }
-  flow.end = FlowEnd::closed;
-  linger(flow, id);
-}
-
-void Worker::linger(Flow& flow, FlowId id) {
-  release(flow.up, resources_);
-  release(flow.down, resources_);
-  flow.state = FlowState::lingering;
-  flow.give_up_ms = now_ms_ + kLingerMs;
-  flow.unacknowledged = 0;
-  flow.linger_delay_ms = TimerWheel::kTickMs;
-  check_linger(flow, id);
-}
-
-void Worker::check_linger(Flow& flow, FlowId id) {
-  // A RST makes the kernel forget what is still to be sent (tcp_disconnect), so it must wait for the acknowledgement.
-  const auto unacknowledged =
-      static_cast<std::uint32_t>(unacknowledged_bytes(flow.client) + unacknowledged_bytes(flow.target));
-  if (unacknowledged < flow.unacknowledged) flow.give_up_ms = now_ms_ + kLingerMs;
-  flow.unacknowledged = unacknowledged;
-  if (unacknowledged == 0 || now_ms_ >= flow.give_up_ms) {
-    return end_flow(flow, id, flow.end, flow.end == FlowEnd::closed ? Closing::gracefully : Closing::with_reset);
-  }
-  timers_.schedule(id.index, now_ms_ + flow.linger_delay_ms);
-  flow.linger_delay_ms = std::min(flow.linger_delay_ms * 2, kLongestLingerDelayMs);
+  if (offloader_ != nullptr && try_leave(flow, id)) return;
 }
 
 void Worker::schedule_idle(const Flow& flow, FlowId id) {
@@ -426,6 +374,7 @@ void Worker::expire(std::uint32_t index) {
   switch (flow->state) {
     case FlowState::connecting: return try_next_target(*flow, id, FlowEnd::connect_timeout);
     case FlowState::lingering: return check_linger(*flow, id);
+    case FlowState::leaving: return leave_step(*flow, id);
     case FlowState::relaying: break;
   }
   // Bytes do not move the timer, they only note when they moved: most flows end before it fires once.
@@ -438,6 +387,7 @@ void Worker::expire(std::uint32_t index) {
 }
 
 void Worker::end_flow(Flow& flow, FlowId id, FlowEnd end, Closing closing) {
+  if (flow.state == FlowState::leaving) return end_leaving(flow, id);
   timers_.cancel(id.index);
   release(flow.up, resources_);
   release(flow.down, resources_);

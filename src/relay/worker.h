@@ -17,6 +17,7 @@
 #include "relay/counters.h"
 #include "relay/flow_record.h"
 #include "relay/flow_table.h"
+#include "relay/offloader.h"
 #include "relay/pump.h"
 #include "relay/target_leg.h"
 #include "relay/timer_wheel.h"
@@ -33,20 +34,24 @@ struct RelayTimeouts {
 
 /// What all workers share; it outlives them. Atomics only.
 struct SharedRelayState {
-  std::atomic<std::size_t> open_flows{0};
-  std::atomic<bool> reader_waits{false};  ///< whoever drains the records asks to be woken
-  UniqueFd record_event;                  ///< eventfd that wakes it
-  UniqueFd finished_event;                ///< eventfd: a worker has ended
+  std::atomic<std::size_t> open_flows{0};  ///< that have sockets
+  std::atomic<std::size_t> leaving{0};     ///< of those: that were handed over (cut-through)
+  std::atomic<std::size_t> offloaded{0};   ///< that were handed over and are not over
+  std::atomic<bool> reader_waits{false};   ///< whoever drains the records asks to be woken
+  UniqueFd record_event;                   ///< eventfd that wakes it
+  UniqueFd finished_event;                 ///< eventfd: a worker has ended
 };
 
 struct WorkerOptions {
   std::shared_ptr<const Policy> policy;
   TargetLegOptions target_leg;
   RelayTimeouts timeouts;
-  std::size_t max_flows = 0;  ///< of all workers together
-  std::size_t max_pipes = 0;  ///< of this one
-  bool once = false;          ///< finishes with the first connection
-  UdpOptions udp;             ///< limits are of this one; meant only where there are UDP listeners
+  std::size_t max_flows = 0;       ///< of all workers together
+  std::size_t max_pipes = 0;       ///< of this one
+  bool once = false;               ///< finishes with the first connection
+  UdpOptions udp;                  ///< limits are of this one; meant only where there are UDP listeners
+  FlowOffload* offload = nullptr;  ///< takes flows over, and outlives the worker; nullptr: every flow stays
+  bool local_ends = true;          ///< clients or targets may be programs of this host
 };
 
 /// The sockets that one worker listens on: at most one of each kind for each address family.
@@ -71,6 +76,10 @@ class Worker {
   [[nodiscard]] std::optional<FlowEnd> last_end() const noexcept { return last_end_; }
   [[nodiscard]] const Counters& counters() const noexcept { return counters_; }
   [[nodiscard]] RecordRing& records() noexcept { return records_; }
+  /// How many flows stayed for this reason; by anybody, at any time.
+  [[nodiscard]] std::uint64_t stayed(StayReason reason) const noexcept {
+    return offloader_ != nullptr ? offloader_->stayed(reason) : 0;
+  }
 
  private:
   enum class Mode : std::uint8_t { serving, draining, stopping };
@@ -95,6 +104,10 @@ class Worker {
   void finish(Flow& flow, FlowId id);
   void linger(Flow& flow, FlowId id);
   void check_linger(Flow& flow, FlowId id);
+  [[nodiscard]] bool try_leave(Flow& flow, FlowId id);
+  void leave_step(Flow& flow, FlowId id);
+  void end_leaving(Flow& flow, FlowId id);
+  void forget(Flow& flow, FlowId id);
   void expire(std::uint32_t index);
   void end_flow(Flow& flow, FlowId id, FlowEnd end, Closing closing);
   void end_all_flows();
@@ -115,7 +128,8 @@ class Worker {
   Counters counters_;
   RecordRing records_;
   FlowTable flows_;
-  std::unique_ptr<UdpEngine> udp_;  ///< nullptr without UDP listeners
+  std::unique_ptr<Offloader> offloader_;  ///< nullptr: every flow stays
+  std::unique_ptr<UdpEngine> udp_;        ///< nullptr without UDP listeners
   TimerWheel timers_;
   BufferPool buffers_;
   PipePool pipes_;

@@ -1,0 +1,70 @@
+// What a worker hands a flow over to when it only copies bytes any more: whoever can move packets without sockets (`limpid run --cut-through`
+// glues the cutthrough room to it). Relay knows this interface and nothing behind it. Every member may be called from any thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+
+#include "limpid/address.h"
+#include "limpid/error.h"
+#include "relay/flow_record.h"
+
+namespace limpid {
+
+/// One direction of a flow, as packets of its sender have it. `ours` is the socket of ours that faces the sender, `other` the other leg's.
+struct OffloadWay {
+  SocketAddress from;  ///< as they arrive
+  SocketAddress to;
+  SocketAddress new_from;  ///< as they are to leave
+  SocketAddress new_to;
+  std::uint32_t sequence_delta = 0;  ///< to be added: other.written - ours.read
+  std::uint8_t peer_scale = 0;       ///< of the sender's window field
+  std::uint8_t our_scale = 0;        ///< of the window field in what the other leg sends to the receiver
+  std::uint32_t clock = 0;           ///< of the other leg's timestamps
+  std::uint32_t received = 0;        ///< ours: next byte of the sender's
+  std::uint32_t announced_end = 0;   ///< ours: end of the window that the sender was told of
+  std::uint32_t written = 0;         ///< ours: next byte to the sender
+};
+
+struct OffloadedFlow {
+  OffloadWay up;
+  OffloadWay down;
+  bool timestamps = false;
+  bool sack = false;
+  FlowRecord record;  ///< so far: with the bytes that have arrived, read or not; without duration and end
+};
+
+/// Whose FIN a socket of ours has received and passed on although the flow was handed over already.
+struct LateFins {
+  bool client = false;
+  bool target = false;
+};
+
+class FlowOffload {
+ public:
+  FlowOffload() = default;
+  FlowOffload(const FlowOffload&) = delete;
+  FlowOffload& operator=(const FlowOffload&) = delete;
+  FlowOffload(FlowOffload&&) = delete;
+  FlowOffload& operator=(FlowOffload&&) = delete;
+  virtual ~FlowOffload() = default;
+
+  /// From now on packets pass the sockets by, which still hear the acknowledgements. The result names the flow.
+  [[nodiscard]] virtual Result<std::uint64_t> begin(const OffloadedFlow& flow) = 0;
+  /// The sockets have nothing to hear any more.
+  [[nodiscard]] virtual Status settle(std::uint64_t id, LateFins fins) = 0;
+  /// Resets both ends. As of every flow that was begun, the record comes from collect().
+  [[nodiscard]] virtual Status end(std::uint64_t id) = 0;
+  /// Whether one of its ends has reset it since: then nobody acknowledges anything any more.
+  [[nodiscard]] virtual bool is_reset(std::uint64_t id) = 0;
+
+  /// Hands over what has ended, each once.
+  virtual void collect(const std::function<void(const FlowRecord&)>& sink) = 0;
+  /// Resets all that are left and hands them over. Nothing can be begun afterwards.
+  virtual void close(const std::function<void(const FlowRecord&)>& sink) = 0;
+  /// Those that were there when this process began (an earlier one was killed).
+  [[nodiscard]] virtual std::size_t adopted() const noexcept = 0;
+};
+
+}  // namespace limpid

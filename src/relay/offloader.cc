@@ -1,0 +1,209 @@
+// See offloader.h for the theory of operation.
+#include "relay/offloader.h"
+
+#include <cerrno>
+#include <filesystem>
+#include <utility>
+
+#include "limpid/transparent.h"
+#include "relay/clock.h"
+
+namespace limpid {
+namespace {
+
+constexpr std::uint64_t kFirstDelayMs = 16;
+/// Copies of acknowledgements that are on their way on another CPU when the flow is settled arrive in a fraction of this.
+constexpr std::uint64_t kLastCopiesMs = 2;
+
+/// There when the kernel tracks connections (net/netfilter/nf_conntrack_standalone.c).
+constexpr const char* kTracking = "/proc/sys/net/netfilter/nf_conntrack_max";
+
+/// Flows with the client's own port have sockets with SO_REUSEADDR (bind_source in net/transparent.cc); so have accepted ones.
+bool target_reuses_address(const Flow& flow) noexcept {
+  return flow.source == SourceMode::address_and_port;
+}
+
+bool holds_bytes(const Direction& direction) noexcept {
+  return !direction.held.empty() || direction.piped > 0;
+}
+
+StayReason reason_of(int code) noexcept {
+  switch (code) {
+    case ENETUNREACH: return StayReason::no_way;
+    case EAFNOSUPPORT: return StayReason::families_differ;
+    default: return StayReason::refused;
+  }
+}
+
+OffloadWay way(const LegFacts& ours, const LegFacts& other) noexcept {
+  return {.from = {},
+          .to = {},
+          .new_from = {},
+          .new_to = {},
+          .sequence_delta = sequence_delta(ours.position, other.position),
+          .peer_scale = ours.traits.peer_scale,
+          .our_scale = other.traits.our_scale,
+          .clock = other.position.clock,
+          .received = ours.position.received,
+          .announced_end = ours.position.announced_end,
+          .written = ours.position.written};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Offloader>> Offloader::create(FlowOffload& offload, bool local_ends) {
+  std::optional<TranslationLookup> translations;
+  std::error_code ignored;
+  if (std::filesystem::exists(kTracking, ignored)) {
+    auto opened = TranslationLookup::open();
+    if (!opened) return std::unexpected(opened.error());
+    translations = std::move(*opened);
+  }
+  std::optional<RouteSocket> routes;
+  if (local_ends) {
+    auto opened = RouteSocket::open();
+    if (!opened) return std::unexpected(opened.error());
+    routes = std::move(*opened);
+  }
+  return std::unique_ptr<Offloader>(new Offloader(offload, std::move(translations), std::move(routes)));
+}
+
+Offloader::Offloader(FlowOffload& offload, std::optional<TranslationLookup> translations,
+                     std::optional<RouteSocket> routes)
+    : offload_(offload), translations_(std::move(translations)), routes_(std::move(routes)) {}
+
+bool Offloader::try_begin(Flow& flow) {
+  const auto reason = try_now(flow);
+  if (!reason) return true;
+  ++flow.offload_attempts;
+  if (!is_momentary(*reason)) flow.offload_attempts = kMostAttempts;
+  if (may_try(flow)) {
+    flow.give_up_ms = monotonic_ms() + (kFirstDelayMs << (flow.offload_attempts - 1U));
+    return false;
+  }
+  auto& count = stayed_.at(static_cast<std::size_t>(*reason));
+  count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  return false;
+}
+
+/// Without asking the kernel where that suffices.
+std::optional<StayReason> Offloader::reason_for_good(const Flow& flow, const SocketAddress& source) {
+  const auto& client = flow.client_address;
+  const auto& target = flow.target_address;
+  if (client.family() != target.family()) return StayReason::families_differ;
+  if (client.address.is_link_local() || target.address.is_link_local()) return StayReason::link_local;
+  if (client.address.is_loopback() || target.address.is_loopback()) return StayReason::local_end;
+  for (const auto* end : {&client, &target}) {
+    if (!routes_) break;
+    const auto local = routes_->is_local(end->address);
+    if (!local || *local) return StayReason::local_end;
+  }
+  if (!translations_) return std::nullopt;
+  const auto client_leg = translations_->is_translated(flow.original_destination, client);
+  const auto target_leg = translations_->is_translated(source, target);
+  if (!client_leg || !target_leg) return StayReason::untold_translation;
+  if (*client_leg || *target_leg) return StayReason::translated;
+  return std::nullopt;
+}
+
+std::optional<StayReason> Offloader::try_now(Flow& flow) {
+  if (flow.client.urgent || flow.target.urgent) return StayReason::urgent;
+  if (flow.up.done || flow.down.done || flow.client.hangup || flow.target.hangup) return StayReason::half_closed;
+  if (flow.up.source_end != SourceEnd::none || flow.down.source_end != SourceEnd::none) return StayReason::half_closed;
+  const int client_fd = flow.client.fd.get();
+  const int target_fd = flow.target.fd.get();
+  const auto client_traits = tcp_traits(client_fd);
+  const auto target_traits = tcp_traits(target_fd);
+  if (!client_traits || !target_traits) return StayReason::unreadable;
+  if (const auto reason = compare_handshakes(*client_traits, *target_traits)) return reason;
+  if (holds_bytes(flow.up) || holds_bytes(flow.down)) return StayReason::bytes_held;
+  const auto source = original_destination(target_fd);  // getsockname(2)
+  if (!source) return StayReason::unreadable;
+  if (const auto reason = reason_for_good(flow, *source)) return reason;
+  if (const auto reason = compare_queues(tcp_queues(client_fd), tcp_queues(target_fd))) return reason;
+  const auto client_position = tcp_position(client_fd, true);
+  const auto target_position = tcp_position(target_fd, target_reuses_address(flow));
+  if (!client_position || !target_position) return StayReason::unreadable;
+  const LegFacts client{.traits = *client_traits, .position = *client_position};
+  const LegFacts target{.traits = *target_traits, .position = *target_position};
+  if (const auto reason = compare_windows(client, target)) return reason;
+  return hand_over(flow, client, target, *source);
+}
+
+std::optional<StayReason> Offloader::hand_over(Flow& flow, const LegFacts& client, const LegFacts& target,
+                                               const SocketAddress& source) {
+  OffloadedFlow offloaded{.up = way(client, target),
+                          .down = way(target, client),
+                          .timestamps = client.traits.timestamps,
+                          .sack = client.traits.sack,
+                          .record = {}};
+  offloaded.up.from = offloaded.down.new_to = flow.client_address;
+  offloaded.up.to = offloaded.down.new_from = flow.original_destination;
+  offloaded.up.new_from = offloaded.down.to = source;
+  offloaded.up.new_to = offloaded.down.from = flow.target_address;
+  const auto age_us = static_cast<std::int64_t>(monotonic_ms() - flow.started_ms) * 1000;
+  offloaded.record = {.client = flow.client_address,
+                      .original_destination = flow.original_destination,
+                      .target = flow.target_address,
+                      .bytes_up = flow.up.bytes + (client.position.received - client.position.read),
+                      .bytes_down = flow.down.bytes + (target.position.received - target.position.read),
+                      .started_us = wall_clock_us() - age_us,
+                      .source = flow.source};
+  // What the sockets still read must not make them promise more than the other end has.
+  hold_tcp_window(flow.client.fd.get());
+  hold_tcp_window(flow.target.fd.get());
+  const auto begun = offload_.begin(offloaded);
+  if (begun) {
+    flow.offload_id = *begun;
+    return std::nullopt;
+  }
+  release_tcp_window(flow.client.fd.get());
+  release_tcp_window(flow.target.fd.get());
+  return reason_of(begun.error().code);
+}
+
+LeaveStep Offloader::step(Flow& flow) {
+  if (flow.settled) return monotonic_ms() < flow.give_up_ms ? LeaveStep::waits : LeaveStep::quiet;
+  const int client_fd = flow.client.fd.get();
+  const int target_fd = flow.target.fd.get();
+  const TcpQueues client = tcp_queues(client_fd);
+  const TcpQueues target = tcp_queues(target_fd);
+  const bool client_over = flow.client.hangup && !flow.up.done;
+  const bool target_over = flow.target.hangup && !flow.down.done;
+  if (client.unread > 0 || target.unread > 0 || client_over || target_over || holds_bytes(flow.up) ||
+      holds_bytes(flow.down)) {
+    if (std::exchange(flow.silent, false) && (!end_tcp_repair(client_fd, false) || !end_tcp_repair(target_fd, false))) {
+      return LeaveStep::lost;
+    }
+    if (client.unread > 0) flow.client.readable = true;
+    if (target.unread > 0) flow.target.readable = true;
+    return LeaveStep::busy;
+  }
+  // From here on, the end of this process is no event for either end.
+  if (!flow.silent) {
+    if (!begin_tcp_repair(client_fd) || !begin_tcp_repair(target_fd)) return LeaveStep::lost;
+    flow.silent = true;
+  }
+  const bool acknowledged = client.unacknowledged == 0 && target.unacknowledged == 0;
+  if (!acknowledged && !offload_.is_reset(flow.offload_id)) return LeaveStep::waits;
+  if (!offload_.settle(flow.offload_id, {.client = flow.up.done, .target = flow.down.done})) return LeaveStep::lost;
+  flow.settled = true;
+  flow.give_up_ms = monotonic_ms() + kLastCopiesMs;
+  return LeaveStep::waits;
+}
+
+void Offloader::end(Flow& flow) {
+  // Gone already where this fails: then collect() has its record.
+  [[maybe_unused]] const Status ended = offload_.end(flow.offload_id);
+}
+
+void Offloader::close_silently(Flow& flow) {
+  for (Leg* leg : {&flow.client, &flow.target}) {
+    // A socket that is gone has nothing more to say.
+    if (leg->fd.valid()) [[maybe_unused]]
+      const Status silent = begin_tcp_repair(leg->fd.get());
+    leg->fd.reset();
+  }
+}
+
+}  // namespace limpid

@@ -1,0 +1,70 @@
+// Offloader: takes flows of one worker out of it. Asks the two sockets where they stand, decides, hands the flow over, and watches the sockets
+// until they have nothing to hear any more. Moves no bytes itself. One for each worker, on its thread.
+//
+// Theory of operation. The relay adds nothing to a flow's bytes, so its two connections differ by constants; with both sockets' sequence
+// numbers in one reading, whoever forwards packets can translate them, and the sockets are not needed (docs/cut-through.md). The reading
+// must be one moment's: nothing may lie in our own buffers, and what lies in the receive queues is counted as not read. What arrives between the
+// reading and the hand-over is delivered by the sockets, later, and changes no constant.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+#include "limpid/error.h"
+#include "net/conntrack.h"
+#include "net/netlink.h"
+#include "relay/flow.h"
+#include "relay/flow_offload.h"
+#include "relay/offload_decision.h"
+
+namespace limpid {
+
+/// How far a flow that was handed over has got with its sockets.
+enum class LeaveStep : std::uint8_t {
+  busy,   ///< bytes to be moved: pump, and ask again
+  waits,  ///< for acknowledgements: ask again in a while
+  quiet,  ///< nothing; settled now, and to be closed a moment later
+  lost,   ///< an end has gone, or the hand-over failed: close at once
+};
+
+class Offloader {
+ public:
+  /// `offload` outlives it. `local_ends`: whether clients or targets can be programs of this host.
+  [[nodiscard]] static Result<std::unique_ptr<Offloader>> create(FlowOffload& offload, bool local_ends);
+
+  /// Tries to hand the flow over; nothing but its sockets' windows is touched if not. Sets `offload_id` on success.
+  [[nodiscard]] bool try_begin(Flow& flow);
+  /// Whether try_begin() may be called at all, again or for the first time.
+  [[nodiscard]] static bool may_try(const Flow& flow) noexcept { return flow.offload_attempts < kMostAttempts; }
+
+  /// Of a flow that was handed over.
+  [[nodiscard]] LeaveStep step(Flow& flow);
+  /// Resets both ends of it, in the name of each other.
+  void end(Flow& flow);
+  /// Closes its sockets without a word.
+  static void close_silently(Flow& flow);
+
+  /// By anybody, at any time.
+  [[nodiscard]] std::uint64_t stayed(StayReason reason) const noexcept {
+    return stayed_.at(static_cast<std::size_t>(reason)).load(std::memory_order_relaxed);
+  }
+
+ private:
+  static constexpr std::uint8_t kMostAttempts = 8;
+
+  Offloader(FlowOffload& offload, std::optional<TranslationLookup> translations, std::optional<RouteSocket> routes);
+  [[nodiscard]] std::optional<StayReason> reason_for_good(const Flow& flow, const SocketAddress& source);
+  [[nodiscard]] std::optional<StayReason> try_now(Flow& flow);
+  [[nodiscard]] std::optional<StayReason> hand_over(Flow& flow, const LegFacts& client, const LegFacts& target,
+                                                    const SocketAddress& source);
+
+  FlowOffload& offload_;
+  std::optional<TranslationLookup> translations_;  ///< empty: this kernel tracks no connections
+  std::optional<RouteSocket> routes_;              ///< empty: no end can be local
+  std::array<std::atomic<std::uint64_t>, kStayReasonCount> stayed_{};
+};
+
+}  // namespace limpid

@@ -1,0 +1,63 @@
+// A flow that leaves the worker without ending (cut-through): the attempt, and its last moments here. Part of Worker.
+//
+// States: relaying → (handed over) → leaving → gone. While it leaves, its packets pass the sockets by; these deliver what had arrived before, and
+// stay until all that they have sent is acknowledged. Then they are closed without a word, and the flow's record is left to whoever has it.
+#include <algorithm>
+
+#include "relay/worker.h"
+
+namespace limpid {
+namespace {
+
+constexpr std::uint32_t kLongestDelayMs = 256;
+
+}  // namespace
+
+bool Worker::try_leave(Flow& flow, FlowId id) {
+  if (offloader_ == nullptr || mode_ == Mode::stopping) return false;
+  if (!Offloader::may_try(flow) || now_ms_ < flow.give_up_ms || !offloader_->try_begin(flow)) return false;
+  counters_.add(Counter::cut_through);
+  shared_.leaving.fetch_add(1, std::memory_order_relaxed);
+  shared_.offloaded.fetch_add(1, std::memory_order_relaxed);
+  flow.state = FlowState::leaving;
+  flow.linger_delay_ms = TimerWheel::kTickMs;
+  leave_step(flow, id);
+  return true;
+}
+
+void Worker::leave_step(Flow& flow, FlowId id) {
+  auto step = offloader_->step(flow);
+  if (step == LeaveStep::busy) {
+    const auto bytes_up = flow.up.bytes;
+    const auto bytes_down = flow.down.bytes;
+    const auto up = pump(flow.up, flow.client, flow.target, resources_);
+    const auto down = pump(flow.down, flow.target, flow.client, resources_);
+    counters_.add(Counter::bytes_up, flow.up.bytes - bytes_up);
+    counters_.add(Counter::bytes_down, flow.down.bytes - bytes_down);
+    const bool failed = up == PumpOutcome::no_memory || down == PumpOutcome::no_memory;
+    if (failed || flow.client.reset || flow.target.reset) return end_leaving(flow, id);
+    flow.linger_delay_ms = TimerWheel::kTickMs;
+  }
+  if (step == LeaveStep::lost) return end_leaving(flow, id);
+  if (step == LeaveStep::quiet) return forget(flow, id);
+  timers_.schedule(id.index, now_ms_ + flow.linger_delay_ms);
+  flow.linger_delay_ms = std::min(flow.linger_delay_ms * 2, kLongestDelayMs);
+}
+
+void Worker::end_leaving(Flow& flow, FlowId id) {
+  offloader_->end(flow);
+  forget(flow, id);
+}
+
+/// Its record and its end in the counters are the collector's.
+void Worker::forget(Flow& flow, FlowId id) {
+  timers_.cancel(id.index);
+  release(flow.up, resources_);
+  release(flow.down, resources_);
+  Offloader::close_silently(flow);
+  flows_.destroy(id);
+  shared_.open_flows.fetch_sub(1, std::memory_order_relaxed);
+  shared_.leaving.fetch_sub(1, std::memory_order_relaxed);
+}
+
+}  // namespace limpid
