@@ -1,4 +1,4 @@
-// Puts programs on interfaces, finds them, follows interfaces and takes programs away: the steps of ebpf.h, out of ebpf_attach.h and ebpf_programs.h.
+// Puts programs on interfaces, finds them, follows interfaces and takes programs away: the steps of ebpf.h, out of net/tc_program.h and ebpf_programs.h.
 //
 // There are no state files here either: who looks for an installation asks each interface for its programs, those for their maps, and reads map
 // limpid_owner, which says what an nft table's comment would say. Programs are attached before those of others and pass packets on to them.
@@ -120,11 +120,17 @@ Status attach_to(EbpfPrograms& programs, const PlanInputs& inputs, const EbpfIns
     facts.own_clsact = *made || was_ours;
   }
   if (auto written = programs.write_link(link.index, facts); !written) return written;
+  const auto there_now = find_attachments(link.index);
+  if (!there_now) return std::unexpected(there_now.error());
+  // A flow that is cut through is forwarded before anybody asks for its socket.
+  const auto cut_through = with_names(*there_now, {"limpid_cut_in", "limpid_cut_ip"});
   for (const TrafficSide side : sides_for(inputs, link.index)) {
     const int program = side == TrafficSide::ingress ? programs.ingress() : programs.egress();
     const Attachment* there = attachment_at(installed, link.index, side, mode);
     if (there != nullptr && there->program == number_of(program)) continue;
-    if (auto attached = attach_program(program, link.index, side, mode, inputs.ownership.priority.value, there);
+    if (auto attached =
+            attach_program(program, link.index, side, mode, inputs.ownership.priority.value, there,
+                           side == TrafficSide::ingress && !cut_through.empty() ? cut_through.front().program : 0);
         !attached) {
       // It has gone in the meantime.
       if (attached.error().code == ENODEV) return {};
@@ -176,17 +182,6 @@ std::string name_of(const std::vector<LinkInfo>& links, int index) {
 
 std::string EbpfInstallation::to_string() const {
   return fmt::format("eBPF programs of \"{}\" on {}", ownership.name, fmt::join(link_names, ", "));
-}
-
-std::vector<LinkInfo> links_for_programs(const std::vector<LinkInfo>& links, bool with_loopback) {
-  std::vector<LinkInfo> wanted;
-  std::ranges::copy_if(links, std::back_inserter(wanted), [&](const LinkInfo& link) {
-    if (link.index == kLoopback) return with_loopback;
-    const auto master = std::ranges::find(links, link.master, &LinkInfo::index);
-    // What arrives at the port of a bridge or bond arrives once more at the bridge or bond. A VRF routes what arrives at its own.
-    return link.master == 0 || master == links.end() || master->kind == "vrf";
-  });
-  return wanted;
 }
 
 Result<std::vector<EbpfInstallation>> find_ebpf() {

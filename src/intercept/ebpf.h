@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
-#include "intercept/ebpf_attach.h"
 #include "intercept/ebpf_policy.h"
 #include "intercept/plan.h"
 #include "limpid/error.h"
 #include "net/netlink.h"
+#include "net/tc_program.h"
 
 namespace limpid {
 
@@ -30,9 +30,6 @@ struct EbpfInstallation {
 
 /// Everybody's of this network namespace. Of one name there may be two for a moment, while one replaces the other.
 [[nodiscard]] Result<std::vector<EbpfInstallation>> find_ebpf();
-
-/// Interfaces on which packets of IP arrive: neither the ports of a bridge nor of a bond. `with_loopback`: lo too.
-[[nodiscard]] std::vector<LinkInfo> links_for_programs(const std::vector<LinkInfo>& links, bool with_loopback);
 
 /// Why the backend cannot work here; empty: it can. Loads the programs and throws them away.
 [[nodiscard]] Result<std::optional<std::string>> find_missing_ebpf_feature();

@@ -3,11 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <initializer_list>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "limpid/error.h"
+#include "net/netlink.h"
 
 namespace limpid {
 
@@ -33,9 +36,18 @@ struct Attachment {
 /// Everybody's programs on one interface. Nothing for those who may not look.
 [[nodiscard]] Result<std::vector<Attachment>> find_attachments(int link);
 
-/// Before all others. In place of `replaced`, without a moment in which neither is there. `filter_priority`: for clsact.
+/// Interfaces on which packets of IP arrive: neither the ports of a bridge nor of a bond. `with_loopback`: lo too.
+[[nodiscard]] std::vector<LinkInfo> links_for_programs(const std::vector<LinkInfo>& links, bool with_loopback);
+
+/// Those of them whose program has one of these names.
+[[nodiscard]] std::vector<Attachment> with_names(const std::vector<Attachment>& attachments,
+                                                 std::initializer_list<std::string_view> names);
+
+/// Before all others, or right behind program `behind` (0: none). In place of `replaced`, without a moment in which neither is there.
+/// `filter_priority`: for clsact, where it alone decides the order.
 [[nodiscard]] Status attach_program(int program_fd, int link, TrafficSide side, AttachMode mode,
-                                    std::uint32_t filter_priority, const Attachment* replaced);
+                                    std::uint32_t filter_priority, const Attachment* replaced,
+                                    std::uint32_t behind = 0);
 [[nodiscard]] Status detach_program(const Attachment& attachment);
 
 /// Makes the qdisc; says whether there was none before.

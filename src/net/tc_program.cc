@@ -1,5 +1,5 @@
-// See ebpf_attach.h. Programs are attached, not linked: a bpf_link would end with our process unless it is pinned, and fail-closed must not.
-#include "intercept/ebpf_attach.h"
+// See tc_program.h. Programs are attached, not linked: a bpf_link would end with our process unless it is pinned, and fail-closed must not.
+#include "net/tc_program.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -8,11 +8,14 @@
 #include <linux/pkt_cls.h>
 #include <linux/pkt_sched.h>
 #include <linux/rtnetlink.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdlib>
+#include <cstring>
 
 #include "limpid/unique_fd.h"
 #include "net/netlink_message.h"
@@ -25,8 +28,22 @@ namespace {
 constexpr auto kTcxIngress = static_cast<bpf_attach_type>(46);  // BPF_TCX_INGRESS
 constexpr auto kTcxEgress = static_cast<bpf_attach_type>(47);   // BPF_TCX_EGRESS
 constexpr unsigned kBefore = 1U << 3;                           // BPF_F_BEFORE: without a relative, the first of all
+constexpr unsigned kAfter = 1U << 4;                            // BPF_F_AFTER
+constexpr unsigned kById = 1U << 5;                             // BPF_F_ID
 constexpr std::uint32_t kFilterHandle = 1;
 constexpr std::uint32_t kMostPrograms = 64;  // BPF_MPROG_MAX
+constexpr int kLoopback = 1;                 // LOOPBACK_IFINDEX, include/net/flow.h
+
+/// What bpf(2) takes for BPF_PROG_ATTACH since Linux 6.6; libbpf 1.1 knows no relatives.
+struct AttachRequest {
+  std::uint32_t link;
+  std::uint32_t program;
+  std::uint32_t type;
+  std::uint32_t flags;
+  std::uint32_t replaced;
+  std::uint32_t relative;
+  std::uint64_t revision;
+};
 
 bpf_attach_type tcx_type(TrafficSide side) {
   return side == TrafficSide::ingress ? kTcxIngress : kTcxEgress;
@@ -117,6 +134,17 @@ std::string_view to_string(AttachMode mode) {
   return mode == AttachMode::tcx ? "tcx" : "clsact";
 }
 
+std::vector<LinkInfo> links_for_programs(const std::vector<LinkInfo>& links, bool with_loopback) {
+  std::vector<LinkInfo> wanted;
+  std::ranges::copy_if(links, std::back_inserter(wanted), [&](const LinkInfo& link) {
+    if (link.index == kLoopback) return with_loopback;
+    const auto master = std::ranges::find(links, link.master, &LinkInfo::index);
+    // What arrives at the port of a bridge or bond arrives once more at the bridge or bond. A VRF routes what arrives at its own.
+    return link.master == 0 || master == links.end() || master->kind == "vrf";
+  });
+  return wanted;
+}
+
 AttachMode preferred_attach_mode() {
   // NOLINTNEXTLINE(concurrency-mt-unsafe): nobody changes the environment
   const char* wanted = std::getenv("LIMPID_EBPF_ATTACH");
@@ -135,8 +163,34 @@ Result<std::vector<Attachment>> find_attachments(int link) {
   return found;
 }
 
+std::vector<Attachment> with_names(const std::vector<Attachment>& attachments,
+                                   std::initializer_list<std::string_view> names) {
+  std::vector<Attachment> found;
+  for (const Attachment& attachment : attachments) {
+    const UniqueFd program(bpf_prog_get_fd_by_id(attachment.program));
+    bpf_prog_info info{};
+    std::uint32_t length = sizeof info;
+    if (!program.valid() || bpf_obj_get_info_by_fd(program.get(), &info, &length) != 0) continue;
+    if (std::ranges::find(names, std::string_view(info.name, ::strnlen(info.name, sizeof info.name))) != names.end())
+      found.push_back(attachment);
+  }
+  return found;
+}
+
 Status attach_program(int program_fd, int link, TrafficSide side, AttachMode mode, std::uint32_t filter_priority,
-                      const Attachment* replaced) {
+                      const Attachment* replaced, std::uint32_t behind) {
+  if (mode == AttachMode::tcx && replaced == nullptr && behind != 0) {
+    AttachRequest request{.link = static_cast<std::uint32_t>(link),
+                          .program = static_cast<std::uint32_t>(program_fd),
+                          .type = tcx_type(side),
+                          .flags = kAfter | kById,
+                          .replaced = 0,
+                          .relative = behind,
+                          .revision = 0};
+    if (::syscall(__NR_bpf, BPF_PROG_ATTACH, &request, sizeof request) != 0)
+      return system_error(errno, "attach a program to", name_of(link, side));
+    return {};
+  }
   if (mode == AttachMode::tcx) {
     LIBBPF_OPTS(bpf_prog_attach_opts, options);
     UniqueFd old;

@@ -1,0 +1,216 @@
+// Cut-through, at tc ingress of every interface and before everybody else: packets of a TCP flow about which nothing is left to decide are translated
+// from one leg to the other and forwarded; all others go on. limpid_cut_in is for interfaces with Ethernet headers, limpid_cut_ip for those without.
+//
+// The two connections of a relayed flow carry the same octets, so they differ by constants, which user space reads off our two sockets and writes into
+// the maps (the algebra and the states are in docs/cut-through.md):
+//
+//   seq of a direction               + seq_delta
+//   ack, and SACK blocks             - seq_delta of the other direction
+//   window                           (field << the sender's scale) >> the scale that our socket announced on the other leg
+//   TSval                            + stamp_delta, fixed at the direction's first packet by the clock of our socket
+//   TSecr                            - stamp_delta of the other direction
+//   addresses and ports              as the other leg has them
+//
+// draining: our sockets are still there, and get ACKs by clones. alone: nothing is left in user space. lingering: over, for late packets.
+// resetting: ended from here, whoever still sends is answered with a reset.
+#include <stddef.h>
+
+#include "cut_through_drain.h"
+#include "cut_through_errors.h"
+#include "cut_through_forward.h"
+#include "cut_through_maps.h"
+#include "cut_through_translate.h"
+
+#define MOST_IN_FLIGHT (1 << 30) /* RFC 7323: the largest window */
+
+/* The packet's lengths; -1: not as IP and TCP have them. */
+static __always_inline int read_segment(struct __sk_buff *skb, const struct packet *p, __u32 link, struct segment *s)
+{
+	struct tcphdr tcp;
+	__u32 length = p->length;
+	const __u32 there = skb->len - link;
+	if (p->version == 4 ? length == 0 : length == sizeof(struct ipv6hdr)) /* more than 64 KiB, of GRO ("BIG TCP") */
+		length = there;
+	if (length > there || load(skb, p->transport, &tcp, sizeof(tcp)))
+		return -1;
+	s->at = link + p->transport;
+	s->header_bytes = tcp.doff * 4;
+	if (s->header_bytes < sizeof(tcp) || p->transport + s->header_bytes > length)
+		return -1;
+	s->payload_bytes = length - p->transport - s->header_bytes;
+	s->seq = bpf_ntohl(tcp.seq);
+	s->ack = bpf_ntohl(tcp.ack_seq);
+	s->flags = p->tcp_flags;
+	return 0;
+}
+
+/* Counts, and remembers what user space wants to know of an end. A segment whose seq is not what the receiver expects is forwarded like any other,
+   but is no end: anybody could have written it. */
+static __always_inline void take_notice(struct limpid_cut_flow *flow, struct limpid_cut_way *way, struct limpid_cut_way *back, int direction,
+					const struct segment *s, __u64 now)
+{
+	const __u32 end = s->seq + s->payload_bytes;
+	const __s32 ahead = end - (__u32)way->edge;
+	__sync_fetch_and_add(&way->packets, 1);
+	flow->last_ns = now;
+	if (ahead > 0 && ahead < MOST_IN_FLIGHT)
+		way->edge += ahead;
+	if (s->flags & TCP_ACK) {
+		if ((__s32)(s->ack - way->last_ack) > 0)
+			way->last_ack = s->ack;
+		if ((flow->happened & LIMPID_CUT_FIN(!direction)) && !(flow->happened & LIMPID_CUT_FIN_ACKED(!direction)) &&
+		    (__s32)(s->ack - back->seq_delta - back->fin_end) >= 0)
+			__sync_fetch_and_or(&flow->happened, LIMPID_CUT_FIN_ACKED(!direction));
+	}
+	if (s->flags & TCP_RST) {
+		const __u32 expected = back->last_ack - way->seq_delta;
+		if (s->seq == expected || s->seq == (__u32)way->edge || s->seq == way->fin_end)
+			__sync_fetch_and_or(&flow->happened, LIMPID_CUT_RST(direction));
+	} else if ((s->flags & TCP_FIN) && end == (__u32)way->edge) {
+		way->fin_end = end + 1;
+		__sync_fetch_and_or(&flow->happened, LIMPID_CUT_FIN(direction));
+	}
+}
+
+static __always_inline int is_over(const struct limpid_cut_entry *entry, const struct limpid_cut_flow *flow)
+{
+	const __u32 acked = LIMPID_CUT_FIN_ACKED(0) | LIMPID_CUT_FIN_ACKED(1);
+	return entry->phase >= LIMPID_CUT_LINGERING || (flow->happened & acked) == acked || (flow->happened & (LIMPID_CUT_RST(0) | LIMPID_CUT_RST(1)));
+}
+
+/* A new connection begins with a tuple of one that is over: it is for whoever intercepts. */
+static __always_inline int forget(struct limpid_cut_flow *flow)
+{
+	struct limpid_cut_tuple tuple;
+	__sync_fetch_and_or(&flow->happened, LIMPID_CUT_FORGOTTEN);
+	__builtin_memcpy(&tuple, &flow->ways[0].from, sizeof(tuple));
+	bpf_map_delete_elem(&limpid_cut_ways, &tuple);
+	__builtin_memcpy(&tuple, &flow->ways[1].from, sizeof(tuple));
+	bpf_map_delete_elem(&limpid_cut_ways, &tuple);
+	return ACTION_NEXT;
+}
+
+static __always_inline int answer_with_reset(struct __sk_buff *skb, const struct packet *p, const __u32 link)
+{
+	count(LIMPID_CUT_RESETS);
+	if (p->transport != (p->version == 4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr)) || reset_connection(skb, p, link))
+		return ACTION_DROP;
+	const int sent = send_back(skb, 1, link == 0);
+	return sent < 0 ? ACTION_DROP : sent;
+}
+
+/* The first fragment of a flow's packet: a fragment cannot be translated alone, and without its head the rest comes to nothing. */
+static __always_inline int handle_fragment(struct __sk_buff *skb, struct packet *p)
+{
+	struct limpid_cut_tuple tuple;
+	__be16 offset;
+	if (p->protocol != IPPROTO_TCP || load(skb, p->version == 4 ? offsetof(struct iphdr, frag_off) : p->transport - 6, &offset, sizeof(offset)))
+		return ACTION_NEXT;
+	if (offset & (p->version == 4 ? bpf_htons(0x1fff) : bpf_htons(0xfff8)))
+		return ACTION_NEXT;
+	if (read_ports(skb, p))
+		return ACTION_NEXT;
+	tuple_of(p, &tuple);
+	if (!bpf_map_lookup_elem(&limpid_cut_ways, &tuple))
+		return ACTION_NEXT;
+	count(LIMPID_CUT_FRAGMENTS);
+	return ACTION_DROP;
+}
+
+static __always_inline int handle_segment(struct __sk_buff *skb, struct packet *p, const __u32 link)
+{
+	struct limpid_cut_tuple tuple;
+	struct segment s = {};
+	tuple_of(p, &tuple);
+	const struct limpid_cut_entry *entry = bpf_map_lookup_elem(&limpid_cut_ways, &tuple);
+	if (!entry)
+		return skb->mark == LIMPID_CUT_CLONE_MARK ? ACTION_DROP : ACTION_NEXT;
+	struct limpid_cut_flow *flow = bpf_map_lookup_elem(&limpid_cut_flow, &entry->flow);
+	if (!flow || read_segment(skb, p, link, &s))
+		return ACTION_NEXT;
+	const int direction = entry->direction == LIMPID_CUT_DOWN;
+	struct limpid_cut_way *way = direction ? &flow->ways[1] : &flow->ways[0];
+	struct limpid_cut_way *back = direction ? &flow->ways[0] : &flow->ways[1];
+	if (skb->mark == LIMPID_CUT_CLONE_MARK) {
+		if (entry->phase != LIMPID_CUT_DRAINING || make_bare_ack(skb, p, link, &s, way))
+			return ACTION_DROP;
+		skb->mark = 0;
+		return ACTION_NEXT;
+	}
+	if ((s.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && is_over(entry, flow))
+		return forget(flow);
+	if (entry->phase == LIMPID_CUT_RESETTING)
+		return answer_with_reset(skb, p, link);
+	if ((s.flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
+		__sync_fetch_and_or(&flow->happened, LIMPID_CUT_REPLACED);
+		return ACTION_DROP;
+	}
+	const __u64 now = bpf_ktime_get_ns();
+	take_notice(flow, way, back, direction, &s, now);
+	if (entry->phase == LIMPID_CUT_DRAINING && (s.flags & (TCP_ACK | TCP_RST)) == TCP_ACK)
+		clone_for_socket(skb);
+
+	__u8 hops;
+	struct way_out out = {};
+	if (load(skb, p->version == 4 ? offsetof(struct iphdr, ttl) : offsetof(struct ipv6hdr, hop_limit), &hops, 1))
+		return ACTION_DROP;
+	if (hops <= 1)
+		return answer_expired(skb, p, link);
+	const __u32 headers = p->transport + s.header_bytes;
+	const __u32 bytes = headers + (skb->gso_size && skb->gso_size < s.payload_bytes ? skb->gso_size : s.payload_bytes);
+	const long code = find_way_out(skb, p->version, way->to.source, way->to.destination, IPPROTO_TCP, way->to.source_port, way->to.destination_port,
+				       bytes, skb->ifindex, &out);
+	if (code == BPF_FIB_LKUP_RET_FRAG_NEEDED)
+		return answer_too_big(skb, p, link, out.mtu);
+	if (code != BPF_FIB_LKUP_RET_SUCCESS && code != BPF_FIB_LKUP_RET_NO_NEIGH) {
+		count(LIMPID_CUT_NO_WAY);
+		return ACTION_DROP;
+	}
+	if (translate_segment(skb, link, p->version, &s, flow, way, back, now)) {
+		count(LIMPID_CUT_FAILED);
+		return ACTION_DROP;
+	}
+	return send_out(skb, link, &out);
+}
+
+static __always_inline int cut_in(struct __sk_buff *skb, const __u32 link)
+{
+	struct packet p = {};
+	if ((skb->protocol != bpf_htons(ETH_P_IP) && skb->protocol != bpf_htons(ETH_P_IPV6)) || skb->vlan_present || skb->pkt_type != 0 /* PACKET_HOST */)
+		return ACTION_NEXT;
+	if (read_packet(skb, &p) || p.too_deep)
+		return ACTION_NEXT;
+	if (p.is_error)
+		return handle_error(skb, &p, link);
+	if (p.is_fragment)
+		return handle_fragment(skb, &p);
+	return p.protocol == IPPROTO_TCP ? handle_segment(skb, &p, link) : ACTION_NEXT;
+}
+
+SEC("tc")
+int limpid_cut_in(struct __sk_buff *skb)
+{
+	return cut_in(skb, ETH_HLEN);
+}
+
+SEC("tc")
+int limpid_cut_ip(struct __sk_buff *skb)
+{
+	return cut_in(skb, 0);
+}
+
+/* By BPF_PROG_TEST_RUN, before a flow begins: would its packets be forwarded? Context: a frame with the addresses and ports as they would leave; mark:
+   the interface where they come in, or 0: the one to which answers go. The result: the interface where they leave; 0: none. */
+SEC("tc")
+int limpid_cut_try(struct __sk_buff *skb)
+{
+	struct packet p = {};
+	struct way_out out = {};
+	if (read_packet(skb, &p) || p.protocol != IPPROTO_TCP)
+		return 0;
+	const long code = find_way_out(skb, p.version, p.source, p.destination, IPPROTO_TCP, p.source_port, p.destination_port, 0, skb->mark, &out);
+	return code == BPF_FIB_LKUP_RET_SUCCESS || code == BPF_FIB_LKUP_RET_NO_NEIGH || code == BPF_FIB_LKUP_RET_FRAG_NEEDED ? out.link : 0;
+}
+
+/* bpf_skc_lookup_tcp() and others are for programs under a licence that is compatible with the GPL. */
+char limpid_license[] SEC("license") = "Dual MIT/GPL";
