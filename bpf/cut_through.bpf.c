@@ -75,14 +75,15 @@ static __always_inline void take_notice(struct limpid_cut_flow *flow, struct lim
 static __always_inline int is_over(const struct limpid_cut_entry *entry, const struct limpid_cut_flow *flow)
 {
 	const __u32 acked = LIMPID_CUT_FIN_ACKED(0) | LIMPID_CUT_FIN_ACKED(1);
-	return entry->phase >= LIMPID_CUT_LINGERING || (flow->happened & acked) == acked || (flow->happened & (LIMPID_CUT_RST(0) | LIMPID_CUT_RST(1)));
+	const __u32 finished = flow->happened | LIMPID_CUT_FIN_ACKED(0) * (entry->finished & 3);
+	return entry->phase >= LIMPID_CUT_LINGERING || (finished & acked) == acked || (flow->happened & (LIMPID_CUT_RST(0) | LIMPID_CUT_RST(1)));
 }
 
 /* A new connection begins with a tuple of one that is over: it is for whoever intercepts. */
-static __always_inline int forget(struct limpid_cut_flow *flow)
+static __always_inline int forget(const struct limpid_cut_entry *entry, struct limpid_cut_flow *flow)
 {
 	struct limpid_cut_tuple tuple;
-	__sync_fetch_and_or(&flow->happened, LIMPID_CUT_FORGOTTEN);
+	__sync_fetch_and_or(&flow->happened, LIMPID_CUT_FORGOTTEN | (entry->recorded ? LIMPID_CUT_FORGOTTEN_RECORDED : 0));
 	__builtin_memcpy(&tuple, &flow->ways[0].from, sizeof(tuple));
 	bpf_map_delete_elem(&limpid_cut_ways, &tuple);
 	__builtin_memcpy(&tuple, &flow->ways[1].from, sizeof(tuple));
@@ -138,7 +139,7 @@ static __always_inline int handle_segment(struct __sk_buff *skb, struct packet *
 		return ACTION_NEXT;
 	}
 	if ((s.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && is_over(entry, flow))
-		return forget(flow);
+		return forget(entry, flow);
 	if (entry->phase == LIMPID_CUT_RESETTING)
 		return answer_with_reset(skb, p, link);
 	if ((s.flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {

@@ -7,12 +7,14 @@
 #define LIMPID_CUT_VERSION 1
 #define LIMPID_CUT_MAGIC 0x6c637574 /* "lcut" */
 
+/* Names of maps and programs: the kernel keeps fifteen characters. */
+
 /* On a clone that is on its way to our own socket: set and taken away within this host. */
 #define LIMPID_CUT_CLONE_MARK 0x6c637574
 
 enum { LIMPID_CUT_UP = 0, LIMPID_CUT_DOWN = 1 }; /* client to target, target to client */
 
-/* Map limpid_cut_owner: whose programs these are. */
+/* Map limpid_cut_own: whose programs these are. */
 struct limpid_cut_owner {
   __u32 magic;
   __u32 version;
@@ -39,9 +41,11 @@ enum limpid_cut_phase {
 /* Value of map limpid_cut_ways. Written by user space only. */
 struct limpid_cut_entry {
   __u64 flow;
+  __u32 since_s; /* CLOCK_MONOTONIC: since when it is lingering or resetting */
   __u8 direction;
   __u8 phase;
-  __u8 unused[6];
+  __u8 finished; /* a bit for each direction: its FIN raced the flip and was passed on by our sockets */
+  __u8 recorded; /* its record has been given out */
 };
 
 /* One direction of a flow. The first part is constant, the second belongs to the programs. */
@@ -71,9 +75,10 @@ struct limpid_cut_way {
 #define LIMPID_CUT_FIN_ACKED(direction) (4U << (direction))  /* and the receiver has acknowledged it */
 #define LIMPID_CUT_RST(direction) (16U << (direction))       /* its sender has reset the flow */
 #define LIMPID_CUT_FORGOTTEN 64U                             /* a SYN that met the ended flow: its tuples are no longer its own */
-#define LIMPID_CUT_REPLACED 128U                             /* a SYN-ACK: the target knows nothing of it */
+#define LIMPID_CUT_FORGOTTEN_RECORDED 128U                   /* with its record already given out */
+#define LIMPID_CUT_REPLACED 256U                             /* a SYN-ACK: the target knows nothing of it */
 
-/* Value of map limpid_cut_flows, whose key is the flow's id. */
+/* Value of map limpid_cut_flow, whose key is the flow's id. */
 struct limpid_cut_flow {
   struct limpid_cut_way ways[2]; /* by direction */
   __u64 flipped_ns;              /* CLOCK_MONOTONIC */
@@ -92,7 +97,7 @@ struct limpid_cut_flow {
   __s64 started_us;      /* wall clock */
 };
 
-/* Map limpid_cut_links, by index: those to which the programs are attached. */
+/* Map limpid_cut_link, by index: those to which the programs are attached. */
 struct limpid_cut_link {
   __u8 headless; /* its packets have no Ethernet header */
   __u8 clsact;
@@ -100,10 +105,9 @@ struct limpid_cut_link {
   __u8 unused;
 };
 
-/* Map limpid_cut_counters. */
+/* Map limpid_cut_stat, one counter for each. */
 enum limpid_cut_count {
   LIMPID_CUT_FORWARDED = 0,
-  LIMPID_CUT_BY_NEIGHBOUR,  /* of these: whose neighbour had to be asked for */
   LIMPID_CUT_CLONED,        /* to our sockets, while draining */
   LIMPID_CUT_ERRORS,        /* ICMP errors that were translated */
   LIMPID_CUT_TOO_BIG,       /* answered: larger than the way out takes */

@@ -58,6 +58,12 @@ struct CutThroughFlow {
   CutThroughFacts facts;
 };
 
+/// Ends that raced the flip: received by one of our sockets and passed on by the other, so that the programs never saw them.
+struct CutThroughFins {
+  bool client = false;
+  bool target = false;
+};
+
 enum class CutThroughPhase : std::uint8_t { draining, alone, lingering, resetting };
 
 struct CutThroughState {
@@ -69,8 +75,8 @@ struct CutThroughState {
   bool client_finished = false;  ///< its FIN has passed
   bool target_finished = false;
   bool closed = false;  ///< both FINs have passed and are acknowledged
-  bool client_reset =
-      false;  ///< its RST has passed: while draining, nothing more will be acknowledged; close both sockets in repair mode
+  /// Its RST has passed: while draining, nothing more will be acknowledged, and both sockets are to be closed in repair mode.
+  bool client_reset = false;
   bool target_reset = false;
   std::chrono::nanoseconds idle{0};  ///< since the last packet
 };
@@ -111,10 +117,10 @@ class CutThrough {
   /// off, an end is on this host, or the way leads through an interface without our program), EINVAL (a scale, or an address that is none).
   [[nodiscard]] Result<CutThroughId> begin(const CutThroughFlow& flow);
   /// Nothing is cloned any more. Wait a millisecond for clones under way, then close both sockets in repair mode.
-  [[nodiscard]] Status settle(CutThroughId id);
+  [[nodiscard]] Status settle(CutThroughId id, CutThroughFins fins = {});
   /// Takes a draining flow back: the entries are gone, the sockets have it. Only right away and if nothing has been translated: EBUSY otherwise.
   [[nodiscard]] Status abandon(CutThroughId id);
-  /// Resets both ends. The record comes from collect().
+  /// Resets both ends. The record comes from collect(), but that of a draining flow is the caller's.
   [[nodiscard]] Status end(CutThroughId id);
   [[nodiscard]] Result<CutThroughState> look(CutThroughId id) const;
   /// Flows whose tuple says so: what the control side looks for. Not for the hot path.
@@ -122,7 +128,7 @@ class CutThrough {
 
   /// Every second or so: hands each flow that is over to `sink` once, ends what is idle, frees what has lingered. `draining` flows are the caller's.
   [[nodiscard]] Status collect(const std::function<void(const CutThroughRecord&)>& sink);
-  /// How many flows there are, draining and lingering ones included, as of the last collect(), begin() and end().
+  /// How many flows live without a socket: settled or adopted, and not handed to a sink yet.
   [[nodiscard]] std::uint64_t flows() const noexcept;
 
   /// Interfaces have come or gone: attaches to new ones. Returns their names.

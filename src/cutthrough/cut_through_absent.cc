@@ -22,7 +22,7 @@ Result<std::unique_ptr<CutThrough>> CutThrough::open(const CutThroughOptions& /*
 Result<CutThroughId> CutThrough::begin(const CutThroughFlow& /*flow*/) {
   return not_built_in();
 }
-Status CutThrough::settle(CutThroughId /*id*/) {
+Status CutThrough::settle(CutThroughId /*id*/, CutThroughFins /*fins*/) {
   return not_built_in();
 }
 Status CutThrough::abandon(CutThroughId /*id*/) {

@@ -4,86 +4,32 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <limpid_bpf.skel.h>  // generated
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdarg>
-#include <cstdio>
 #include <cstring>
-#include <map>
 #include <memory>
 #include <utility>
+
+#include "net/bpf_object.h"
 
 namespace limpid {
 namespace {
 
 /// As many who write to UDP servers here are remembered where local datagrams are in scope (src/intercept/local_traffic.cc).
 constexpr std::uint32_t kMostServed = 262144;
-constexpr std::size_t kMostMaps = 16;
-
-/// The last thing that libbpf or the verifier complained about, on this thread.
-thread_local std::string last_complaint;
-
-[[gnu::format(printf, 2, 0)]] int keep_complaint(libbpf_print_level level, const char* format, va_list arguments) {
-  if (level == LIBBPF_DEBUG) return 0;
-  std::array<char, 512> text{};
-  std::vsnprintf(text.data(), text.size(), format, arguments);
-  std::string line(text.data());
-  line.erase(std::ranges::find(line, '\n'), line.end());
-  if (!line.empty() && line.find("-- ") == std::string::npos) last_complaint = line;
-  return 0;
-}
 
 struct Closer {
   void operator()(limpid_bpf* skeleton) const noexcept { limpid_bpf::destroy(skeleton); }
 };
 
-UniqueFd copy_of(int fd) {
-  return UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, 3));
-}
-
-/// An error of bpf(2).
-std::unexpected<Error> bpf_error(int code, std::string_view operation, std::string_view object) {
-  if (code == EPERM)
-    return unsupported(operation, object, "not permitted",
-                       "needs root in the initial user namespace (CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)");
-  return system_error(code, operation, object);
-}
-
 Status update(int map, const void* key, const void* value, std::string_view name) {
   if (const int code = bpf_map_update_elem(map, key, value, BPF_ANY); code != 0)
     return bpf_error(-code, "write to", fmt::format("map {}", name));
   return {};
-}
-
-bpf_prog_info info_of_program(int fd) {
-  bpf_prog_info info{};
-  std::uint32_t length = sizeof info;
-  if (bpf_obj_get_info_by_fd(fd, &info, &length) != 0) info = {};
-  return info;
-}
-
-/// The maps of a program, by name.
-std::map<std::string, UniqueFd, std::less<>> maps_of(int program) {
-  std::array<std::uint32_t, kMostMaps> ids{};
-  bpf_prog_info info{};
-  info.nr_map_ids = ids.size();
-  info.map_ids = reinterpret_cast<std::uintptr_t>(ids.data());
-  std::uint32_t length = sizeof info;
-  std::map<std::string, UniqueFd, std::less<>> maps;
-  if (bpf_obj_get_info_by_fd(program, &info, &length) != 0) return maps;
-  for (std::size_t i = 0; i < std::min<std::size_t>(info.nr_map_ids, ids.size()); ++i) {
-    UniqueFd map(bpf_map_get_fd_by_id(ids[i]));
-    bpf_map_info facts{};
-    std::uint32_t facts_length = sizeof facts;
-    if (!map.valid() || bpf_obj_get_info_by_fd(map.get(), &facts, &facts_length) != 0) continue;
-    maps.emplace(std::string(facts.name, ::strnlen(facts.name, sizeof facts.name)), std::move(map));
-  }
-  return maps;
 }
 
 bool is_name_of_ours(const bpf_prog_info& info) {
@@ -127,16 +73,16 @@ Status require_ebpf_built_in() {
 
 Result<EbpfPrograms> EbpfPrograms::load(const Ownership& ownership) {
   constexpr std::string_view kWhat = "Limpid's eBPF programs";
-  libbpf_set_print(&keep_complaint);
-  last_complaint.clear();
+  listen_to_libbpf();
   const std::unique_ptr<limpid_bpf, Closer> skeleton(limpid_bpf::open());
   if (!skeleton) return bpf_error(errno, "open", kWhat);
   if (ownership.local) bpf_map__set_max_entries(skeleton->maps.limpid_served, kMostServed);
   if (const int code = limpid_bpf::load(skeleton.get()); code != 0) {
     if (code == -EPERM) return bpf_error(EPERM, "load", kWhat);
-    return unsupported("load", kWhat,
-                       fmt::format("{}{}{}", std::strerror(-code), last_complaint.empty() ? "" : ": ", last_complaint),
-                       "needs Linux 6.1 or later with CONFIG_BPF_SYSCALL and CONFIG_NET_CLS_BPF");
+    return unsupported(
+        "load", kWhat,
+        fmt::format("{}{}{}", std::strerror(-code), last_complaint().empty() ? "" : ": ", last_complaint()),
+        "needs Linux 6.1 or later with CONFIG_BPF_SYSCALL and CONFIG_NET_CLS_BPF");
   }
   EbpfPrograms loaded;
   loaded.ingress_ = copy_of(bpf_program__fd(skeleton->progs.limpid_ingress));

@@ -142,8 +142,11 @@ std::vector<std::byte> build_datagram(const SocketAddress& from, const SocketAdd
   return packet;
 }
 
-std::vector<std::byte> build_syn(const SocketAddress& from, const SocketAddress& to, std::uint32_t sequence,
-                                 const HopFields& fields) {
+namespace {
+
+/// `words_and_flags`: the header's length and its flags, as they stand in it.
+std::vector<std::byte> build_segment(const SocketAddress& from, const SocketAddress& to, std::uint32_t sequence,
+                                     std::uint16_t words_and_flags, std::uint16_t window, const HopFields& fields) {
   const std::size_t ip_bytes = ip_header_bytes(from.family());
   std::vector<std::byte> packet(ip_bytes + kTcpHeaderBytes);
   const std::span<std::byte> out(packet);
@@ -152,13 +155,25 @@ std::vector<std::byte> build_syn(const SocketAddress& from, const SocketAddress&
   put16(tcp, 0, from.port.value);
   put16(tcp, 2, to.port.value);
   put32(tcp, 4, sequence);
-  put16(tcp, 12, 0x5002);  // five words, SYN
-  put16(tcp, 14, 64240);   // the window
+  put16(tcp, 12, words_and_flags);
+  put16(tcp, 14, window);
   Checksum checksum;
   add_pseudo_header(checksum, from.address, to.address, kTcp, kTcpHeaderBytes);
   checksum.add(tcp);
   put16(tcp, 16, checksum.fold());
   return packet;
+}
+
+}  // namespace
+
+std::vector<std::byte> build_syn(const SocketAddress& from, const SocketAddress& to, std::uint32_t sequence,
+                                 const HopFields& fields) {
+  return build_segment(from, to, sequence, 0x5002, 64240, fields);
+}
+
+std::vector<std::byte> build_reset(const SocketAddress& from, const SocketAddress& to, std::uint32_t sequence,
+                                   const HopFields& fields) {
+  return build_segment(from, to, sequence, 0x5004, 0, fields);
 }
 
 std::vector<std::vector<std::byte>> fragment_packet(std::span<const std::byte> packet, std::size_t mtu,

@@ -30,6 +30,9 @@ inline constexpr std::size_t kMostUdpPayloadBytesIpv6 = 65527;
 /// A whole IP packet that asks for a connection: a SYN with this sequence number and without options (RFC 9293).
 [[nodiscard]] std::vector<std::byte> build_syn(const SocketAddress& from, const SocketAddress& to,
                                                std::uint32_t sequence, const HopFields& fields);
+/// One that ends a connection: a RST without ACK, which counts if `sequence` is what `to` expects next (RFC 9293).
+[[nodiscard]] std::vector<std::byte> build_reset(const SocketAddress& from, const SocketAddress& to,
+                                                 std::uint32_t sequence, const HopFields& fields);
 
 /// Cuts a whole IP packet (of write_udp_headers and its payload, put together) into fragments of at most `mtu` bytes:
 /// RFC 791, RFC 8200 section 4.5. `identification` distinguishes packets between the same two hosts.

@@ -1,0 +1,408 @@
+// See cut_through.h. The maps in the kernel are the only state: this object keeps descriptors, a counter for ids, and the set of interfaces.
+//
+// A flow comes alive when its value is put into map limpid_cut_flow, behind its two entries: both directions at once. It ends the other way round.
+// Values of flows belong to the programs from then on; user space changes entries only, so that no count is ever overwritten.
+#include "cutthrough/cut_through.h"
+
+#include <bpf/bpf.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <mutex>
+#include <optional>
+#include <set>
+
+#include "cutthrough/cut_attach.h"
+#include "cutthrough/cut_programs.h"
+#include "cutthrough/cut_values.h"
+#include "limpid/datagram.h"
+#include "net/bpf_object.h"
+#include "net/packet.h"
+
+namespace limpid {
+namespace {
+
+constexpr int kLoopback = 1;              // LOOPBACK_IFINDEX, include/net/flow.h
+constexpr std::uint32_t kAfterReset = 2;  ///< seconds of quiet after a RST of one end, until its tuple is free
+constexpr std::uint32_t kResetting = 10;  ///< seconds in which whoever still sends is told of an end from here
+
+std::unexpected<Error> refused(int code, const CutThroughFlow& flow, std::string_view cause) {
+  return std::unexpected(Error{.kind = ErrorKind::failure,
+                               .code = code,
+                               .operation = "cut through",
+                               .object = flow.up.from.to_string() + " to " + flow.up.new_to.to_string(),
+                               .cause = std::string(cause),
+                               .remedy = {}});
+}
+
+std::unexpected<Error> no_such_flow(CutThroughId id) {
+  return std::unexpected(Error{.kind = ErrorKind::failure,
+                               .code = ENOENT,
+                               .operation = "find",
+                               .object = "cut-through flow " + std::to_string(id.value),
+                               .cause = "there is none",
+                               .remedy = {}});
+}
+
+bool is_reset(const limpid_cut_flow& flow) {
+  return (flow.happened & (LIMPID_CUT_RST(LIMPID_CUT_UP) | LIMPID_CUT_RST(LIMPID_CUT_DOWN))) != 0;
+}
+
+bool is_over(const limpid_cut_flow& flow, const limpid_cut_entry& entry) {
+  constexpr std::uint32_t kBoth = LIMPID_CUT_FIN_ACKED(LIMPID_CUT_UP) | LIMPID_CUT_FIN_ACKED(LIMPID_CUT_DOWN);
+  return entry.phase == LIMPID_CUT_LINGERING || entry.phase == LIMPID_CUT_RESETTING ||
+         (entry.phase == LIMPID_CUT_ALONE && (finished_ways(flow, entry) == kBoth || is_reset(flow)));
+}
+
+/// How a flow that is over came to its end.
+CutThroughEnd end_of(const limpid_cut_flow& flow) {
+  if ((flow.happened & LIMPID_CUT_RST(LIMPID_CUT_UP)) != 0) return CutThroughEnd::client_reset;
+  if ((flow.happened & (LIMPID_CUT_RST(LIMPID_CUT_DOWN) | LIMPID_CUT_REPLACED)) != 0)
+    return CutThroughEnd::target_reset;
+  return CutThroughEnd::closed;
+}
+
+}  // namespace
+
+struct CutThrough::Kernel {
+  CutThroughOptions options;
+  CutPrograms programs;
+  std::optional<RawSender> ipv4;
+  std::optional<RawSender> ipv6;
+  std::atomic<std::uint64_t> next_id{1};
+  std::atomic<std::uint64_t> alone{0};
+  std::mutex claiming;  ///< of tuples: whether one is free is asked and acted upon in two steps
+  mutable std::mutex linking;
+  std::set<int> links;
+
+  void read_links() {
+    const std::scoped_lock lock(linking);
+    links.clear();
+    for (const auto& [index, facts] : all_links(programs.maps)) links.insert(index);
+  }
+  [[nodiscard]] bool has_program(int link) const {
+    const std::scoped_lock lock(linking);
+    return links.contains(link);
+  }
+
+  [[nodiscard]] Status check_ways(const CutThroughFlow& flow) const;
+  [[nodiscard]] Status claim(const limpid_cut_tuple& tuple, const limpid_cut_entry& entry,
+                             const CutThroughFlow& flow) const;
+  void release(const limpid_cut_tuple& tuple, CutThroughId id) const;
+  /// Writes a flow's entries anew, where they are still its own.
+  [[nodiscard]] Status change(CutThroughId id, const limpid_cut_flow& flow,
+                              const std::function<void(limpid_cut_entry&)>& how) const;
+  void remove(CutThroughId id, const limpid_cut_flow& flow);
+  void send_resets(const limpid_cut_flow& flow);
+  [[nodiscard]] Status reset(CutThroughId id, const limpid_cut_flow& flow, bool recorded, const CutClock& now);
+  void collect_one(CutThroughId id, const limpid_cut_flow& flow, const CutClock& now,
+                   const std::function<void(const CutThroughRecord&)>& sink);
+};
+
+/// Both ways must lead through interfaces at which our programs are: asked of the very look-up that they will do.
+Status CutThrough::Kernel::check_ways(const CutThroughFlow& flow) const {
+  const auto there = try_way_out(programs, flow.down.new_from, flow.down.new_to, kLoopback);
+  if (!there) return std::unexpected(there.error());
+  const auto to_target = *there == 0 ? Result<int>(0) : try_way_out(programs, flow.up.new_from, flow.up.new_to, *there);
+  if (!to_target) return std::unexpected(to_target.error());
+  const auto to_client =
+      *to_target == 0 ? Result<int>(0) : try_way_out(programs, flow.down.new_from, flow.down.new_to, *to_target);
+  if (!to_client) return std::unexpected(to_client.error());
+  if (*to_client == 0) return refused(ENETUNREACH, flow, "no route that forwards, or one end is this host");
+  if (!has_program(*to_client) || !has_program(*to_target))
+    return refused(ENETUNREACH, flow, "its way leads through an interface without the programs");
+  return {};
+}
+
+Status CutThrough::Kernel::claim(const limpid_cut_tuple& tuple, const limpid_cut_entry& entry,
+                                 const CutThroughFlow& flow) const {
+  int code = bpf_map_update_elem(programs.maps.ways.get(), &tuple, &entry, BPF_NOEXIST);
+  if (code == -EEXIST) {
+    const auto other = find_entry(programs.maps, tuple);
+    const auto owner = other ? find_flow(programs.maps, CutThroughId{other->flow}) : std::nullopt;
+    // Its flow, if there is one, is recorded by its value alone: the record does not need the entry.
+    if (other && owner && !is_over(*owner, *other)) return refused(EEXIST, flow, "another flow has one of its tuples");
+    code = bpf_map_update_elem(programs.maps.ways.get(), &tuple, &entry, BPF_ANY);
+  }
+  if (code == -E2BIG) return refused(ENOSPC, flow, "there are as many flows as the maps hold");
+  if (code != 0) return bpf_error(-code, "write to", "map limpid_cut_ways");
+  return {};
+}
+
+void CutThrough::Kernel::release(const limpid_cut_tuple& tuple, CutThroughId id) const {
+  const auto entry = find_entry(programs.maps, tuple);
+  if (entry && entry->flow == id.value) bpf_map_delete_elem(programs.maps.ways.get(), &tuple);
+}
+
+Status CutThrough::Kernel::change(CutThroughId id, const limpid_cut_flow& flow,
+                                  const std::function<void(limpid_cut_entry&)>& how) const {
+  for (const limpid_cut_way& way : flow.ways) {
+    auto entry = find_entry(programs.maps, way.from);
+    if (!entry || entry->flow != id.value) return no_such_flow(id);
+    how(*entry);
+    if (const int code = bpf_map_update_elem(programs.maps.ways.get(), &way.from, &*entry, BPF_EXIST); code != 0)
+      return bpf_error(-code, "write to", "map limpid_cut_ways");
+  }
+  return {};
+}
+
+void CutThrough::Kernel::remove(CutThroughId id, const limpid_cut_flow& flow) {
+  const std::scoped_lock lock(claiming);
+  bpf_map_delete_elem(programs.maps.flows.get(), &id.value);
+  for (const limpid_cut_way& way : flow.ways) release(way.from, id);
+}
+
+/// A receiver takes a RST at once if its seq is what it expects next (RFC 5961): what it has acknowledged last, or, if the ACK was late, all that it
+/// was sent. Otherwise it asks back, and the programs answer.
+void CutThrough::Kernel::send_resets(const limpid_cut_flow& flow) {
+  for (const int direction : {LIMPID_CUT_UP, LIMPID_CUT_DOWN}) {
+    const limpid_cut_way& way = flow.ways[direction];
+    const limpid_cut_way& answers = flow.ways[1 - direction];
+    const SocketAddress from = source_of(way.to);
+    const SocketAddress to = destination_of(way.to);
+    auto& sender = to.family() == Family::ipv4 ? ipv4 : ipv6;
+    if (!sender) continue;
+    const bool finished = (flow.happened & LIMPID_CUT_FIN(direction)) != 0;
+    const std::uint32_t sent = static_cast<std::uint32_t>(way.edge) + way.seq_delta + (finished ? 1 : 0);
+    for (const std::uint32_t seq : {answers.last_ack, sent}) {
+      std::ignore = sender->send_packet(build_reset(from, to, seq, {}), to.address);
+      if (sent == answers.last_ack) break;
+    }
+  }
+}
+
+Status CutThrough::Kernel::reset(CutThroughId id, const limpid_cut_flow& flow, bool recorded, const CutClock& now) {
+  auto changed = change(id, flow, [&](limpid_cut_entry& entry) {
+    entry.phase = LIMPID_CUT_RESETTING;
+    entry.since_s = now.seconds();
+    entry.recorded = recorded ? 1 : entry.recorded;
+  });
+  send_resets(flow);
+  return changed;
+}
+
+/// One flow's way through the phases after its sockets have gone.
+void CutThrough::Kernel::collect_one(CutThroughId id, const limpid_cut_flow& flow, const CutClock& now,
+                                     const std::function<void(const CutThroughRecord&)>& sink) {
+  const auto up = find_entry(programs.maps, flow.ways[LIMPID_CUT_UP].from);
+  const bool own = up && up->flow == id.value;
+  const auto record = [&](CutThroughEnd end) {
+    alone.fetch_sub(1, std::memory_order_relaxed);
+    sink(record_of(id, flow, end, now));
+  };
+  if (!own) {  // a new connection took its tuple
+    if ((flow.happened & LIMPID_CUT_FORGOTTEN_RECORDED) == 0) record(end_of(flow));
+    remove(id, flow);
+    return;
+  }
+  const CutThroughState state = state_of(flow, *up, now);
+  const auto idle = std::chrono::duration_cast<std::chrono::seconds>(state.idle);
+  const std::uint32_t since = now.seconds() - up->since_s;
+  switch (up->phase) {
+    case LIMPID_CUT_ALONE: break;
+    case LIMPID_CUT_LINGERING:
+      if (since >= options.linger.count()) remove(id, flow);
+      return;
+    case LIMPID_CUT_RESETTING:
+      if (up->recorded == 0) {
+        record(is_reset(flow) ? end_of(flow) : CutThroughEnd::stopped);
+        std::ignore = change(id, flow, [](limpid_cut_entry& entry) { entry.recorded = 1; });
+      } else if (since >= kResetting) {
+        remove(id, flow);
+      }
+      return;
+    default: return;  // draining: the sockets' owner looks after it
+  }
+  if (is_reset(flow)) {
+    if (idle.count() < kAfterReset) return;
+    record(end_of(flow));
+    remove(id, flow);
+  } else if (state.closed) {
+    record(CutThroughEnd::closed);
+    std::ignore = change(id, flow, [&](limpid_cut_entry& entry) {
+      entry.phase = LIMPID_CUT_LINGERING;
+      entry.since_s = now.seconds();
+      entry.recorded = 1;
+    });
+  } else if ((flow.happened & LIMPID_CUT_REPLACED) != 0) {
+    record(CutThroughEnd::target_reset);
+    std::ignore = reset(id, flow, true, now);
+  } else if (idle >=
+             (state.client_finished || state.target_finished ? options.half_closed_timeout : options.idle_timeout)) {
+    record(CutThroughEnd::idle_timeout);
+    std::ignore = reset(id, flow, true, now);
+  }
+}
+
+CutThrough::CutThrough(std::unique_ptr<Kernel> kernel) : kernel_(std::move(kernel)) {}
+CutThrough::~CutThrough() = default;
+
+Result<std::unique_ptr<CutThrough>> CutThrough::open(const CutThroughOptions& options) {
+  auto kernel = std::make_unique<Kernel>();
+  kernel->options = options;
+  auto left = find_attached(options.name);
+  if (!left) return std::unexpected(left.error());
+  CutMaps kept;
+  if (*left && (*left)->owner.version == LIMPID_CUT_VERSION) kept = std::move((*left)->maps);
+  auto programs = CutPrograms::load(options, kept);
+  if (!programs) return std::unexpected(programs.error());
+  kernel->programs = std::move(*programs);
+  for (const Family family : {Family::ipv4, Family::ipv6}) {
+    auto sender = RawSender::open(family, options.mark);
+    if (!sender) return std::unexpected(sender.error());
+    (family == Family::ipv4 ? kernel->ipv4 : kernel->ipv6).emplace(std::move(*sender));
+  }
+  const auto attached = attach_to_links(kernel->programs, options);
+  if (!attached) {
+    if (!*left) std::ignore = detach_everywhere(options.name);
+    return std::unexpected(attached.error());
+  }
+  kernel->read_links();
+  const CutClock now = CutClock::now();
+  for (const auto& [id, flow] : all_flows(kernel->programs.maps)) {
+    kernel->next_id = std::max(kernel->next_id.load(), id.value + 1);
+    const auto entry = find_entry(kernel->programs.maps, flow.ways[LIMPID_CUT_UP].from);
+    const bool own = entry && entry->flow == id.value;
+    if (own ? entry->recorded == 0 : (flow.happened & LIMPID_CUT_FORGOTTEN_RECORDED) == 0) ++kernel->alone;
+    // Its sockets died with the process: what they still had to deliver is lost.
+    if (own && entry->phase == LIMPID_CUT_DRAINING) std::ignore = kernel->reset(id, flow, false, now);
+  }
+  return std::unique_ptr<CutThrough>(new CutThrough(std::move(kernel)));
+}
+
+Result<CutThroughId> CutThrough::begin(const CutThroughFlow& flow) {
+  auto made = make_flow(flow, CutClock::now());
+  if (!made) return std::unexpected(made.error());
+  if (auto checked = kernel_->check_ways(flow); !checked) return std::unexpected(checked.error());
+  const CutThroughId id{kernel_->next_id.fetch_add(1, std::memory_order_relaxed)};
+  limpid_cut_entry entry{};
+  entry.flow = id.value;
+  entry.phase = LIMPID_CUT_DRAINING;
+  const std::scoped_lock lock(kernel_->claiming);
+  for (const int direction : {LIMPID_CUT_UP, LIMPID_CUT_DOWN}) {
+    entry.direction = static_cast<std::uint8_t>(direction);
+    if (auto claimed = kernel_->claim(made->ways[direction].from, entry, flow); !claimed) {
+      if (direction == LIMPID_CUT_DOWN) kernel_->release(made->ways[LIMPID_CUT_UP].from, id);
+      return std::unexpected(claimed.error());
+    }
+  }
+  if (const int code = bpf_map_update_elem(kernel_->programs.maps.flows.get(), &id.value, &*made, BPF_NOEXIST);
+      code != 0) {
+    for (const limpid_cut_way& way : made->ways) kernel_->release(way.from, id);
+    if (code == -E2BIG) return refused(ENOSPC, flow, "there are as many flows as the maps hold");
+    return bpf_error(-code, "write to", "map limpid_cut_flow");
+  }
+  return id;
+}
+
+Status CutThrough::settle(CutThroughId id, CutThroughFins fins) {
+  const auto flow = find_flow(kernel_->programs.maps, id);
+  if (!flow) return no_such_flow(id);
+  auto changed = kernel_->change(id, *flow, [&](limpid_cut_entry& entry) {
+    entry.phase = LIMPID_CUT_ALONE;
+    entry.finished = static_cast<std::uint8_t>((fins.client ? 1U << LIMPID_CUT_UP : 0U) |
+                                               (fins.target ? 1U << LIMPID_CUT_DOWN : 0U));
+  });
+  if (changed) kernel_->alone.fetch_add(1, std::memory_order_relaxed);
+  return changed;
+}
+
+Status CutThrough::abandon(CutThroughId id) {
+  const auto touched = [](const limpid_cut_flow& flow) {
+    return flow.ways[LIMPID_CUT_UP].packets + flow.ways[LIMPID_CUT_DOWN].packets != 0;
+  };
+  auto flow = find_flow(kernel_->programs.maps, id);
+  if (!flow) return no_such_flow(id);
+  std::array<std::optional<limpid_cut_entry>, 2> entries;
+  for (const int direction : {LIMPID_CUT_UP, LIMPID_CUT_DOWN})
+    entries[static_cast<std::size_t>(direction)] = find_entry(kernel_->programs.maps, flow->ways[direction].from);
+  const std::scoped_lock lock(kernel_->claiming);
+  if (!touched(*flow)) {
+    for (const limpid_cut_way& way : flow->ways) kernel_->release(way.from, id);
+    flow = find_flow(kernel_->programs.maps, id);
+    if (flow && !touched(*flow)) {
+      bpf_map_delete_elem(kernel_->programs.maps.flows.get(), &id.value);
+      return {};
+    }
+    // One came in between: then it must go on.
+    for (const int direction : {LIMPID_CUT_UP, LIMPID_CUT_DOWN}) {
+      const auto& entry = entries[static_cast<std::size_t>(direction)];
+      if (flow && entry)
+        bpf_map_update_elem(kernel_->programs.maps.ways.get(), &flow->ways[direction].from, &*entry, BPF_NOEXIST);
+    }
+  }
+  return system_error(EBUSY, "take back", "cut-through flow " + std::to_string(id.value));
+}
+
+Status CutThrough::end(CutThroughId id) {
+  const auto flow = find_flow(kernel_->programs.maps, id);
+  if (!flow) return no_such_flow(id);
+  const auto entry = find_entry(kernel_->programs.maps, flow->ways[LIMPID_CUT_UP].from);
+  if (!entry || entry->flow != id.value) return no_such_flow(id);
+  return kernel_->reset(id, *flow, entry->phase == LIMPID_CUT_DRAINING, CutClock::now());
+}
+
+Result<CutThroughState> CutThrough::look(CutThroughId id) const {
+  const auto flow = find_flow(kernel_->programs.maps, id);
+  if (!flow) return no_such_flow(id);
+  const auto entry = find_entry(kernel_->programs.maps, flow->ways[LIMPID_CUT_UP].from);
+  if (!entry || entry->flow != id.value) return no_such_flow(id);
+  return state_of(*flow, *entry, CutClock::now());
+}
+
+std::vector<CutThroughRecord> CutThrough::list() const {
+  const CutClock now = CutClock::now();
+  std::vector<CutThroughRecord> records;
+  for (const auto& [id, flow] : all_flows(kernel_->programs.maps)) {
+    const auto entry = find_entry(kernel_->programs.maps, flow.ways[LIMPID_CUT_UP].from);
+    if (entry && entry->flow == id.value && entry->phase == LIMPID_CUT_ALONE)
+      records.push_back(record_of(id, flow, end_of(flow), now));
+  }
+  return records;
+}
+
+Status CutThrough::collect(const std::function<void(const CutThroughRecord&)>& sink) {
+  const CutClock now = CutClock::now();
+  for (const auto& [id, flow] : all_flows(kernel_->programs.maps)) kernel_->collect_one(id, flow, now, sink);
+  return {};
+}
+
+std::uint64_t CutThrough::flows() const noexcept {
+  return kernel_->alone.load(std::memory_order_relaxed);
+}
+
+Result<std::vector<std::string>> CutThrough::on_link_change() {
+  auto names = attach_to_links(kernel_->programs, kernel_->options);
+  kernel_->read_links();
+  return names;
+}
+
+Result<std::vector<std::pair<std::string, std::uint64_t>>> CutThrough::counters() const {
+  static constexpr std::array<const char*, LIMPID_CUT_COUNTS> kNames = {
+      "forwarded", "cloned", "errors translated", "too big", "expired", "fragments", "no way", "resets", "failed"};
+  const auto totals = read_counters(kernel_->programs.maps);
+  if (!totals) return std::unexpected(totals.error());
+  std::vector<std::pair<std::string, std::uint64_t>> named;
+  for (std::size_t i = 0; i < totals->size(); ++i) named.emplace_back(kNames[i], (*totals)[i]);
+  return named;
+}
+
+Status CutThrough::close(const std::function<void(const CutThroughRecord&)>& sink) {
+  const CutClock now = CutClock::now();
+  for (const auto& [id, flow] : all_flows(kernel_->programs.maps)) {
+    kernel_->collect_one(id, flow, now, sink);
+    const auto entry = find_entry(kernel_->programs.maps, flow.ways[LIMPID_CUT_UP].from);
+    if (!entry || entry->flow != id.value || entry->phase == LIMPID_CUT_LINGERING) continue;
+    if (entry->recorded == 0 && entry->phase != LIMPID_CUT_DRAINING) {
+      kernel_->alone.fetch_sub(1, std::memory_order_relaxed);
+      sink(record_of(id, flow, is_reset(flow) ? end_of(flow) : CutThroughEnd::stopped, now));
+    }
+    std::ignore = kernel_->reset(id, flow, true, now);
+  }
+  auto detached = detach_everywhere(kernel_->options.name);
+  return detached ? Status() : std::unexpected(detached.error());
+}
+
+}  // namespace limpid
