@@ -21,6 +21,7 @@ struct RunFlags {
   std::string target = "original";
   std::string confirm;
   std::string repair = "on";
+  std::string cut_through = "off";
   std::string udp_mapping = "endpoint-independent";
   std::string udp_filtering = "endpoint-independent";
   std::string udp_timeout = "300s";
@@ -39,6 +40,13 @@ Status parse_confirm(const std::string& text, ServiceOptions& options) {
   options.confirm = std::chrono::duration_cast<std::chrono::seconds>(*confirm);
   if (options.confirm->count() == 0) return usage_error("--confirm", text, "too short to type anything", "write 30");
   return {};
+}
+
+Result<CutThroughMode> parse_cut_through(std::string_view text) {
+  if (text == "off") return CutThroughMode::off;
+  if (text == "auto") return CutThroughMode::automatic;
+  if (text == "always") return CutThroughMode::always;
+  return usage_error("--cut-through", text, "no such mode", "auto, off or always");
 }
 
 Result<NatBehavior> parse_behavior(std::string_view flag, std::string_view text) {
@@ -105,6 +113,9 @@ Result<ServiceOptions> parse_run_flags(const RunFlags& flags) {
   const auto repair = parse_repair(flags.repair);
   if (!repair) return std::unexpected(repair.error());
   options.repair = *repair;
+  const auto cut_through = parse_cut_through(flags.cut_through);
+  if (!cut_through) return std::unexpected(cut_through.error());
+  options.cut_through = *cut_through;
   if (auto parsed = parse_udp(flags, options.udp); !parsed) return std::unexpected(parsed.error());
   if (!flags.udp_flag.empty() && options.interception.scope.udp.empty()) {
     return usage_error(flags.udp_flag, "", "no UDP is intercepted", "add --udp PORTS, or leave it out");
@@ -134,6 +145,10 @@ void add_run_verb(CLI::App& app, Action& action) {
   verb->add_option("--target", flags->target, "Where to dial: original (what the client dialled) or HOST:PORT")
       ->type_name("TARGET");
   add_repair_flag(*verb, flags->repair);
+  verb->add_option("--cut-through", flags->cut_through,
+                   "Let flows that are merely copied leave the proxy, forwarded by eBPF: auto (where possible),\n"
+                   "off (the default) or always (an error where it is not possible)")
+      ->type_name("auto|off|always");
   verb->add_option("--confirm", flags->confirm, "Roll back unless confirmed on the terminal within this time")
       ->type_name("SECONDS");
   add_relay_flags(*verb, flags->relay);

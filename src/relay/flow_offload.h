@@ -41,6 +41,12 @@ struct LateFins {
   bool target = false;
 };
 
+/// Of a flow since its beginning.
+struct OffloadedBytes {
+  std::uint64_t up = 0;
+  std::uint64_t down = 0;
+};
+
 class FlowOffload {
  public:
   FlowOffload() = default;
@@ -54,8 +60,8 @@ class FlowOffload {
   [[nodiscard]] virtual Result<std::uint64_t> begin(const OffloadedFlow& flow) = 0;
   /// The sockets have nothing to hear any more.
   [[nodiscard]] virtual Status settle(std::uint64_t id, LateFins fins) = 0;
-  /// Resets both ends. As of every flow that was begun, the record comes from collect().
-  [[nodiscard]] virtual Status end(std::uint64_t id) = 0;
+  /// Of one that is not settled: resets both ends. Its record is the caller's, with these bytes; those of settled ones come from collect().
+  [[nodiscard]] virtual OffloadedBytes end(std::uint64_t id) = 0;
   /// Whether one of its ends has reset it since: then nobody acknowledges anything any more.
   [[nodiscard]] virtual bool is_reset(std::uint64_t id) = 0;
 

@@ -1,6 +1,7 @@
 // See offloader.h for the theory of operation.
 #include "relay/offloader.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <utility>
@@ -192,9 +193,12 @@ LeaveStep Offloader::step(Flow& flow) {
   return LeaveStep::waits;
 }
 
-void Offloader::end(Flow& flow) {
-  // Gone already where this fails: then collect() has its record.
-  [[maybe_unused]] const Status ended = offload_.end(flow.offload_id);
+bool Offloader::end(Flow& flow) {
+  if (flow.settled) return false;
+  const auto bytes = offload_.end(flow.offload_id);
+  flow.up.bytes = std::max(flow.up.bytes, bytes.up);
+  flow.down.bytes = std::max(flow.down.bytes, bytes.down);
+  return true;
 }
 
 void Offloader::close_silently(Flow& flow) {

@@ -42,8 +42,8 @@ class Offloader {
 
   /// Of a flow that was handed over.
   [[nodiscard]] LeaveStep step(Flow& flow);
-  /// Resets both ends of it, in the name of each other.
-  void end(Flow& flow);
+  /// Resets both ends of it, in the name of each other, unless it is settled: then its record is not the caller's, and false is returned.
+  [[nodiscard]] bool end(Flow& flow);
   /// Closes its sockets without a word.
   static void close_silently(Flow& flow);
 

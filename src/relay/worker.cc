@@ -387,10 +387,20 @@ void Worker::expire(std::uint32_t index) {
 }
 
 void Worker::end_flow(Flow& flow, FlowId id, FlowEnd end, Closing closing) {
-  if (flow.state == FlowState::leaving) return end_leaving(flow, id);
+  if (flow.state == FlowState::leaving) return end_leaving(flow, id, end);
   timers_.cancel(id.index);
   release(flow.up, resources_);
   release(flow.down, resources_);
+  record_end(flow, end);
+  if (closing == Closing::with_reset) {
+    if (flow.client.fd.valid()) reset_connection(std::move(flow.client.fd));
+    if (flow.target.fd.valid()) reset_connection(std::move(flow.target.fd));
+  }
+  flows_.destroy(id);
+  shared_.open_flows.fetch_sub(1, std::memory_order_relaxed);
+}
+
+void Worker::record_end(const Flow& flow, FlowEnd end) noexcept {
   count_end(counters_, end);
   counters_.add(Counter::flows_ended);
   const auto duration_ms = static_cast<std::int64_t>(monotonic_ms() - flow.started_ms);
@@ -402,13 +412,8 @@ void Worker::end_flow(Flow& flow, FlowId id, FlowEnd end, Closing closing) {
         .started_us = wall_clock_us() - duration_ms * 1000,
         .duration_us = duration_ms * 1000,
         .source = flow.source,
-        .end = end});
-  if (closing == Closing::with_reset) {
-    if (flow.client.fd.valid()) reset_connection(std::move(flow.client.fd));
-    if (flow.target.fd.valid()) reset_connection(std::move(flow.target.fd));
-  }
-  flows_.destroy(id);
-  shared_.open_flows.fetch_sub(1, std::memory_order_relaxed);
+        .end = end,
+        .cut_through = flow.state == FlowState::leaving});
 }
 
 void Worker::end_all_flows() {

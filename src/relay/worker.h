@@ -106,10 +106,11 @@ class Worker {
   void check_linger(Flow& flow, FlowId id);
   [[nodiscard]] bool try_leave(Flow& flow, FlowId id);
   void leave_step(Flow& flow, FlowId id);
-  void end_leaving(Flow& flow, FlowId id);
+  void end_leaving(Flow& flow, FlowId id, FlowEnd end);
   void forget(Flow& flow, FlowId id);
   void expire(std::uint32_t index);
   void end_flow(Flow& flow, FlowId id, FlowEnd end, Closing closing);
+  void record_end(const Flow& flow, FlowEnd end) noexcept;
   void end_all_flows();
   void emit(const FlowRecord& record) noexcept;
   void schedule_idle(const Flow& flow, FlowId id);

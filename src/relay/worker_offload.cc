@@ -34,22 +34,26 @@ void Worker::leave_step(Flow& flow, FlowId id) {
     const auto down = pump(flow.down, flow.target, flow.client, resources_);
     counters_.add(Counter::bytes_up, flow.up.bytes - bytes_up);
     counters_.add(Counter::bytes_down, flow.down.bytes - bytes_down);
-    const bool failed = up == PumpOutcome::no_memory || down == PumpOutcome::no_memory;
-    if (failed || flow.client.reset || flow.target.reset) return end_leaving(flow, id);
+    if (up == PumpOutcome::no_memory || down == PumpOutcome::no_memory) return end_leaving(flow, id, FlowEnd::error);
+    if (flow.client.reset) return end_leaving(flow, id, FlowEnd::client_reset);
+    if (flow.target.reset) return end_leaving(flow, id, FlowEnd::target_reset);
     flow.linger_delay_ms = TimerWheel::kTickMs;
   }
-  if (step == LeaveStep::lost) return end_leaving(flow, id);
+  if (step == LeaveStep::lost) return end_leaving(flow, id, FlowEnd::error);
   if (step == LeaveStep::quiet) return forget(flow, id);
   timers_.schedule(id.index, now_ms_ + flow.linger_delay_ms);
   flow.linger_delay_ms = std::min(flow.linger_delay_ms * 2, kLongestDelayMs);
 }
 
-void Worker::end_leaving(Flow& flow, FlowId id) {
-  offloader_->end(flow);
+void Worker::end_leaving(Flow& flow, FlowId id, FlowEnd end) {
+  if (offloader_->end(flow)) {
+    record_end(flow, end);
+    shared_.offloaded.fetch_sub(1, std::memory_order_relaxed);
+  }
   forget(flow, id);
 }
 
-/// Its record and its end in the counters are the collector's.
+/// The record of one that was settled, and its end in the counters, are the collector's.
 void Worker::forget(Flow& flow, FlowId id) {
   timers_.cancel(id.index);
   release(flow.up, resources_);

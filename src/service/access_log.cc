@@ -34,6 +34,7 @@ std::string format_access_line(const FlowRecord& record, LogFormat format) {
   append_field(line, field("bytes_down", record.bytes_down), format);
   append_field(line, field("duration_ms", static_cast<std::uint64_t>(record.duration_us / 1000)), format);
   append_field(line, field("end", to_string(record.end)), format);
+  if (record.cut_through) append_field(line, field("cut_through", "yes"), format);
   line += format == LogFormat::json ? "}\n" : "\n";
   return line;
 }

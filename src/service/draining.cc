@@ -22,7 +22,8 @@ void drain(Relay& relay, const Logger& log, int signal_fd, std::chrono::millisec
   relay.drain();
   const auto deadline = std::chrono::steady_clock::now() + patience;
   const bool at_once = early != 0 && early != SIGUSR1;
-  while (!at_once && !relay.finished() && std::chrono::steady_clock::now() < deadline) {
+  const auto is_over = [&] { return relay.finished() && relay.offloaded_flows() == 0; };
+  while (!at_once && !is_over() && std::chrono::steady_clock::now() < deadline) {
     const int signal = next_signal(signal_fd, kDrainPoll);
     if (signal != 0 && signal != SIGUSR1) break;
   }
@@ -37,6 +38,13 @@ void log_counters(const Logger& log, std::string_view message, const Relay& rela
   for (std::size_t i = 0; i < kCounterCount; ++i) {
     const auto counter = static_cast<Counter>(i);
     fields.push_back(field(to_string(counter), relay.count(counter)));
+  }
+  if (relay.offloads()) {
+    fields.push_back(field("cut_through_open", relay.offloaded_flows()));
+    for (std::size_t i = 0; i < kStayReasonCount; ++i) {
+      const auto reason = static_cast<StayReason>(i);
+      fields.push_back(field(to_string(reason), relay.stayed(reason)));
+    }
   }
   fields.insert(fields.end(), more.begin(), more.end());
   log.info(message, fields);

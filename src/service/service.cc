@@ -159,6 +159,7 @@ Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, cons
   }
   // Not confirmed means that somebody may be locked out: no time for the flows of others then.
   drain(relay, log, signal_fd, outcome ? options.drain_timeout : std::chrono::milliseconds{0});
+  relay.end_offloaded();
   auto removed = installed.remove();
   return outcome ? removed : outcome;
 }
@@ -235,14 +236,26 @@ Status run_service(const ServiceOptions& wanted) {
       .fixed_target = options.fixed_target, .source = udp_source(options), .listeners = listeners->addresses});
   udp.bypass_mark = bypass;
   udp.answer_mark = answer_mark(inputs->ownership);
+  auto cut_through = open_cut_through({.mode = options.cut_through,
+                                       .name = interception.name,
+                                       .mark = bypass,
+                                       .filter_priority = groundwork->numbers.priority.value,
+                                       .timeouts = options.timeouts},
+                                      log);
+  if (!cut_through) return std::unexpected(cut_through.error());
+  const bool local_ends = interception.scope.local || options.fixed_target;
   auto relay = Relay::start({.policy = policy,
                              .target_leg = {.bypass_mark = bypass, .keepalive_idle = options.keepalive_idle},
                              .timeouts = options.timeouts,
                              .max_flows = options.max_flows,
+                             .offload = cut_through->offload.get(),
+                             .hands_over = cut_through->hands_over,
+                             .local_ends = local_ends,
                              .udp = udp},
                             std::move(listeners->per_worker));
   if (!relay) return std::unexpected(relay.error());
   if (auto installed = install_plan(plan); !installed) return installed;
+  if (cut_through->offload) cut_through->offload->follow_interfaces();
   planning_lock->reset();
   Status outcome;
   serve_with_access_log(**relay, options, log,

@@ -10,6 +10,7 @@
 #include "limpid/interception.h"
 #include "policy/decision.h"
 #include "relay/udp_engine.h"
+#include "service/cut_through.h"
 #include "service/plan_guard.h"
 #include "service/settings.h"
 
@@ -24,6 +25,7 @@ struct ServiceOptions : RelaySettings {
   UdpOptions udp;  ///< policy and mark are filled in
   std::optional<std::chrono::seconds> confirm;
   Repair repair = Repair::on;
+  CutThroughMode cut_through = CutThroughMode::off;
 };
 
 /// Runs until SIGTERM, SIGINT or SIGHUP, drains and removes what it installed; a second signal ends the drain at once.
