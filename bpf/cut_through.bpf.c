@@ -53,7 +53,8 @@ static __always_inline void take_notice(struct limpid_cut_flow *flow, struct lim
 	const __s32 ahead = end - (__u32)way->edge;
 	__sync_fetch_and_add(&way->packets, 1);
 	flow->last_ns = now;
-	if (ahead > 0 && ahead < MOST_IN_FLIGHT)
+	/* A bare ACK says nothing: behind a FIN its seq is one further. */
+	if ((s->payload_bytes || (s->flags & TCP_FIN)) && ahead > 0 && ahead < MOST_IN_FLIGHT)
 		way->edge += ahead;
 	if (s->flags & TCP_ACK) {
 		if ((__s32)(s->ack - way->last_ack) > 0)
