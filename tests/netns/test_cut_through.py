@@ -3,7 +3,6 @@
 import os
 import random
 import socket
-import struct
 
 import pytest
 
@@ -57,3 +56,299 @@ def test_every_byte_arrives(lab, cut, source, direction):
     assert (int(flow["bytes_up"]), int(flow["bytes_down"]), flow["end"], flow["cut_through"]) == (up.length, down.length, "closed", "yes")
     assert flow["client"].endswith(f":{connection.local[1]}")
     assert limpid.stop() == DONE
+
+
+def test_many_flows_of_every_size_and_end(lab, cut, need):
+    """Random sizes both ways, who finishes first, who does not wait: at once, and nothing is left of them."""
+    limpid = cut()
+    listener = lab.server.listen(80)
+    dice = random.Random(7)
+    plans = [(dice.choice((0, 1, 100, 1448, 1449, 20_000, 70_000, 400_000)), dice.choice((0, 1, 100, 1448, 20_000, 70_000, 400_000)),
+              dice.choice(("client first", "server first", "together"))) for _ in range(FLOWS)]
+
+    def side(connection, mine, theirs, waits):
+        def write():
+            connection.sendall(mine)
+            connection.shutdown(socket.SHUT_WR)
+
+        if waits:
+            received = read_to_end(connection)
+            write()
+        else:
+            writing = Background(write)
+            received = read_to_end(connection)
+            writing.result()
+        assert received == theirs
+        connection.close()
+
+    def flow(number):
+        up, down, order = plans[number]
+        connection = lab.dial(listener)
+        up, down = bytes_of(number * 2, up), bytes_of(number * 2 + 1, down)
+        return (Background(side, connection.client, up, down, order == "server first"),
+                Background(side, connection.server, down, up, order == "client first"))
+
+    for first in range(0, FLOWS, 20):
+        for work in [flow(number) for number in range(first, min(first + 20, FLOWS))]:
+            for task in work:
+                task.result()
+    flows = limpid.flows(FLOWS)
+    assert sorted((int(each["bytes_up"]), int(each["bytes_down"])) for each in flows) == sorted(plan[:2] for plan in plans)
+    assert {each["end"] for each in flows} == {"closed"}
+    assert sum(each.get("cut_through") == "yes" for each in flows) > FLOWS / 2
+    assert limpid.counters_with(flows_ended=FLOWS, flows_open=0)
+    assert limpid.stop() == DONE
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_a_reset_is_passed_on(lab, cut, who):
+    limpid = cut()
+    connection = dial_cut(lab, limpid, lab.server.listen(80))
+    exchange(connection.client, connection.server, seed=3)
+    one, other = (connection.client, connection.server) if who == "client" else (connection.server, connection.client)
+    one.sendall(b"last words")
+    reset(one)
+    assert read_to_reset(other) == b"last words"
+    flow = limpid.flow()
+    assert (flow["end"], flow["cut_through"]) == ("client_reset" if who == "client" else "target_reset", "yes")
+
+
+@pytest.mark.parametrize("rules", ["numgen random mod 1000 < 5 counter drop", "numgen random mod 1000 < 30 counter drop"], ids=["0.5%", "3%"])
+def test_loss(lab, cut, rules):
+    """On the way to the router, and behind it: nothing of netfilter on the router sees these packets."""
+    for host in (lab.client, lab.server):
+        host.nft(f"table inet loss {{ chain in {{ type filter hook input priority 0; meta l4proto tcp {rules}; }}; }}")
+    limpid = cut()
+    connection = lab.dial(lab.server.listen(80))
+    up, down = Pattern(1, 8 * MEBIBYTE), Pattern(2, 8 * MEBIBYTE)
+    for side in (connection.client, connection.server):
+        side.settimeout(60)
+    work = [Background(up.send, connection.client), Background(down.send, connection.server),
+            Background(receive_digest, connection.server), Background(receive_digest, connection.client)]
+    _, _, at_server, at_client = (task.result(120) for task in work)
+    assert (at_server, at_client) == ((up.digest(), up.length), (down.digest(), down.length))
+    assert limpid.counters()["cut_through"] == 1
+
+
+@pytest.mark.parametrize("mtu", [1280, 9000])
+def test_other_segment_sizes(lab, cut, mtu):
+    for host, links in ((lab.client, ["eth0"]), (lab.router, ["lan", "wan"]), (lab.server, ["eth0"])):
+        for link in links:
+            host.run("ip", "link", "set", link, "mtu", mtu)
+    limpid = cut()
+    connection = dial_cut(lab, limpid, lab.server.listen(80))
+    exchange_digests(connection, 4 * MEBIBYTE)
+
+
+def exchange_digests(connection, length):
+    up, down = Pattern(1, length), Pattern(2, length)
+    work = [Background(up.send, connection.client), Background(down.send, connection.server),
+            Background(receive_digest, connection.server), Background(receive_digest, connection.client)]
+    _, _, at_server, at_client = (task.result() for task in work)
+    assert (at_server, at_client) == ((up.digest(), length), (down.digest(), length))
+
+
+def test_offloads_off(lab, cut, need):
+    """Checksums are finished, and no segment is larger than the MTU."""
+    need("ethtool", "ethtool")
+    for host, links in ((lab.client, ["eth0"]), (lab.router, ["lan", "wan"]), (lab.server, ["eth0"])):
+        for link in links:
+            host.run("ethtool", "-K", link, "tx", "off", "rx", "off", "tso", "off", "gso", "off", "gro", "off", "sg", "off", check=False)
+    limpid = cut()
+    exchange_digests(dial_cut(lab, limpid, lab.server.listen(80)), 4 * MEBIBYTE)
+
+
+@pytest.mark.parametrize("key, value, reason", [("tcp_timestamps", 0, "stayed_timestamps_differ"), ("tcp_sack", 0, "stayed_sack_differs")])
+def test_what_one_leg_lacks(lab, cut, key, value, reason):
+    """The client asks for it, the server has none of it: relayed, for a reason with a name."""
+    lab.server.sysctl(f"net/ipv4/{key}", value)
+    limpid = cut()
+    connection = lab.dial(lab.server.listen(80))
+    exchange_digests(connection, MEBIBYTE)
+    assert limpid.flow().get("cut_through") is None
+    assert limpid.counters()[reason] == 1
+
+
+@pytest.mark.parametrize("key", ["tcp_timestamps", "tcp_sack", "tcp_window_scaling"])
+def test_what_both_legs_lack(lab, cut, key):
+    for host in (lab.client, lab.server):
+        host.sysctl(f"net/ipv4/{key}", 0)
+    limpid = cut()
+    exchange_digests(dial_cut(lab, limpid, lab.server.listen(80)), 2 * MEBIBYTE)
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_small_windows_of_one_end(lab, cut, who):
+    """A scale of its own, and a reader that lets its window close: zero windows and probes pass."""
+    host = lab.client if who == "client" else lab.server
+    host.sysctl("net/ipv4/tcp_rmem", "4096 16384 32768")
+    limpid = cut()
+    connection = lab.dial(lab.server.listen(80))
+    wait_until(lambda: limpid.counters()["cut_through"] == 1, "it is cut through")
+    sender, reader = (connection.server, connection.client) if who == "client" else (connection.client, connection.server)
+    sender.settimeout(0.5)
+    filled = 0
+    try:
+        while True:
+            filled += sender.send(b"x" * 65536)
+    except (TimeoutError, BlockingIOError):
+        pass
+    sender.settimeout(30)
+    assert read_exactly(reader, filled) == b"x" * filled
+    exchange(connection.client, connection.server, seed=9)
+    assert not sockets(lab)
+
+
+def test_translated_connections_stay(lab, cut):
+    """Masquerade on the target's side: the wire has another address than our socket."""
+    lab.router.nft("table inet theirs { chain post { type nat hook postrouting priority srcnat; oifname wan masquerade; }; }")
+    limpid = cut()
+    connection = lab.dial(lab.server.listen(80))
+    exchange_digests(connection, MEBIBYTE)
+    assert connection.seen[0] == lab.wan
+    limpid.counters_with(stayed_translated=1, cut_through=0)
+
+
+def test_urgent_data_before_stays(lab, cut):
+    """It comes while the target is being dialled."""
+    lab.server.nft("table inet slow { chain in { type filter hook input priority 0; tcp dport 80 tcp flags syn limit rate over 1/second burst 1 packets drop; }; }")
+    limpid = cut()
+    listener = lab.server.listen(80)
+    lab.dial(listener)
+    client = lab.client.connect(lab.server.address, 80, source_port=lab.client_port())
+    client.send(b"ab!", socket.MSG_OOB)
+    server, _ = listener.accept()
+    server.settimeout(10)
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+    assert read_exactly(server, 3) == b"ab!"
+    limpid.counters_with(stayed_urgent=1)
+    server.close()
+    client.close()
+
+
+def test_what_came_early_is_delivered(lab, cut):
+    """The client has filled our window before the target answers its SYN: the sockets deliver that, the programs the rest."""
+    lab.server.nft("table inet slow { chain in { type filter hook input priority 0; tcp dport 80 tcp flags syn limit rate over 1/second burst 1 packets drop; }; }")
+    limpid = cut()
+    listener = lab.server.listen(80)
+    lab.dial(listener)
+    up = Pattern(4, 4 * MEBIBYTE)
+    client = lab.client.connect(lab.server.address, 80, source_port=lab.client_port())
+    sending = Background(up.send, client)
+    server, _ = listener.accept()
+    server.settimeout(30)
+    down = Pattern(5, 4 * MEBIBYTE)
+    answering = Background(down.send, server)
+    receiving = Background(receive_digest, client)
+    assert receive_digest(server) == (up.digest(), up.length)
+    assert receiving.result() == (down.digest(), down.length)
+    sending.result(), answering.result()
+    assert limpid.counters()["cut_through"] == 2
+    server.close()
+
+
+def test_killed_in_the_middle_and_adopted(lab, cut):
+    """kill -9 disturbs nothing; the next one has its record and ends it in the end."""
+    listener = lab.server.listen(80)
+    limpid = cut()
+    connection = dial_cut(lab, limpid, listener)
+    up = Pattern(1, 256 * MEBIBYTE)
+    sending = Background(up.send, connection.client)
+    first = read_exactly(connection.server, MEBIBYTE)
+    limpid.kill()
+    rest = Background(receive_digest, connection.server)
+    other = cut()
+    assert "flows that were cut through by an earlier process go on" in other.messages
+    sending.result()
+    _, length = rest.result()
+    assert len(first) + length == up.length
+    exchange_back = bytes_of(5, 1000)
+    connection.server.sendall(exchange_back)
+    assert read_exactly(connection.client, 1000) == exchange_back
+    connection.server.close()
+    flow = other.flow()
+    assert (int(flow["bytes_up"]), int(flow["bytes_down"]), flow["end"]) == (up.length, 1000, "closed")
+    assert other.stop() == DONE
+    assert kernel_state.installed(lab.router) == []
+
+
+def test_what_a_killed_one_left_is_removed(lab, cut):
+    before = kernel_state.snapshot(lab.router)
+    limpid = cut()
+    dial_cut(lab, limpid, lab.server.listen(80))
+    limpid.kill()
+    assert lab.router.run(limpid_process.BINARY, "rules", "remove", check=False).returncode == DONE
+    assert kernel_state.difference(before, kernel_state.snapshot(lab.router)) == []
+
+
+def test_a_stop_waits_and_then_resets(lab, cut):
+    before = kernel_state.snapshot(lab.router)
+    limpid = cut("--drain-timeout", "30s")
+    listener = lab.server.listen(80)
+    connection = dial_cut(lab, limpid, listener)
+    limpid.process.terminate()
+    wait_until(lambda: "draining" in limpid.messages, "it drains")
+    exchange(connection.client, connection.server, seed=4)
+    connection.client.close()
+    connection.server.close()
+    assert limpid.stop() == DONE
+    assert limpid.flow()["end"] == "closed"
+    limpid = cut("--drain-timeout", "0")
+    connection = dial_cut(lab, limpid, listener)
+    exchange(connection.client, connection.server, seed=5)
+    assert limpid.stop() == DONE
+    assert read_to_reset(connection.client) == b"" and read_to_reset(connection.server) == b""
+    assert limpid.flow()["end"] == "stopped"
+    assert kernel_state.difference(before, kernel_state.snapshot(lab.router)) == []
+
+
+def test_silence_ends_a_flow(lab, cut):
+    limpid = cut("--idle-timeout", "2s")
+    connection = dial_cut(lab, limpid, lab.server.listen(80))
+    assert read_to_reset(connection.client) == b"" and read_to_reset(connection.server) == b""
+    flow = limpid.flow()
+    assert (flow["end"], flow["cut_through"]) == ("idle_timeout", "yes")
+
+
+@pytest.mark.parametrize("backend", ["nftables", "iptables-nft", "ebpf"])
+def test_with_each_backend(lab, cut, backend, need):
+    if backend.startswith("iptables"):
+        need(backend, "iptables")
+    limpid = cut("--backend", backend)
+    connection = dial_cut(lab, limpid, lab.server.listen(80))
+    exchange_digests(connection, 4 * MEBIBYTE)
+    assert limpid.flow()["cut_through"] == "yes"
+    assert limpid.stop() == DONE
+
+
+def test_a_fixed_target_is_cut_through(lab, cut):
+    listener = lab.server.listen(8080)
+    target = f"[{lab.server.address}]:8080" if lab.family == "ipv6" else f"{lab.server.address}:8080"
+    limpid = cut("--target", target)
+    connection = lab.dial(listener, port=80)
+    wait_until(lambda: limpid.counters()["cut_through"] == 1, "it is cut through")
+    exchange_digests(connection, 4 * MEBIBYTE)
+
+
+def test_an_interface_that_is_made_again(lab, cut):
+    """The programs look the way up for each packet: a flow waits, and goes on."""
+    limpid = cut()
+    connection = dial_cut(lab, limpid, lab.server.listen(80))
+    exchange(connection.client, connection.server, seed=1)
+    end = f"/proc/{os.getpid()}/fd/{lab.server.namespace}"
+    lab.router.run("ip", "link", "del", "wan")
+    lab.router.run("ip", "link", "add", "wan", "type", "veth", "peer", "name", "eth0", "netns", end)
+    lab.router.run("ip", "-batch", "-", input="link set wan up\naddr add 198.51.100.1/24 dev wan\naddr add 2001:db8:2::1/64 dev wan nodad")
+    lab.server.run("ip", "-batch", "-", input="link set eth0 up\naddr add 198.51.100.2/24 dev eth0\naddr add 2001:db8:2::2/64 dev eth0 nodad\n"
+                   "route add default via 198.51.100.1\nroute add default via 2001:db8:2::1")
+    exchange(connection.client, connection.server, seed=2)
+
+
+def test_without_the_kernels_help(lab, launch, start):
+    """Nobody may load programs: `auto` says so and relays, `always` is an error."""
+    wrapper = ["setpriv", "--bounding-set", "-bpf,-perfmon,-sys_admin", "--inh-caps", "-bpf,-perfmon,-sys_admin"]
+    refused = launch("--tcp", "80", "--cut-through", "always", wrapper=wrapper)
+    assert refused.process.wait(10) == UNSUPPORTED and "--cut-through always" in refused.messages
+    limpid = start("--tcp", "80", "--cut-through", "auto", wrapper=wrapper)
+    assert limpid.messages.count("no cut-through here") == 1
+    exchange(*[getattr(lab.dial_relayed(lab.server.listen(80)), side) for side in ("client", "server")])
