@@ -27,15 +27,19 @@ struct Ours {
   std::string name;
 };
 
-Result<std::vector<Ours>> ours_at(int link) {
-  const auto attachments = find_attachments(link);
-  if (!attachments) return std::unexpected(attachments.error());
+std::vector<Ours> ours_among(const std::vector<Attachment>& attachments) {
   std::vector<Ours> ours;
-  for (const Attachment& attachment : with_names(*attachments, {kCutIngress, kCutIngressHeadless})) {
+  for (const Attachment& attachment : with_names(attachments, {kCutIngress, kCutIngressHeadless})) {
     if (const auto found = find_cut_maps(attachment.program))
       ours.push_back({.attachment = attachment, .name = found->owner.name});
   }
   return ours;
+}
+
+Result<std::vector<Ours>> ours_at(int link) {
+  const auto attachments = find_attachments(link);
+  if (!attachments) return std::unexpected(attachments.error());
+  return ours_among(*attachments);
 }
 
 Status take_away(const Attachment& attachment, const limpid_cut_link& facts) {
@@ -44,20 +48,32 @@ Status take_away(const Attachment& attachment, const limpid_cut_link& facts) {
   return {};
 }
 
+/// tcx runs programs in their order. An interception that does not know of us may have put its own before ours, and would take packets of flows that
+/// drain.
+bool is_behind_interception(const std::vector<Attachment>& all, const Attachment& ours) {
+  const auto interception = with_names(all, {"limpid_ingress"});
+  return ours.mode == AttachMode::tcx && std::ranges::any_of(interception, [&](const Attachment& other) {
+           return other.mode == AttachMode::tcx && other.side == TrafficSide::ingress &&
+                  std::ranges::find(all, other) < std::ranges::find(all, ours);
+         });
+}
+
 /// True if it is new.
 Result<bool> attach_to(const CutPrograms& programs, const CutThroughOptions& options, const LinkInfo& link,
                        const limpid_cut_link* known, AttachMode mode) {
   const int program = link.ethernet ? programs.ethernet.get() : programs.headless.get();
   const std::uint32_t number = info_of_program(program).id;
-  const auto ours = ours_at(link.index);
-  if (!ours) return std::unexpected(ours.error());
+  const auto everybody = find_attachments(link.index);
+  if (!everybody) return std::unexpected(everybody.error());
+  const std::vector<Ours> ours = ours_among(*everybody);
   const Attachment* replaced = nullptr;
   bool is_there = false;
-  for (const Ours& one : *ours) {
+  for (const Ours& one : ours) {
     if (one.name != options.name) continue;
-    if (one.attachment.program == number && one.attachment.mode == mode) {
+    if (one.attachment.program == number && one.attachment.mode == mode &&
+        !is_behind_interception(*everybody, one.attachment)) {
       is_there = true;
-    } else if (one.attachment.mode == mode && replaced == nullptr) {
+    } else if (one.attachment.program != number && one.attachment.mode == mode && replaced == nullptr) {
       replaced = &one.attachment;
     } else if (auto taken = take_away(one.attachment, known == nullptr ? limpid_cut_link{} : *known); !taken) {
       return std::unexpected(taken.error());
