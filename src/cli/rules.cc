@@ -16,6 +16,7 @@
 #include "cli/proxy_flags.h"
 #include "cli/service_flags.h"
 #include "cli/verb.h"
+#include "cutthrough/cut_through.h"
 #include "intercept/backend.h"
 #include "intercept/ebpf_warnings.h"
 #include "intercept/install.h"
@@ -322,11 +323,20 @@ int remove(const RulesFlags& flags) {
   if (flags.dry_run) {
     const auto removal = find_removal(flags.interception.name);
     if (!removal) return report(removal.error());
-    print_removed(flags, removal->lines());
+    auto lines = removal->lines();
+    const auto left = find_cut_through();
+    if (left && std::ranges::find(*left, flags.interception.name) != left->end()) {
+      lines.emplace_back("cut-through programs, and the flows in them");
+    }
+    print_removed(flags, lines);
     return kExitDone;
   }
-  const auto removed = remove_installation(flags.interception.name);
+  auto removed = remove_installation(flags.interception.name);
   if (!removed) return report(removed.error());
+  // What a killed `run --cut-through` has left lives on until now.
+  const auto cut_through = remove_cut_through(flags.interception.name);
+  if (!cut_through) return report(cut_through.error());
+  if (*cut_through) removed->push_back("cut-through programs, and the flows in them");
   print_removed(flags, *removed);
   return kExitDone;
 }

@@ -80,13 +80,13 @@ Status forget_connection(Transport transport, const SocketAddress& source, const
   return changed;
 }
 
-Result<TranslationLookup> TranslationLookup::open() {
+Result<TrackedConnections> TrackedConnections::open() {
   auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
   if (!socket) return std::unexpected(socket.error());
-  return TranslationLookup(std::move(*socket));
+  return TrackedConnections(std::move(*socket));
 }
 
-Result<bool> TranslationLookup::is_translated(const SocketAddress& local, const SocketAddress& peer) {
+Result<bool> TrackedConnections::is_translated(const SocketAddress& local, const SocketAddress& peer) {
   // Scopes are no part of a tuple.
   const Tuple ours{.source = {.address = local.address, .port = local.port},
                    .destination = {.address = peer.address, .port = peer.port}};
@@ -106,6 +106,14 @@ Result<bool> TranslationLookup::is_translated(const SocketAddress& local, const 
   if (asked) return translated;
   if (asked.error().code == ENOENT) return false;
   return std::unexpected(asked.error());
+}
+
+void TrackedConnections::forget(const SocketAddress& local, const SocketAddress& peer) {
+  netlink::Request request((NFNL_SUBSYS_CTNETLINK << 8U) | IPCTNL_MSG_CT_DELETE, 0);
+  begin_request(request, local.family());
+  put_tuple(request.header(), CTA_TUPLE_ORIG, Transport::tcp, local, peer);
+  // What cannot be deleted ends by itself, later.
+  [[maybe_unused]] const Status deleted = socket_.change(request.header(), "forget the connection to", "");
 }
 
 }  // namespace limpid

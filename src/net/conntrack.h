@@ -15,18 +15,20 @@ namespace limpid {
 [[nodiscard]] Status forget_connection(Transport transport, const SocketAddress& source,
                                        const SocketAddress& destination);
 
-/// An open question to connection tracking, for those who have to ask about many connections. One thread at a time; belongs to the network
+/// TCP connections as connection tracking knows them, for those who have to do with many. One thread at a time; belongs to the network
 /// namespace in which it was opened. Needs CAP_NET_ADMIN.
-class TranslationLookup {
+class TrackedConnections {
  public:
-  [[nodiscard]] static Result<TranslationLookup> open();
+  [[nodiscard]] static Result<TrackedConnections> open();
 
   /// Whether packets of a TCP connection have other addresses or ports on the wire than its socket says (masquerade, DNAT, …): its entry
   /// in the default zone is not one tuple and its reverse. A connection that is not tracked is not translated. The error: nobody can tell.
   [[nodiscard]] Result<bool> is_translated(const SocketAddress& local, const SocketAddress& peer);
+  /// Deletes its entry, if there is one: for a connection whose packets connection tracking sees no more. It would keep it for days.
+  void forget(const SocketAddress& local, const SocketAddress& peer);
 
  private:
-  explicit TranslationLookup(NetlinkSocket socket) noexcept : socket_(std::move(socket)) {}
+  explicit TrackedConnections(NetlinkSocket socket) noexcept : socket_(std::move(socket)) {}
   NetlinkSocket socket_;
 };
 

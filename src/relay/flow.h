@@ -48,6 +48,8 @@ struct Flow {
   FlowEnd end = FlowEnd::closed;
   SourceMode source = SourceMode::none;
   bool queued = false;   ///< waits for its next turn in the worker's ready list
+  bool held = false;     ///< relaying: its windows do not grow until it is handed over, or stays
+  bool movable = false;  ///< relaying: nothing that lasts speaks against handing it over
   bool silent = false;   ///< leaving: the sockets are under repair, so that even our end is no event for anybody
   bool settled = false;  ///< leaving: the sockets have nothing to hear any more
   std::uint8_t offload_attempts = 0;  ///< how often it was tried to hand it over

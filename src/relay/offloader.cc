@@ -12,7 +12,9 @@
 namespace limpid {
 namespace {
 
-constexpr std::uint64_t kFirstDelayMs = 16;
+/// Between two attempts of a hold, and between two holds.
+constexpr std::uint64_t kRetryMs = 16;
+constexpr std::uint64_t kRestMs = 3000;
 /// Copies of acknowledgements that are on their way on another CPU when the flow is settled arrive in a fraction of this.
 constexpr std::uint64_t kLastCopiesMs = 2;
 
@@ -53,12 +55,12 @@ OffloadWay way(const LegFacts& ours, const LegFacts& other) noexcept {
 }  // namespace
 
 Result<std::unique_ptr<Offloader>> Offloader::create(FlowOffload& offload, bool local_ends) {
-  std::optional<TranslationLookup> translations;
+  std::optional<TrackedConnections> tracked;
   std::error_code ignored;
   if (std::filesystem::exists(kTracking, ignored)) {
-    auto opened = TranslationLookup::open();
+    auto opened = TrackedConnections::open();
     if (!opened) return std::unexpected(opened.error());
-    translations = std::move(*opened);
+    tracked = std::move(*opened);
   }
   std::optional<RouteSocket> routes;
   if (local_ends) {
@@ -66,25 +68,39 @@ Result<std::unique_ptr<Offloader>> Offloader::create(FlowOffload& offload, bool 
     if (!opened) return std::unexpected(opened.error());
     routes = std::move(*opened);
   }
-  return std::unique_ptr<Offloader>(new Offloader(offload, std::move(translations), std::move(routes)));
+  return std::unique_ptr<Offloader>(new Offloader(offload, std::move(tracked), std::move(routes)));
 }
 
-Offloader::Offloader(FlowOffload& offload, std::optional<TranslationLookup> translations,
-                     std::optional<RouteSocket> routes)
-    : offload_(offload), translations_(std::move(translations)), routes_(std::move(routes)) {}
+Offloader::Offloader(FlowOffload& offload, std::optional<TrackedConnections> tracked, std::optional<RouteSocket> routes)
+    : offload_(offload), tracked_(std::move(tracked)), routes_(std::move(routes)) {}
 
 bool Offloader::try_begin(Flow& flow) {
   const auto reason = try_now(flow);
   if (!reason) return true;
-  ++flow.offload_attempts;
-  if (!is_momentary(*reason)) flow.offload_attempts = kMostAttempts;
-  if (may_try(flow)) {
-    flow.give_up_ms = monotonic_ms() + (kFirstDelayMs << (flow.offload_attempts - 1U));
-    return false;
-  }
-  auto& count = stayed_.at(static_cast<std::size_t>(*reason));
-  count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  hold(flow, *reason);
   return false;
+}
+
+void Offloader::hold(Flow& flow, StayReason reason) {
+  ++flow.offload_attempts;
+  if (!is_momentary(reason)) flow.offload_attempts = kMostAttempts;
+  const bool goes_on = flow.offload_attempts % kAttemptsOfHold != 0;
+  if (goes_on) {
+    // Again each time: a segment of another size lets it go (net/tcp_state.h).
+    hold_tcp_window(flow.client.fd.get());
+    hold_tcp_window(flow.target.fd.get());
+    flow.held = true;
+    flow.give_up_ms = monotonic_ms() + kRetryMs;
+    return;
+  }
+  if (std::exchange(flow.held, false)) {
+    release_tcp_window(flow.client.fd.get());
+    release_tcp_window(flow.target.fd.get());
+  }
+  flow.give_up_ms = monotonic_ms() + kRestMs;
+  if (may_try(flow)) return;
+  auto& count = stayed_.at(static_cast<std::size_t>(reason));
+  count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
 }
 
 /// Without asking the kernel where that suffices.
@@ -99,9 +115,9 @@ std::optional<StayReason> Offloader::reason_for_good(const Flow& flow, const Soc
     const auto local = routes_->is_local(end->address);
     if (!local || *local) return StayReason::local_end;
   }
-  if (!translations_) return std::nullopt;
-  const auto client_leg = translations_->is_translated(flow.original_destination, client);
-  const auto target_leg = translations_->is_translated(source, target);
+  if (!tracked_) return std::nullopt;
+  const auto client_leg = tracked_->is_translated(flow.original_destination, client);
+  const auto target_leg = tracked_->is_translated(source, target);
   if (!client_leg || !target_leg) return StayReason::untold_translation;
   if (*client_leg || *target_leg) return StayReason::translated;
   return std::nullopt;
@@ -120,7 +136,10 @@ std::optional<StayReason> Offloader::try_now(Flow& flow) {
   if (holds_bytes(flow.up) || holds_bytes(flow.down)) return StayReason::bytes_held;
   const auto source = original_destination(target_fd);  // getsockname(2)
   if (!source) return StayReason::unreadable;
-  if (const auto reason = reason_for_good(flow, *source)) return reason;
+  if (!flow.movable) {
+    if (const auto reason = reason_for_good(flow, *source)) return reason;
+    flow.movable = true;
+  }
   if (const auto reason = compare_queues(tcp_queues(client_fd), tcp_queues(target_fd))) return reason;
   const auto client_position = tcp_position(client_fd, true);
   const auto target_position = tcp_position(target_fd, target_reuses_address(flow));
@@ -199,6 +218,12 @@ bool Offloader::end(Flow& flow) {
   flow.up.bytes = std::max(flow.up.bytes, bytes.up);
   flow.down.bytes = std::max(flow.down.bytes, bytes.down);
   return true;
+}
+
+void Offloader::leave_tracking(const Flow& flow) {
+  if (!tracked_) return;
+  tracked_->forget(flow.original_destination, flow.client_address);
+  if (const auto source = original_destination(flow.target.fd.get())) tracked_->forget(*source, flow.target_address);
 }
 
 void Offloader::close_silently(Flow& flow) {

@@ -5,6 +5,9 @@
 // numbers in one reading, whoever forwards packets can translate them, and the sockets are not needed (docs/cut-through.md). The reading
 // must be one moment's: nothing may lie in our own buffers, and what lies in the receive queues is counted as not read. What arrives between the
 // reading and the hand-over is delivered by the sockets, later, and changes no constant.
+// Right after connect that moment is there, nearly always. Later, in bulk, it has to be made: while a flow is *held*, neither end is told of more
+// window than it knows of, so what lies in our sockets gets less until the other end has room for all that is left. A hold lasts a second
+// at most, and there are three of them, because it costs throughput.
 #pragma once
 
 #include <array>
@@ -35,10 +38,12 @@ class Offloader {
   /// `offload` outlives it. `local_ends`: whether clients or targets can be programs of this host.
   [[nodiscard]] static Result<std::unique_ptr<Offloader>> create(FlowOffload& offload, bool local_ends);
 
-  /// Tries to hand the flow over; nothing but its sockets' windows is touched if not. Sets `offload_id` on success.
+  /// Tries to hand the flow over. Sets `offload_id` on success; if not, `held` says whether it is to be tried again soon, at `give_up_ms`.
   [[nodiscard]] bool try_begin(Flow& flow);
   /// Whether try_begin() may be called at all, again or for the first time.
   [[nodiscard]] static bool may_try(const Flow& flow) noexcept { return flow.offload_attempts < kMostAttempts; }
+  /// Of a flow that was handed over, and is over here.
+  void leave_tracking(const Flow& flow);
 
   /// Of a flow that was handed over.
   [[nodiscard]] LeaveStep step(Flow& flow);
@@ -53,17 +58,19 @@ class Offloader {
   }
 
  private:
-  static constexpr std::uint8_t kMostAttempts = 8;
+  static constexpr std::uint8_t kAttemptsOfHold = 60;
+  static constexpr std::uint8_t kMostAttempts = 3 * kAttemptsOfHold;
 
-  Offloader(FlowOffload& offload, std::optional<TranslationLookup> translations, std::optional<RouteSocket> routes);
+  Offloader(FlowOffload& offload, std::optional<TrackedConnections> tracked, std::optional<RouteSocket> routes);
   [[nodiscard]] std::optional<StayReason> reason_for_good(const Flow& flow, const SocketAddress& source);
   [[nodiscard]] std::optional<StayReason> try_now(Flow& flow);
+  void hold(Flow& flow, StayReason reason);
   [[nodiscard]] std::optional<StayReason> hand_over(Flow& flow, const LegFacts& client, const LegFacts& target,
                                                     const SocketAddress& source);
 
   FlowOffload& offload_;
-  std::optional<TranslationLookup> translations_;  ///< empty: this kernel tracks no connections
-  std::optional<RouteSocket> routes_;              ///< empty: no end can be local
+  std::optional<TrackedConnections> tracked_;  ///< empty: this kernel tracks no connections
+  std::optional<RouteSocket> routes_;          ///< empty: no end can be local
   std::array<std::atomic<std::uint64_t>, kStayReasonCount> stayed_{};
 };
 

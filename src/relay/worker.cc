@@ -358,6 +358,7 @@ void Worker::relay_bytes(Flow& flow, FlowId id) {
 }
 
 void Worker::schedule_idle(const Flow& flow, FlowId id) {
+  if (flow.held) return;  // its timer is the next attempt's
   const bool half_closed = flow.up.done || flow.down.done;
   const auto patience = half_closed ? options_.timeouts.half_closed : options_.timeouts.idle;
   if (patience.count() == 0) {
@@ -376,6 +377,10 @@ void Worker::expire(std::uint32_t index) {
     case FlowState::lingering: return check_linger(*flow, id);
     case FlowState::leaving: return leave_step(*flow, id);
     case FlowState::relaying: break;
+  }
+  if (flow->held) {
+    if (!try_leave(*flow, id) && !flow->held) schedule_idle(*flow, id);
+    return;
   }
   // Bytes do not move the timer, they only note when they moved: most flows end before it fires once.
   const bool half_closed = flow->up.done || flow->down.done;

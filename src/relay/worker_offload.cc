@@ -15,7 +15,16 @@ constexpr std::uint32_t kLongestDelayMs = 256;
 
 bool Worker::try_leave(Flow& flow, FlowId id) {
   if (offloader_ == nullptr || mode_ == Mode::stopping) return false;
-  if (!Offloader::may_try(flow) || now_ms_ < flow.give_up_ms || !offloader_->try_begin(flow)) return false;
+  if (!Offloader::may_try(flow) || now_ms_ < flow.give_up_ms) return false;
+  const bool was_held = flow.held;
+  if (!offloader_->try_begin(flow)) {
+    if (flow.held) {
+      timers_.schedule(id.index, flow.give_up_ms);
+    } else if (was_held) {
+      schedule_idle(flow, id);
+    }
+    return false;
+  }
   counters_.add(Counter::cut_through);
   shared_.leaving.fetch_add(1, std::memory_order_relaxed);
   shared_.offloaded.fetch_add(1, std::memory_order_relaxed);
@@ -40,7 +49,10 @@ void Worker::leave_step(Flow& flow, FlowId id) {
     flow.linger_delay_ms = TimerWheel::kTickMs;
   }
   if (step == LeaveStep::lost) return end_leaving(flow, id, FlowEnd::error);
-  if (step == LeaveStep::quiet) return forget(flow, id);
+  if (step == LeaveStep::quiet) {
+    offloader_->leave_tracking(flow);
+    return forget(flow, id);
+  }
   timers_.schedule(id.index, now_ms_ + flow.linger_delay_ms);
   flow.linger_delay_ms = std::min(flow.linger_delay_ms * 2, kLongestDelayMs);
 }

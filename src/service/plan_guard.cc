@@ -58,9 +58,10 @@ std::vector<LegacyTables::Table> legacy_tables(const Plan& plan) {
 
 }  // namespace
 
-Result<PlanGuard> PlanGuard::start(const Plan& plan, Repair mode, const Logger& log) {
+Result<PlanGuard> PlanGuard::start(const Plan& plan, Repair mode, const Logger& log, std::function<void()> on_change) {
   const bool by_ebpf = plan.inputs.ownership.backend == Backend::ebpf;
-  auto watch = ChangeWatch::open(announced_tables(plan), plan.inputs.ownership.table, /*and_links=*/by_ebpf);
+  auto watch =
+      ChangeWatch::open(announced_tables(plan), plan.inputs.ownership.table, /*and_links=*/by_ebpf || on_change);
   if (!watch) return std::unexpected(watch.error());
   std::optional<LegacyTables> legacy;
   if (plan.inputs.ownership.backend == Backend::iptables_legacy) {
@@ -71,7 +72,9 @@ Result<PlanGuard> PlanGuard::start(const Plan& plan, Repair mode, const Logger& 
   // Listening comes first: what changes while the listing is made is heard, and looked at.
   auto installed = list_installed(plan);
   if (!installed) return std::unexpected(installed.error());
-  return PlanGuard(plan, mode, log, std::move(*watch), std::move(legacy), std::move(*installed));
+  PlanGuard guard(plan, mode, log, std::move(*watch), std::move(legacy), std::move(*installed));
+  guard.on_change_ = std::move(on_change);
+  return guard;
 }
 
 PlanGuard::PlanGuard(const Plan& plan, Repair mode, const Logger& log, ChangeWatch watch,
@@ -94,6 +97,7 @@ bool PlanGuard::take_news() {
     const auto drift = find_drift(*plan_, installed_);
     seen = drift && !drift->empty();
   }
+  if (on_change_) on_change_();
   next_look_ = Clock::now() + kLegacyLook;
   return heard || seen;
 }

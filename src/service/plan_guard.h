@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -26,7 +27,9 @@ enum class Repair : std::uint8_t {
 class PlanGuard {
  public:
   /// `plan` and `log` must outlive it; the plan is installed.
-  [[nodiscard]] static Result<PlanGuard> start(const Plan& plan, Repair mode, const Logger& log);
+  /// `on_change`, if given, is called when interfaces or anything else may have changed.
+  [[nodiscard]] static Result<PlanGuard> start(const Plan& plan, Repair mode, const Logger& log,
+                                               std::function<void()> on_change = {});
 
   [[nodiscard]] std::array<int, 2> descriptors() const noexcept { return watch_.descriptors(); }
   void hear();
@@ -55,6 +58,7 @@ class PlanGuard {
   ChangeWatch watch_;
   std::optional<LegacyTables> legacy_;  ///< of iptables-legacy nothing is heard: looked at now and then
   Clock::time_point next_look_;
+  std::function<void()> on_change_;
   std::string installed_;  ///< the listing of it, as it should be
   std::optional<Clock::time_point> first_heard_;
   Clock::time_point last_heard_;

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <csignal>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -129,12 +130,14 @@ void run_until_signal(PlanGuard* guard, const Relay& relay, const Logger& log, i
   }
 }
 
-Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, const Logger& log, int signal_fd,
-             int terminal) {
+Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, CutThroughOffload* cut_through,
+             const Logger& log, int signal_fd, int terminal) {
   // To the very end: established flows of programs here need the heart as long as they are relayed.
   const Heartbeat heartbeat = Heartbeat::start(plan);
   InstalledPlan installed(plan, log);
-  auto guard = PlanGuard::start(plan, options.repair, log);
+  std::function<void()> on_change;
+  if (cut_through != nullptr) on_change = [cut_through] { cut_through->follow_interfaces(); };
+  auto guard = PlanGuard::start(plan, options.repair, log, std::move(on_change));
   if (!guard) {
     log.warning("changes of the rules by others will not be noticed", {field("error", guard.error().message())});
   }
@@ -255,11 +258,12 @@ Status run_service(const ServiceOptions& wanted) {
                             std::move(listeners->per_worker));
   if (!relay) return std::unexpected(relay.error());
   if (auto installed = install_plan(plan); !installed) return installed;
-  if (cut_through->offload) cut_through->offload->follow_interfaces();
+  auto* const offload = cut_through->offload.get();
+  if (offload != nullptr) offload->follow_interfaces();
   planning_lock->reset();
   Status outcome;
   serve_with_access_log(**relay, options, log,
-                        [&] { outcome = serve(options, plan, **relay, log, signals->get(), terminal.get()); });
+                        [&] { outcome = serve(options, plan, **relay, offload, log, signals->get(), terminal.get()); });
   return outcome;
 }
 

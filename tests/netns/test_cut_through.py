@@ -6,6 +6,7 @@ import socket
 
 import pytest
 
+import ebpf_state
 import kernel_state
 import limpid_process
 from limpid_process import DONE, UNSUPPORTED
@@ -181,7 +182,7 @@ def test_what_both_legs_lack(lab, cut, key):
 def test_small_windows_of_one_end(lab, cut, who):
     """A scale of its own, and a reader that lets its window close: zero windows and probes pass."""
     host = lab.client if who == "client" else lab.server
-    host.sysctl("net/ipv4/tcp_rmem", "4096 16384 32768")
+    host.sysctl("net/ipv4/tcp_rmem", "4096 50000 100000")
     limpid = cut()
     connection = lab.dial(lab.server.listen(80))
     wait_until(lambda: limpid.counters()["cut_through"] == 1, "it is cut through")
@@ -197,6 +198,19 @@ def test_small_windows_of_one_end(lab, cut, who):
     assert read_exactly(reader, filled) == b"x" * filled
     exchange(connection.client, connection.server, seed=9)
     assert not sockets(lab)
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_windows_too_small_to_begin_with_stay(lab, cut, who):
+    """Ten segments, which anybody may send at once, are more than this end takes; and its reader does not read."""
+    host = lab.client if who == "client" else lab.server
+    host.sysctl("net/ipv4/tcp_rmem", "4096 8192 8192")
+    limpid = cut()
+    connection = lab.dial(lab.server.listen(80))
+    for turn in range(3):
+        exchange(connection.client, connection.server, seed=turn)
+    exchange_digests(connection, MEBIBYTE)
+    assert limpid.flow()["end"] == "closed"
 
 
 def test_translated_connections_stay(lab, cut):
@@ -339,9 +353,46 @@ def test_an_interface_that_is_made_again(lab, cut):
     lab.router.run("ip", "link", "del", "wan")
     lab.router.run("ip", "link", "add", "wan", "type", "veth", "peer", "name", "eth0", "netns", end)
     lab.router.run("ip", "-batch", "-", input="link set wan up\naddr add 198.51.100.1/24 dev wan\naddr add 2001:db8:2::1/64 dev wan nodad")
+    wait_until(lambda: "tcx ingress wan" in ebpf_state.attached(lab.router), "it is followed", 5)
     lab.server.run("ip", "-batch", "-", input="link set eth0 up\naddr add 198.51.100.2/24 dev eth0\naddr add 2001:db8:2::2/64 dev eth0 nodad\n"
                    "route add default via 198.51.100.1\nroute add default via 2001:db8:2::1")
     exchange(connection.client, connection.server, seed=2)
+    assert not sockets(lab)
+
+
+def tracked(lab):
+    """Connection tracking's entries of the router, of TCP and the port of these tests."""
+    shown = lab.router.run("conntrack", "-L", "-p", "tcp", "-f", lab.family, check=False).stdout
+    return [line for line in shown.splitlines() if "dport=80 " in line]
+
+
+def test_beside_a_firewall_with_connection_tracking(lab, cut, need):
+    """One that drops what is invalid gets nothing invalid to see; and connection tracking does not keep what it sees no more."""
+    need("conntrack", "conntrack")
+    lab.router.nft("table inet theirs { chain in { type filter hook input priority 0; ct state invalid counter drop; ct state new,established accept; };"
+                   " chain out { type filter hook output priority 0; ct state invalid counter drop; }; }")
+    limpid = cut()
+    listener = lab.server.listen(80)
+    for _ in range(5):
+        connection = dial_cut(lab, limpid, listener)
+        exchange_digests(connection, MEBIBYTE)
+    for _ in range(20):  # with bytes on their way while it leaves
+        connection = lab.dial(listener)
+        exchange_digests(connection, 300_000)
+    limpid.counters_with(flows_open=0, flows_ended=25)
+    assert limpid.counters()["cut_through"] >= 20
+    wait_until(lambda: not any("ESTABLISHED" in line for line in tracked(lab)), "it has forgotten them")
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_in_the_middle_of_bulk(lab, cut, who):
+    """The target answers late, the client has filled every buffer by then, or the other way round: a hold makes the moment."""
+    limpid = cut()
+    lab.server.nft("table inet slow { chain in { type filter hook input priority 0; tcp dport 80 limit rate over 2 mbytes/second burst 20 kbytes drop; }; }"
+                   if who == "client" else "table inet none { }")
+    connection = lab.dial(lab.server.listen(80))
+    exchange_digests(connection, 2 * MEBIBYTE)
+    assert limpid.flow()["end"] == "closed"
 
 
 def test_without_the_kernels_help(lab, launch, start):
@@ -351,4 +402,5 @@ def test_without_the_kernels_help(lab, launch, start):
     assert refused.process.wait(10) == UNSUPPORTED and "--cut-through always" in refused.messages
     limpid = start("--tcp", "80", "--cut-through", "auto", wrapper=wrapper)
     assert limpid.messages.count("no cut-through here") == 1
-    exchange(*[getattr(lab.dial_relayed(lab.server.listen(80)), side) for side in ("client", "server")])
+    connection = lab.dial_relayed(lab.server.listen(80))
+    exchange(connection.client, connection.server)
