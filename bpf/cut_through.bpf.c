@@ -21,8 +21,6 @@
 #include "cut_through_maps.h"
 #include "cut_through_translate.h"
 
-#define MOST_IN_FLIGHT (1 << 30) /* RFC 7323: the largest window */
-
 /* The packet's lengths; -1: not as IP and TCP have them. */
 static __always_inline int read_segment(struct __sk_buff *skb, const struct packet *p, __u32 link, struct segment *s)
 {
@@ -40,34 +38,57 @@ static __always_inline int read_segment(struct __sk_buff *skb, const struct pack
 	s->payload_bytes = length - p->transport - s->header_bytes;
 	s->seq = bpf_ntohl(tcp.seq);
 	s->ack = bpf_ntohl(tcp.ack_seq);
+	s->window = tcp.window;
 	s->flags = p->tcp_flags;
 	return 0;
 }
 
-/* Counts, and remembers what user space wants to know of an end. A segment whose seq is not what the receiver expects is forwarded like any other,
-   but is no end: anybody could have written it. */
+/* What a receiver acknowledges, and how much room it announces, if that can be true: not older than what it said before, and not beyond what was sent
+   to it. Octets that raced the flip came by our sockets and were not seen here; they ended within the window that our socket had announced. */
+static __always_inline void take_notice_of_ack(struct limpid_cut_flow *flow, struct limpid_cut_way *way, struct limpid_cut_way *back, int direction,
+					       const struct segment *s)
+{
+	const __u32 acked = s->ack - back->seq_delta; /* in the terms of who sent that */
+	const __u32 has_fin = (flow->happened & LIMPID_CUT_FIN(!direction)) != 0;
+	const __u32 sent = later((__u32)back->edge + has_fin, back->right_edge);
+	if ((__s32)(s->ack - way->last_ack) < 0 || (__s32)(acked - sent) > 0)
+		return;
+	way->last_ack = s->ack;
+	if (!(s->flags & (TCP_RST | TCP_SYN)))
+		back->limit = later(back->limit, acked + ((__u32)bpf_ntohs(s->window) << (way->peer_scale & 15)));
+	if (has_fin && acked == back->fin_end)
+		__sync_fetch_and_or(&flow->happened, LIMPID_CUT_FIN_ACKED(!direction));
+}
+
+/* Counts, and remembers what user space wants to know of an end. Everything is forwarded, for the ends to judge; but only what a receiver would take
+   is believed here, or whoever knows the addresses and ports could have a flow forgotten that lives (RFC 5961). */
 static __always_inline void take_notice(struct limpid_cut_flow *flow, struct limpid_cut_way *way, struct limpid_cut_way *back, int direction,
 					const struct segment *s, __u64 now)
 {
 	const __u32 end = s->seq + s->payload_bytes;
 	const __s32 ahead = end - (__u32)way->edge;
+	const int has_octets = s->payload_bytes || (s->flags & TCP_FIN); /* behind a FIN the seq of a bare ACK is one further */
 	__sync_fetch_and_add(&way->packets, 1);
 	flow->last_ns = now;
-	/* A bare ACK says nothing: behind a FIN its seq is one further. */
-	if ((s->payload_bytes || (s->flags & TCP_FIN)) && ahead > 0 && ahead < MOST_IN_FLIGHT)
+	if (s->flags & TCP_ACK)
+		take_notice_of_ack(flow, way, back, direction, s);
+	/* One octet more: a window probe of those who send a new one (RFC 9293, 3.8.6.1). */
+	if (has_octets && ahead > 0 && (__s32)(end - way->limit) <= 1) {
 		way->edge += ahead;
-	if (s->flags & TCP_ACK) {
-		if ((__s32)(s->ack - way->last_ack) > 0)
-			way->last_ack = s->ack;
-		if ((flow->happened & LIMPID_CUT_FIN(!direction)) && !(flow->happened & LIMPID_CUT_FIN_ACKED(!direction)) &&
-		    (__s32)(s->ack - back->seq_delta - back->fin_end) >= 0)
-			__sync_fetch_and_or(&flow->happened, LIMPID_CUT_FIN_ACKED(!direction));
+		/* It goes on behind what was taken for its end. */
+		if (flow->happened & LIMPID_CUT_FIN(direction))
+			__sync_fetch_and_and(&flow->happened, ~(LIMPID_CUT_FIN(direction) | LIMPID_CUT_FIN_ACKED(direction)));
 	}
 	if (s->flags & TCP_RST) {
-		const __u32 expected = back->last_ack - way->seq_delta;
-		if (s->seq == expected || s->seq == (__u32)way->edge || s->seq == way->fin_end)
+		if (s->seq == back->last_ack - way->seq_delta || s->seq == (__u32)way->edge ||
+		    ((flow->happened & LIMPID_CUT_FIN(direction)) && s->seq == way->fin_end))
 			__sync_fetch_and_or(&flow->happened, LIMPID_CUT_RST(direction));
-	} else if ((s->flags & TCP_FIN) && end == (__u32)way->edge) {
+		return;
+	}
+	/* Whoever speaks has not been reset. What was under way when it was, its peer answers with a RST once more. */
+	if (flow->happened & LIMPID_CUT_RST(!direction))
+		__sync_fetch_and_and(&flow->happened, ~LIMPID_CUT_RST(!direction));
+	if ((s->flags & TCP_FIN) && end == (__u32)way->edge) {
 		way->fin_end = end + 1;
 		__sync_fetch_and_or(&flow->happened, LIMPID_CUT_FIN(direction));
 	}

@@ -67,13 +67,13 @@ struct limpid_cut_way {
   __u32 first_stamp; /* the first TSval that left with it */
   __u32 last_ack;    /* the highest that the sender has acknowledged */
   __u32 fin_end;     /* seq behind the sender's FIN */
-  __u32 unused_too;
+  __u32 limit;       /* the end of what its receiver has announced room for, in the sender's terms: begins as right_edge */
 };
 
 /* limpid_cut_flow.happened */
 #define LIMPID_CUT_FIN(direction) (1U << (direction))        /* its sender has sent a FIN */
 #define LIMPID_CUT_FIN_ACKED(direction) (4U << (direction))  /* and the receiver has acknowledged it */
-#define LIMPID_CUT_RST(direction) (16U << (direction))       /* its sender has reset the flow */
+#define LIMPID_CUT_RST(direction) (16U << (direction))       /* its sender has reset it, it seems: whoever it went to has said nothing since */
 #define LIMPID_CUT_FORGOTTEN 64U                             /* a SYN that met the ended flow: its tuples are no longer its own */
 #define LIMPID_CUT_FORGOTTEN_RECORDED 128U                   /* with its record already given out */
 #define LIMPID_CUT_REPLACED 256U                             /* a SYN-ACK: the target knows nothing of it */

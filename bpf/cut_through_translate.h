@@ -21,6 +21,7 @@ struct segment {
 	__u32 payload_bytes;
 	__u32 seq; /* host order */
 	__u32 ack;
+	__be16 window;
 	__u8 flags;
 };
 

@@ -60,6 +60,7 @@ limpid_cut_way make_way(const CutThroughWay& way) {
   made.our_scale = way.our_scale;
   made.edge = way.rcv_nxt;
   made.last_ack = way.write_seq;
+  made.limit = way.right_edge;
   return made;
 }
 

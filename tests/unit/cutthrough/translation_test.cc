@@ -63,8 +63,10 @@ class Translation : public NamespaceTest, public testing::WithParamInterface<Fam
     flow_.down.our_scale = 2;
     flow_.up.clock = 0xffff'ff00;  // wraps around
     flow_.down.clock = 5'000'000;
-    flow_.up.rcv_nxt = flow_.up.right_edge = 1000;
-    flow_.down.rcv_nxt = flow_.down.right_edge = 0xffff'f000;
+    flow_.up.rcv_nxt = 1000;
+    flow_.down.rcv_nxt = 0xffff'f000;
+    flow_.up.right_edge = flow_.up.rcv_nxt + 60'000;
+    flow_.down.right_edge = flow_.down.rcv_nxt + 60'000;
     flow_.up.write_seq = flow_.down.rcv_nxt + flow_.down.seq_delta;
     flow_.down.write_seq = flow_.up.rcv_nxt + flow_.up.seq_delta;
     flow_.timestamps = flow_.sack = true;
@@ -409,6 +411,64 @@ TEST_P(Translation, believes_a_reset_only_where_its_receiver_would) {
   s.seq = flow_.up.rcv_nxt;
   forwarded(s, true);
   EXPECT_TRUE(state().client_reset);
+  forwarded(segment(false), false);
+  EXPECT_FALSE(state().client_reset) << "the target goes on speaking";
+}
+
+TEST_P(Translation, nobody_ends_a_flow_without_its_sequence_numbers) {
+  // Somebody who knows addresses and ports only: as the client, then as the target.
+  std::minstd_rand random(13);
+  for (int i = 0; i < 3000; ++i) {
+    const bool up = i % 2 == 0;
+    // Anywhere but in the window: that is for luck, one in 2^32 / window.
+    const std::uint32_t offset = 70'000 + static_cast<std::uint32_t>(random()) * 2U % 0xfffe'0000U;
+    Segment s = segment(up, offset);
+    s.ack = way(up).write_seq + 70'000 + static_cast<std::uint32_t>(random()) * 2U % 0xfffe'0000U;
+    s.window = 0xffff;
+    s.payload = Bytes(10, 1);
+    s.flags = i % 3 == 0 ? kAck | kFin : kAck;
+    run(packet_of(s), up);
+    s.payload.clear();
+    s.seq += 10;
+    for (const int flags : {kRst | kAck, kRst + 0, kFin | kAck}) {
+      s.flags = static_cast<std::uint8_t>(flags);
+      run(packet_of(s), up);
+    }
+  }
+  const CutThroughState is = state();
+  EXPECT_FALSE(is.client_reset || is.target_reset || is.client_finished || is.target_finished);
+  EXPECT_EQ(is.bytes_up + is.bytes_down, 0U);
+  // The real ones are known for what they are.
+  Segment s = segment(true);
+  s.payload = Bytes(100, 1);
+  s.flags = kAck | kFin;
+  forwarded(s, true);
+  EXPECT_EQ(state().bytes_up, 100U);
+  EXPECT_TRUE(state().client_finished);
+}
+
+TEST_P(Translation, an_end_in_the_window_that_was_none_is_taken_back) {
+  Segment fin = segment(true, 5000);
+  fin.flags = kAck | kFin;
+  forwarded(fin, true);
+  EXPECT_TRUE(state().client_finished);
+  Segment s = segment(true, 4000);
+  s.payload = Bytes(1200, 1);
+  forwarded(s, true);
+  EXPECT_FALSE(state().client_finished);
+}
+
+TEST_P(Translation, follows_the_window_that_the_receiver_announces) {
+  Segment s = segment(true, 60'000);
+  s.payload = Bytes(1000, 1);
+  forwarded(s, true);
+  EXPECT_EQ(state().bytes_up, 0U) << "beyond what anybody has room for";
+  Segment room = segment(false);
+  room.ack = flow_.down.write_seq + 60'000;
+  room.window = 1;  // << 10
+  forwarded(room, false);
+  forwarded(s, true);
+  EXPECT_EQ(state().bytes_up, 61'000U);
 }
 
 TEST_P(Translation, gives_the_tuple_of_an_ended_flow_to_a_new_connection) {
