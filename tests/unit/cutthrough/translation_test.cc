@@ -24,10 +24,14 @@ constexpr std::uint32_t kMargin = 100;
 
 class Translation : public NamespaceTest, public testing::WithParamInterface<Family> {
  protected:
+  /// One network for all: each test has its own programs in it, and leaves it as it was.
+  static void SetUpTestSuite() {
+    if (Namespace().exists()) net_.emplace();
+  }
+  static void TearDownTestSuite() { net_.reset(); }
   void SetUp() override {
     NamespaceTest::SetUp();
     if (IsSkipped()) return;
-    net_.emplace();
     auto opened = net_->router.run([&] { return CutThrough::open({.name = "packets"}); });
     if (!opened && opened.error().kind == ErrorKind::unsupported) GTEST_SKIP() << opened.error().message();
     ASSERT_TRUE(opened) << opened.error().message();
@@ -157,7 +161,7 @@ class Translation : public NamespaceTest, public testing::WithParamInterface<Fam
   }
   CutThroughState state() const { return must(cut_->look(id_), "look"); }
 
-  std::optional<Network> net_;
+  static inline std::optional<Network> net_;
   std::unique_ptr<CutThrough> cut_;
   UniqueFd program_;
   int lan_ = 0;
@@ -372,6 +376,7 @@ TEST_P(Translation, answers_when_a_packet_is_too_big) {
   s.payload = Bytes(1200, 1);
   EXPECT_EQ(run(packet_of(s), true, 600).action, kRedirect);
   EXPECT_EQ(counter("too big"), 1U);
+  net_->router.command("iproute2", {"ip", "link", "set", "wan", "mtu", "1500"});
 }
 
 TEST_P(Translation, counts_bytes_once_and_knows_an_end) {
