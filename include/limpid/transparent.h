@@ -19,6 +19,8 @@ struct ListenOptions {
   std::uint32_t mark = 0;                  ///< SO_MARK, inherited by accepted sockets; 0: none
   std::chrono::seconds keepalive_idle{0};  ///< SO_KEEPALIVE after this much silence, inherited; 0: off
   bool fast_open = false;                  ///< TCP_FASTOPEN; works where bit 2 of net.ipv4.tcp_fastopen is set
+  std::uint32_t smallest_mtu =
+      0;  ///< announces segments that fit into it (TCP_MAXSEG), inherited; 0: what the way out takes
 };
 
 /// A listening TCP socket with IP_TRANSPARENT (IPv6: IPV6_TRANSPARENT and IPV6_V6ONLY) and TCP_NODELAY, which accepted
@@ -40,6 +42,7 @@ struct ConnectOptions {
   /// TCP_FASTOPEN_CONNECT, where bit 1 of net.ipv4.tcp_fastopen is set: where the kernel has a cookie of this target, it sends
   /// its SYN only with the first send(2), even of no bytes, and what fits of them in it.
   bool fast_open = false;
+  std::uint32_t smallest_mtu = 0;  ///< as in ListenOptions
 };
 
 /// Starts a TCP connection to `target` and returns at once: writability tells when it is decided, SO_ERROR how. The error code

@@ -124,4 +124,8 @@ class RouteSocket {
 /// The addresses of this host's interfaces, asked for with a socket of its own.
 [[nodiscard]] Result<std::vector<IpAddress>> own_addresses();
 
+/// The smallest MTU of this host's interfaces, if they have different ones; 0 if all are alike. Loopback, interfaces that are down, and ports of a bridge or
+/// bond do not count, nor does less than IPv6 needs (1280).
+[[nodiscard]] Result<std::uint32_t> smallest_different_mtu();
+
 }  // namespace limpid

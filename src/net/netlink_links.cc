@@ -6,6 +6,7 @@
 #include <linux/rtnetlink.h>
 #include <linux/veth.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <string>
 
@@ -144,6 +145,22 @@ Result<std::vector<IpAddress>> own_addresses() {
   addresses.reserve(found->size());
   for (const AddressInfo& info : *found) addresses.push_back(info.address);
   return addresses;
+}
+
+Result<std::uint32_t> smallest_different_mtu() {
+  constexpr std::uint32_t kLeast = 1280;  // RFC 8200, 5
+  auto socket = RouteSocket::open();
+  if (!socket) return std::unexpected(socket.error());
+  const auto links = socket->links();
+  if (!links) return std::unexpected(links.error());
+  std::uint32_t smallest = UINT32_MAX;
+  std::uint32_t largest = 0;
+  for (const LinkInfo& link : *links) {
+    if (!link.up || link.master != 0 || link.name == "lo" || link.mtu < kLeast) continue;
+    smallest = std::min(smallest, link.mtu);
+    largest = std::max(largest, link.mtu);
+  }
+  return smallest < largest ? smallest : 0;
 }
 
 }  // namespace limpid

@@ -21,10 +21,13 @@ namespace limpid {
 namespace {
 
 constexpr unsigned kMicrosecondClock = 64;  // TCPI_OPT_USEC_TS, Linux 6.7
-constexpr unsigned kEstablished = 1;        // TCP_ESTABLISHED (net/tcp_states.h)
-constexpr int kBufferLock = 72;             // SO_BUF_LOCK (asm-generic/socket.h)
-constexpr int kReceiveBufferLock = 2;       // SOCK_RCVBUF_LOCK
-constexpr int kNoClamp = 1 << 30;           // the largest window of all (RFC 7323, 2.3)
+// enum in net/tcp_states.h.
+constexpr unsigned kEstablished = 1;
+constexpr unsigned kFinWait1 = 4;
+constexpr unsigned kFinWait2 = 5;
+constexpr int kBufferLock = 72;        // SO_BUF_LOCK (asm-generic/socket.h)
+constexpr int kReceiveBufferLock = 2;  // SOCK_RCVBUF_LOCK
+constexpr int kNoClamp = 1 << 30;      // the largest window of all (RFC 7323, 2.3)
 /// A busy sender fits a packet between two system calls now and then, not ten times in a row.
 constexpr int kAttempts = 10;
 
@@ -77,7 +80,9 @@ bool read_position(int fd, TcpPosition& position) noexcept {
 Result<TcpTraits> tcp_traits(int fd) {
   tcp_info info{};
   if (!read_option(fd, IPPROTO_TCP, TCP_INFO, info)) return system_error(errno, "read TCP_INFO", "");
-  return TcpTraits{.established = info.tcpi_state == kEstablished,
+  const unsigned state = info.tcpi_state;
+  return TcpTraits{.established = state == kEstablished,
+                   .finished = state != kEstablished && state != kFinWait1 && state != kFinWait2,
                    .timestamps = (info.tcpi_options & TCPI_OPT_TIMESTAMPS) != 0,
                    .microseconds = (info.tcpi_options & kMicrosecondClock) != 0,
                    .sack = (info.tcpi_options & TCPI_OPT_SACK) != 0,

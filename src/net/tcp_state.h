@@ -11,6 +11,7 @@ namespace limpid {
 /// What the handshake agreed on, and what may be sent in one segment. Out of TCP_INFO (tcp(7)).
 struct TcpTraits {
   bool established = false;
+  bool finished = false;  ///< the peer has sent its FIN, or the connection is gone
   bool timestamps = false;
   bool microseconds = false;  ///< of the timestamps' clock; otherwise milliseconds
   bool sack = false;

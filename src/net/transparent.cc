@@ -30,7 +30,17 @@ Status set_transparent(int fd, Family family, const SocketAddress& object) {
   return set_option(fd, SOL_IPV6, IPV6_TRANSPARENT, 1, "IPV6_TRANSPARENT", object);
 }
 
-Status set_common(int fd, std::uint32_t mark, std::chrono::seconds keepalive_idle, const SocketAddress& object) {
+/// Bytes of the IP and TCP headers without options, which a segment does not count (RFC 9293, 3.7.1).
+constexpr std::uint32_t kHeadersIpv4 = 40;
+constexpr std::uint32_t kHeadersIpv6 = 60;
+
+Status set_common(int fd, std::uint32_t mark, std::chrono::seconds keepalive_idle, std::uint32_t smallest_mtu,
+                  const SocketAddress& object) {
+  const std::uint32_t headers = object.family() == Family::ipv4 ? kHeadersIpv4 : kHeadersIpv6;
+  if (smallest_mtu > headers) {
+    const int segment = static_cast<int>(smallest_mtu - headers);
+    if (auto set = set_option(fd, IPPROTO_TCP, TCP_MAXSEG, segment, "TCP_MAXSEG", object); !set) return set;
+  }
   // Small messages must not wait for the other leg's acknowledgement: a relay adds no delay of its own.
   if (auto set = set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1, "TCP_NODELAY", object); !set) return set;
   // Urgent data (telnet, FTP) is passed on as ordinary bytes in its place, instead of being lost between recv(2) calls.
@@ -80,7 +90,7 @@ Result<UniqueFd> listen_on(UniqueFd fd, const SocketAddress& local, const Listen
   if (reuse && options.fast_open)
     reuse = set_option(raw, IPPROTO_TCP, TCP_FASTOPEN, kFastOpenQueue, "TCP_FASTOPEN", local);
   if (!reuse) return std::unexpected(reuse.error());
-  if (auto set = set_common(raw, options.mark, options.keepalive_idle, local); !set)
+  if (auto set = set_common(raw, options.mark, options.keepalive_idle, options.smallest_mtu, local); !set)
     return std::unexpected(set.error());
 
   sockaddr_storage native{};
@@ -126,7 +136,7 @@ Result<UniqueFd> listen_ordinary(const SocketAddress& local, const ListenOptions
 Result<UniqueFd> connect_transparent(const SocketAddress& target, const ConnectOptions& options) {
   auto fd = open_tcp(target.family(), target);
   if (!fd) return fd;
-  if (auto set = set_common(fd->get(), options.mark, options.keepalive_idle, target); !set) {
+  if (auto set = set_common(fd->get(), options.mark, options.keepalive_idle, options.smallest_mtu, target); !set) {
     return std::unexpected(set.error());
   }
   if (options.source) {

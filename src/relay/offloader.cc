@@ -15,8 +15,8 @@ namespace {
 /// Between two attempts of a hold, and between two holds.
 constexpr std::uint64_t kRetryMs = 16;
 constexpr std::uint64_t kRestMs = 3000;
-/// Copies of acknowledgements that are on their way on another CPU when the flow is settled arrive in a fraction of this.
-constexpr std::uint64_t kLastCopiesMs = 2;
+/// What is on its way to a socket on another CPU, when a flow is handed over or settled, arrives in a fraction of this.
+constexpr std::uint64_t kLastPacketsMs = 3;
 
 /// There when the kernel tracks connections (net/netfilter/nf_conntrack_standalone.c).
 constexpr const char* kTracking = "/proc/sys/net/netfilter/nf_conntrack_max";
@@ -28,6 +28,11 @@ bool target_reuses_address(const Flow& flow) noexcept {
 
 bool holds_bytes(const Direction& direction) noexcept {
   return !direction.held.empty() || direction.piped > 0;
+}
+
+bool is_over(int fd) noexcept {
+  const auto traits = tcp_traits(fd);
+  return !traits || traits->finished;
 }
 
 StayReason reason_of(int code) noexcept {
@@ -175,6 +180,7 @@ std::optional<StayReason> Offloader::hand_over(Flow& flow, const LegFacts& clien
   const auto begun = offload_.begin(offloaded);
   if (begun) {
     flow.offload_id = *begun;
+    flow.give_up_ms = monotonic_ms() + kLastPacketsMs;
     return std::nullopt;
   }
   release_tcp_window(flow.client.fd.get());
@@ -188,17 +194,21 @@ LeaveStep Offloader::step(Flow& flow) {
   const int target_fd = flow.target.fd.get();
   const TcpQueues client = tcp_queues(client_fd);
   const TcpQueues target = tcp_queues(target_fd);
-  const bool client_over = flow.client.hangup && !flow.up.done;
-  const bool target_over = flow.target.hangup && !flow.down.done;
+  // Not by events: one may still be on its way to us.
+  const bool client_over = is_over(client_fd) && !flow.up.done;
+  const bool target_over = is_over(target_fd) && !flow.down.done;
   if (client.unread > 0 || target.unread > 0 || client_over || target_over || holds_bytes(flow.up) ||
       holds_bytes(flow.down)) {
     if (std::exchange(flow.silent, false) && (!end_tcp_repair(client_fd, false) || !end_tcp_repair(target_fd, false))) {
       return LeaveStep::lost;
     }
-    if (client.unread > 0) flow.client.readable = true;
-    if (target.unread > 0) flow.target.readable = true;
+    if (client.unread > 0 || client_over) flow.client.readable = true;
+    if (target.unread > 0 || target_over) flow.target.readable = true;
+    if (client_over) flow.client.hangup = true;
+    if (target_over) flow.target.hangup = true;
     return LeaveStep::busy;
   }
+  if (monotonic_ms() < flow.give_up_ms) return LeaveStep::waits;
   // From here on, the end of this process is no event for either end.
   if (!flow.silent) {
     if (!begin_tcp_repair(client_fd) || !begin_tcp_repair(target_fd)) return LeaveStep::lost;
@@ -208,7 +218,7 @@ LeaveStep Offloader::step(Flow& flow) {
   if (!acknowledged && !offload_.is_reset(flow.offload_id)) return LeaveStep::waits;
   if (!offload_.settle(flow.offload_id, {.client = flow.up.done, .target = flow.down.done})) return LeaveStep::lost;
   flow.settled = true;
-  flow.give_up_ms = monotonic_ms() + kLastCopiesMs;
+  flow.give_up_ms = monotonic_ms() + kLastPacketsMs;
   return LeaveStep::waits;
 }
 

@@ -22,7 +22,8 @@ Result<TargetLeg> dial_from(const SocketAddress& target, std::optional<SocketAdd
   auto fd = connect_transparent(target, {.source = source,
                                          .mark = options.bypass_mark,
                                          .keepalive_idle = options.keepalive_idle,
-                                         .fast_open = options.fast_open});
+                                         .fast_open = options.fast_open,
+                                         .smallest_mtu = options.smallest_mtu});
   if (!fd) return std::unexpected(std::move(fd.error()));
   return TargetLeg{.fd = std::move(*fd), .source = seen};
 }

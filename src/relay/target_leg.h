@@ -15,7 +15,8 @@ namespace limpid {
 struct TargetLegOptions {
   std::uint32_t bypass_mark = 0;
   std::chrono::seconds keepalive_idle{0};
-  bool fast_open = false;  ///< TCP Fast Open: what the client has said already leaves with the SYN
+  std::uint32_t smallest_mtu = 0;  ///< as in ListenOptions
+  bool fast_open = false;          ///< TCP Fast Open: what the client has said already leaves with the SYN
 };
 
 struct TargetLeg {

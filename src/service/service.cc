@@ -17,6 +17,7 @@
 #include "intercept/heartbeat.h"
 #include "intercept/install.h"
 #include "intercept/survey.h"
+#include "net/netlink.h"
 #include "net/port_owner.h"
 #include "relay/relay.h"
 #include "service/confirm.h"
@@ -213,14 +214,18 @@ Status run_service(const ServiceOptions& wanted) {
 
   auto& interception = groundwork->interception;
   const auto bypass = groundwork->numbers.mark.bypass;
-  auto listeners = open_listeners({.port = interception.listener,
-                                   .ipv4 = interception.scope.ipv4,
-                                   .ipv6 = interception.scope.ipv6,
-                                   .tcp = !interception.scope.tcp.empty(),
-                                   .udp = !interception.scope.udp.empty(),
-                                   .workers = options.workers != 0 ? options.workers : usable_cpus(),
-                                   .spread_by_client = interception.backends.front() == Backend::ebpf,
-                                   .socket = {.mark = bypass, .keepalive_idle = options.keepalive_idle}});
+  // Behind a PPPoE line or a tunnel, both ends must use segments that fit everywhere, or no flow could be cut through.
+  std::uint32_t smallest_mtu = 0;
+  if (options.cut_through != CutThroughMode::off) smallest_mtu = smallest_different_mtu().value_or(0);
+  auto listeners = open_listeners(
+      {.port = interception.listener,
+       .ipv4 = interception.scope.ipv4,
+       .ipv6 = interception.scope.ipv6,
+       .tcp = !interception.scope.tcp.empty(),
+       .udp = !interception.scope.udp.empty(),
+       .workers = options.workers != 0 ? options.workers : usable_cpus(),
+       .spread_by_client = interception.backends.front() == Backend::ebpf,
+       .socket = {.mark = bypass, .keepalive_idle = options.keepalive_idle, .smallest_mtu = smallest_mtu}});
   if (!listeners) return std::unexpected(listeners.error());
   interception.listener = listeners->port;
   auto inputs = prepare_inputs(groundwork->survey, interception, Keeper::process, options.enable_forwarding);
@@ -247,15 +252,16 @@ Status run_service(const ServiceOptions& wanted) {
                                       log);
   if (!cut_through) return std::unexpected(cut_through.error());
   const bool local_ends = interception.scope.local || options.fixed_target;
-  auto relay = Relay::start({.policy = policy,
-                             .target_leg = {.bypass_mark = bypass, .keepalive_idle = options.keepalive_idle},
-                             .timeouts = options.timeouts,
-                             .max_flows = options.max_flows,
-                             .offload = cut_through->offload.get(),
-                             .hands_over = cut_through->hands_over,
-                             .local_ends = local_ends,
-                             .udp = udp},
-                            std::move(listeners->per_worker));
+  auto relay = Relay::start(
+      {.policy = policy,
+       .target_leg = {.bypass_mark = bypass, .keepalive_idle = options.keepalive_idle, .smallest_mtu = smallest_mtu},
+       .timeouts = options.timeouts,
+       .max_flows = options.max_flows,
+       .offload = cut_through->offload.get(),
+       .hands_over = cut_through->hands_over,
+       .local_ends = local_ends,
+       .udp = udp},
+      std::move(listeners->per_worker));
   if (!relay) return std::unexpected(relay.error());
   if (auto installed = install_plan(plan); !installed) return installed;
   auto* const offload = cut_through->offload.get();

@@ -141,6 +141,29 @@ def test_other_segment_sizes(lab, cut, mtu):
     exchange_digests(connection, 4 * MEBIBYTE)
 
 
+@pytest.mark.parametrize("lan, wan", [(1500, 1492), (1420, 1500)], ids=["pppoe", "tunnel"])
+def test_interfaces_of_different_mtus(lab, cut, lan, wan):
+    """No segment is larger than the smaller way takes: nobody has to be told by ICMP."""
+    for host, link, mtu in ((lab.client, "eth0", lan), (lab.router, "lan", lan), (lab.router, "wan", wan), (lab.server, "eth0", wan)):
+        host.run("ip", "link", "set", link, "mtu", mtu)
+    limpid = cut()
+    exchange_digests(dial_cut(lab, limpid, lab.server.listen(80)), 4 * MEBIBYTE)
+
+
+@pytest.mark.parametrize("who", ["client", "server"])
+def test_a_tiny_segment_size_of_one_end_stays(lab, cut, who):
+    """TCP_MAXSEG: the other end would send more than this one has asked for."""
+    limpid = cut()
+    listener = lab.server.listen(80)
+    client = lab.client.socket()
+    (client if who == "client" else listener).setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 200)
+    client.connect((lab.server.address, 80))
+    server, _ = listener.accept()
+    exchange(client, server, seed=1, count=100_000)
+    limpid.counters_with(stayed_segment_size=1, cut_through=0)
+    server.close()
+
+
 def exchange_digests(connection, length):
     up, down = Pattern(1, length), Pattern(2, length)
     work = [Background(up.send, connection.client), Background(down.send, connection.server),

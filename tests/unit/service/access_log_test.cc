@@ -38,6 +38,13 @@ TEST(AccessLog, json_is_an_object_a_line) {
   EXPECT_EQ(parsed.size(), 10U);
 }
 
+TEST(AccessLog, a_flow_that_left_the_relay_says_so) {
+  auto record = sample();
+  record.cut_through = true;
+  EXPECT_TRUE(format_access_line(record, LogFormat::logfmt).ends_with("end=closed cut_through=yes\n"));
+  EXPECT_EQ(nlohmann::json::parse(format_access_line(record, LogFormat::json)).at("cut_through"), "yes");
+}
+
 TEST(AccessLog, a_refused_flow_has_no_target) {
   auto record = sample();
   record.target = {};
