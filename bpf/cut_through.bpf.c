@@ -80,6 +80,10 @@ static __always_inline void take_notice(struct limpid_cut_flow *flow, struct lim
 			__sync_fetch_and_and(&flow->happened, ~(LIMPID_CUT_FIN(direction) | LIMPID_CUT_FIN_ACKED(direction)));
 	}
 	if (s->flags & TCP_RST) {
+		/* Both ends are done: an ACK that came twice may have been answered so by one that is gone already. */
+		const __u32 acked = LIMPID_CUT_FIN_ACKED(0) | LIMPID_CUT_FIN_ACKED(1);
+		if ((flow->happened & acked) == acked)
+			return;
 		if (s->seq == back->last_ack - way->seq_delta || s->seq == (__u32)way->edge ||
 		    ((flow->happened & LIMPID_CUT_FIN(direction)) && s->seq == way->fin_end))
 			__sync_fetch_and_or(&flow->happened, LIMPID_CUT_RST(direction));
