@@ -80,6 +80,10 @@ static __always_inline void take_notice(struct limpid_cut_flow *flow, struct lim
 			__sync_fetch_and_and(&flow->happened, ~(LIMPID_CUT_FIN(direction) | LIMPID_CUT_FIN_ACKED(direction)));
 	}
 	if (s->flags & TCP_RST) {
+		/* Both ends are done: an ACK that came twice may have been answered so by one that is gone already. */
+		const __u32 acked = LIMPID_CUT_FIN_ACKED(0) | LIMPID_CUT_FIN_ACKED(1);
+		if ((flow->happened & acked) == acked)
+			return;
 		if (s->seq == back->last_ack - way->seq_delta || s->seq == (__u32)way->edge ||
 		    ((flow->happened & LIMPID_CUT_FIN(direction)) && s->seq == way->fin_end))
 			__sync_fetch_and_or(&flow->happened, LIMPID_CUT_RST(direction));
@@ -182,7 +186,7 @@ static __always_inline int handle_segment(struct __sk_buff *skb, struct packet *
 	const __u32 headers = p->transport + s.header_bytes;
 	const __u32 bytes = headers + (skb->gso_size && skb->gso_size < s.payload_bytes ? skb->gso_size : s.payload_bytes);
 	const long code = find_way_out(skb, p->version, way->to.source, way->to.destination, IPPROTO_TCP, way->to.source_port, way->to.destination_port,
-				       bytes, skb->ifindex, &out);
+				       bytes, skb->ifindex, direction == LIMPID_CUT_UP ? limpid_cut_mark : 0, &out);
 	if (code == BPF_FIB_LKUP_RET_FRAG_NEEDED)
 		return answer_too_big(skb, p, link, out.mtu);
 	if (code != BPF_FIB_LKUP_RET_SUCCESS && code != BPF_FIB_LKUP_RET_NO_NEIGH) {
@@ -222,8 +226,8 @@ int limpid_cut_ip(struct __sk_buff *skb)
 	return cut_in(skb, 0);
 }
 
-/* By BPF_PROG_TEST_RUN, before a flow begins: would its packets be forwarded? Context: a frame with the addresses and ports as they would leave; mark:
-   the interface where they come in, or 0: the one to which answers go. The result: the interface where they leave; 0: none. */
+/* By BPF_PROG_TEST_RUN, before a flow begins: would its packets be forwarded? A frame with the addresses and ports as they would leave; its `mark`:
+   the interface where they come in; its `priority`: the mark of policy routing. The result: the interface where they leave; 0: none. */
 SEC("tc")
 int limpid_cut_try(struct __sk_buff *skb)
 {
@@ -231,7 +235,7 @@ int limpid_cut_try(struct __sk_buff *skb)
 	struct way_out out = {};
 	if (read_packet(skb, &p) || p.protocol != IPPROTO_TCP)
 		return 0;
-	const long code = find_way_out(skb, p.version, p.source, p.destination, IPPROTO_TCP, p.source_port, p.destination_port, 0, skb->mark, &out);
+	const long code = find_way_out(skb, p.version, p.source, p.destination, IPPROTO_TCP, p.source_port, p.destination_port, 0, skb->mark, skb->priority, &out);
 	return code == BPF_FIB_LKUP_RET_SUCCESS || code == BPF_FIB_LKUP_RET_NO_NEIGH || code == BPF_FIB_LKUP_RET_FRAG_NEEDED ? out.link : 0;
 }
 

@@ -94,7 +94,7 @@ static __always_inline int handle_error(struct __sk_buff *skb, const struct pack
 	if (same_address(source, way->to.destination))
 		__builtin_memcpy(source, way->from.destination, sizeof(source));
 	struct way_out out = {};
-	const long code = find_way_out(skb, p->version, source, way->from.source, p->version == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, 0, 0, 0, skb->ifindex, &out);
+	const long code = find_way_out(skb, p->version, source, way->from.source, p->version == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6, 0, 0, 0, skb->ifindex, 0, &out);
 	if (code != BPF_FIB_LKUP_RET_SUCCESS && code != BPF_FIB_LKUP_RET_NO_NEIGH) {
 		count(LIMPID_CUT_NO_WAY);
 		return ACTION_DROP;

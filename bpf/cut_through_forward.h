@@ -22,9 +22,9 @@ struct way_out {
 	struct bpf_redir_neigh next_hop;
 };
 
-/* A BPF_FIB_LKUP_RET; `bytes` of the largest packet that it will leave as. */
+/* A BPF_FIB_LKUP_RET; `bytes` of the largest packet that it will leave as; `mark` for policy routing. */
 static __always_inline long find_way_out(struct __sk_buff *skb, __u8 version, const __u32 *source, const __u32 *destination, __u8 protocol,
-					 __u16 source_port, __u16 destination_port, __u32 bytes, __u32 from_link, struct way_out *out)
+					 __u16 source_port, __u16 destination_port, __u32 bytes, __u32 from_link, __u32 mark, struct way_out *out)
 {
 	struct bpf_fib_lookup fib = {};
 	fib.l4_protocol = protocol;
@@ -41,7 +41,9 @@ static __always_inline long find_way_out(struct __sk_buff *skb, __u8 version, co
 		__builtin_memcpy(fib.ipv6_src, source, sizeof(fib.ipv6_src));
 		__builtin_memcpy(fib.ipv6_dst, destination, sizeof(fib.ipv6_dst));
 	}
-	const long code = bpf_fib_lookup(skb, &fib, sizeof(fib), 0);
+	if (mark)
+		__builtin_memcpy(fib.smac, &mark, sizeof(mark)); /* a union with `mark` since Linux 6.10 */
+	const long code = bpf_fib_lookup(skb, &fib, sizeof(fib), mark ? limpid_cut_mark_flag : 0);
 	out->link = fib.ifindex;
 	out->mtu = fib.mtu_result;
 	out->next_hop.nh_family = fib.family;

@@ -47,6 +47,10 @@ struct {
 	__type(value, __u64);
 } limpid_cut_stat SEC(".maps");
 
+/* Set at load. */
+const volatile __u32 limpid_cut_mark;      /* of packets to targets, for look-ups of routes: as our sockets' packets have it */
+const volatile __u32 limpid_cut_mark_flag; /* BPF_FIB_LOOKUP_MARK, where the kernel has it */
+
 static __always_inline void count(__u32 what)
 {
 	__u64 *counter = bpf_map_lookup_elem(&limpid_cut_stat, &what);

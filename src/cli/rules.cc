@@ -315,6 +315,8 @@ void print_removed(const RulesFlags& flags, const std::vector<std::string>& line
 }
 
 int remove(const RulesFlags& flags) {
+  const std::string cut_through_line =
+      fmt::format("cut-through programs of \"{}\", and their flows", flags.interception.name);
   auto instance_lock = flags.dry_run ? Result<UniqueFd>(UniqueFd()) : lock_instance(flags.interception.name);
   if (!instance_lock) return report(instance_lock.error());
   // Who holds the lock for too long must not keep an operator from removing rules.
@@ -323,20 +325,20 @@ int remove(const RulesFlags& flags) {
   if (flags.dry_run) {
     const auto removal = find_removal(flags.interception.name);
     if (!removal) return report(removal.error());
-    auto lines = removal->lines();
-    const auto left = find_cut_through();
-    if (left && std::ranges::find(*left, flags.interception.name) != left->end()) {
-      lines.emplace_back("cut-through programs, and the flows in them");
-    }
+    std::vector<std::string> lines = removal->lines();
+    const auto cut_through = find_cut_through();
+    if (!cut_through) return report(cut_through.error());
+    if (std::ranges::find(*cut_through, flags.interception.name) != cut_through->end())
+      lines.push_back(cut_through_line);
     print_removed(flags, lines);
     return kExitDone;
   }
   auto removed = remove_installation(flags.interception.name);
   if (!removed) return report(removed.error());
-  // What a killed `run --cut-through` has left lives on until now.
+  // Nothing is intercepted any more: now those that were, and left the proxy.
   const auto cut_through = remove_cut_through(flags.interception.name);
   if (!cut_through) return report(cut_through.error());
-  if (*cut_through) removed->push_back("cut-through programs, and the flows in them");
+  if (*cut_through) removed->push_back(cut_through_line);
   print_removed(flags, *removed);
   return kExitDone;
 }

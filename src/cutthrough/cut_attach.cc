@@ -177,8 +177,4 @@ Result<std::vector<std::string>> find_cut_through() {
   return std::vector<std::string>(names.begin(), names.end());
 }
 
-Result<bool> remove_cut_through(const std::string& name) {
-  return detach_everywhere(name);
-}
-
 }  // namespace limpid

@@ -5,10 +5,12 @@
 #include <bpf/libbpf.h>
 #include <fmt/format.h>
 #include <limpid_cut.skel.h>  // generated
+#include <sys/utsname.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <memory>
 
@@ -20,6 +22,20 @@ namespace {
 
 constexpr std::string_view kWhat = "the cut-through programs";
 constexpr std::uint32_t kBatch = 512;
+
+constexpr std::uint32_t kLookupWithMark = 1U << 5U;  // BPF_FIB_LOOKUP_MARK, include/uapi/linux/bpf.h of Linux 6.10
+
+bool has_marked_lookups() {
+  utsname kernel{};
+  int major = 0;
+  int minor = 0;
+  if (::uname(&kernel) != 0) return false;
+  const std::string_view release(kernel.release);
+  const auto first = std::from_chars(release.data(), release.data() + release.size(), major);
+  if (first.ptr == release.data() + release.size()) return false;
+  std::from_chars(first.ptr + 1, release.data() + release.size(), minor);
+  return major > 6 || (major == 6 && minor >= 10);
+}
 
 struct Closer {
   void operator()(limpid_cut* skeleton) const noexcept { limpid_cut::destroy(skeleton); }
@@ -55,6 +71,8 @@ Result<CutPrograms> CutPrograms::load(const CutThroughOptions& options, const Cu
   listen_to_libbpf();
   const std::unique_ptr<limpid_cut, Closer> skeleton(limpid_cut::open());
   if (!skeleton) return bpf_error(errno, "open", kWhat);
+  skeleton->rodata->limpid_cut_mark = options.mark;
+  skeleton->rodata->limpid_cut_mark_flag = has_marked_lookups() ? kLookupWithMark : 0;
   if (kept.complete()) {
     if (auto reused = reuse(*skeleton, kept); !reused) return std::unexpected(reused.error());
   } else {
@@ -178,7 +196,7 @@ Result<std::vector<std::uint64_t>> read_counters(const CutMaps& maps) {
 }
 
 Result<int> try_way_out(const CutPrograms& programs, const SocketAddress& source, const SocketAddress& destination,
-                        int from_link) {
+                        int from_link, std::uint32_t mark) {
   constexpr std::size_t kEthernetBytes = 14;
   const auto packet = build_syn(source, destination, 0, {});
   std::array<std::byte, 128> frame{};
@@ -187,6 +205,7 @@ Result<int> try_way_out(const CutPrograms& programs, const SocketAddress& source
   std::ranges::copy(packet, frame.begin() + kEthernetBytes);
   __sk_buff context{};
   context.mark = static_cast<std::uint32_t>(from_link);
+  context.priority = mark;
   LIBBPF_OPTS(bpf_test_run_opts, options);
   options.data_in = frame.data();
   options.data_size_in = static_cast<std::uint32_t>(kEthernetBytes + packet.size());

@@ -53,8 +53,8 @@ struct FoundCutMaps {
 [[nodiscard]] std::vector<std::pair<int, limpid_cut_link>> all_links(const CutMaps& maps);
 [[nodiscard]] Result<std::vector<std::uint64_t>> read_counters(const CutMaps& maps);
 
-/// The interface by which the kernel would forward a packet with these addresses that came in at `from_link`. 0: none.
+/// The interface by which the kernel would forward a packet with these addresses and this mark that came in at `from_link`. 0: none.
 [[nodiscard]] Result<int> try_way_out(const CutPrograms& programs, const SocketAddress& source,
-                                      const SocketAddress& destination, int from_link);
+                                      const SocketAddress& destination, int from_link, std::uint32_t mark);
 
 }  // namespace limpid

@@ -16,10 +16,9 @@
 
 #include "cutthrough/cut_attach.h"
 #include "cutthrough/cut_programs.h"
+#include "cutthrough/cut_reset.h"
 #include "cutthrough/cut_values.h"
-#include "limpid/datagram.h"
 #include "net/bpf_object.h"
-#include "net/packet.h"
 
 namespace limpid {
 namespace {
@@ -69,8 +68,7 @@ CutThroughEnd end_of(const limpid_cut_flow& flow) {
 struct CutThrough::Kernel {
   CutThroughOptions options;
   CutPrograms programs;
-  std::optional<RawSender> ipv4;
-  std::optional<RawSender> ipv6;
+  ResetSender resets;
   std::atomic<std::uint64_t> next_id{1};
   std::atomic<std::uint64_t> alone{0};
   std::mutex claiming;  ///< of tuples: whether one is free is asked and acted upon in two steps
@@ -95,7 +93,6 @@ struct CutThrough::Kernel {
   [[nodiscard]] Status change(CutThroughId id, const limpid_cut_flow& flow,
                               const std::function<void(limpid_cut_entry&)>& how) const;
   void remove(CutThroughId id, const limpid_cut_flow& flow);
-  void send_resets(const limpid_cut_flow& flow);
   [[nodiscard]] Status reset(CutThroughId id, const limpid_cut_flow& flow, bool recorded, const CutClock& now);
   void collect_one(CutThroughId id, const limpid_cut_flow& flow, const CutClock& now,
                    const std::function<void(const CutThroughRecord&)>& sink);
@@ -103,12 +100,13 @@ struct CutThrough::Kernel {
 
 /// Both ways must lead through interfaces at which our programs are: asked of the very look-up that they will do.
 Status CutThrough::Kernel::check_ways(const CutThroughFlow& flow) const {
-  const auto there = try_way_out(programs, flow.down.new_from, flow.down.new_to, kLoopback);
+  const auto there = try_way_out(programs, flow.down.new_from, flow.down.new_to, kLoopback, 0);
   if (!there) return std::unexpected(there.error());
-  const auto to_target = *there == 0 ? Result<int>(0) : try_way_out(programs, flow.up.new_from, flow.up.new_to, *there);
+  const auto to_target =
+      *there == 0 ? Result<int>(0) : try_way_out(programs, flow.up.new_from, flow.up.new_to, *there, options.mark);
   if (!to_target) return std::unexpected(to_target.error());
   const auto to_client =
-      *to_target == 0 ? Result<int>(0) : try_way_out(programs, flow.down.new_from, flow.down.new_to, *to_target);
+      *to_target == 0 ? Result<int>(0) : try_way_out(programs, flow.down.new_from, flow.down.new_to, *to_target, 0);
   if (!to_client) return std::unexpected(to_client.error());
   if (*to_client == 0) return refused(ENETUNREACH, flow, "no route that forwards, or one end is this host");
   if (!has_program(*to_client) || !has_program(*to_target))
@@ -154,32 +152,13 @@ void CutThrough::Kernel::remove(CutThroughId id, const limpid_cut_flow& flow) {
   for (const limpid_cut_way& way : flow.ways) release(way.from, id);
 }
 
-/// A receiver takes a RST at once if its seq is what it expects next (RFC 5961): what it has acknowledged last, or, if the ACK was late, all that it
-/// was sent. Otherwise it asks back, and the programs answer.
-void CutThrough::Kernel::send_resets(const limpid_cut_flow& flow) {
-  for (const int direction : {LIMPID_CUT_UP, LIMPID_CUT_DOWN}) {
-    const limpid_cut_way& way = flow.ways[direction];
-    const limpid_cut_way& answers = flow.ways[1 - direction];
-    const SocketAddress from = source_of(way.to);
-    const SocketAddress to = destination_of(way.to);
-    auto& sender = to.family() == Family::ipv4 ? ipv4 : ipv6;
-    if (!sender) continue;
-    const bool finished = (flow.happened & LIMPID_CUT_FIN(direction)) != 0;
-    const std::uint32_t sent = static_cast<std::uint32_t>(way.edge) + way.seq_delta + (finished ? 1 : 0);
-    for (const std::uint32_t seq : {answers.last_ack, sent}) {
-      std::ignore = sender->send_packet(build_reset(from, to, seq, {}), to.address);
-      if (sent == answers.last_ack) break;
-    }
-  }
-}
-
 Status CutThrough::Kernel::reset(CutThroughId id, const limpid_cut_flow& flow, bool recorded, const CutClock& now) {
   auto changed = change(id, flow, [&](limpid_cut_entry& entry) {
     entry.phase = LIMPID_CUT_RESETTING;
     entry.since_s = now.seconds();
     entry.recorded = recorded ? 1 : entry.recorded;
   });
-  send_resets(flow);
+  resets.send(flow);
   return changed;
 }
 
@@ -249,11 +228,9 @@ Result<std::unique_ptr<CutThrough>> CutThrough::open(const CutThroughOptions& op
   auto programs = CutPrograms::load(options, kept);
   if (!programs) return std::unexpected(programs.error());
   kernel->programs = std::move(*programs);
-  for (const Family family : {Family::ipv4, Family::ipv6}) {
-    auto sender = RawSender::open(family, options.mark);
-    if (!sender) return std::unexpected(sender.error());
-    (family == Family::ipv4 ? kernel->ipv4 : kernel->ipv6).emplace(std::move(*sender));
-  }
+  auto resets = ResetSender::open(options.mark);
+  if (!resets) return std::unexpected(resets.error());
+  kernel->resets = std::move(*resets);
   const auto attached = attach_to_links(kernel->programs, options);
   if (!attached) {
     if (!*left) std::ignore = detach_everywhere(options.name);
@@ -403,6 +380,20 @@ Status CutThrough::close(const std::function<void(const CutThroughRecord&)>& sin
   }
   auto detached = detach_everywhere(kernel_->options.name);
   return detached ? Status() : std::unexpected(detached.error());
+}
+
+Result<bool> remove_cut_through(const std::string& name) {
+  const auto left = find_attached(name);
+  if (!left) return std::unexpected(left.error());
+  if (*left && (*left)->owner.version == LIMPID_CUT_VERSION && (*left)->maps.complete()) {
+    auto resets = ResetSender::open(0);
+    if (!resets) return std::unexpected(resets.error());
+    for (const auto& [id, flow] : all_flows((*left)->maps)) {
+      const auto entry = find_entry((*left)->maps, flow.ways[LIMPID_CUT_UP].from);
+      if (entry && entry->flow == id.value && !is_over(flow, *entry)) resets->send(flow);
+    }
+  }
+  return detach_everywhere(name);
 }
 
 }  // namespace limpid

@@ -94,7 +94,8 @@ struct CutThroughRecord {
 struct CutThroughOptions {
   std::string name = "limpid";        ///< of the instance: what is adopted and removed
   std::uint32_t filter_priority = 1;  ///< where a clsact filter is used: lower than that of the eBPF backend
-  std::uint32_t mark = 0;             ///< of the resets that end() sends: the bypass mark
+  std::uint32_t mark =
+      0;  ///< the bypass mark: of the resets that end() sends, and, from Linux 6.10, of look-ups for the way to targets
   std::uint32_t most_flows = 262144;
   std::chrono::seconds idle_timeout{7200};
   std::chrono::seconds half_closed_timeout{7200};  ///< after one FIN
@@ -147,7 +148,7 @@ class CutThrough {
 
 /// The instances whose programs are attached in this network namespace, whoever runs them. Nothing where we may not look.
 [[nodiscard]] Result<std::vector<std::string>> find_cut_through();
-/// Takes an instance's programs away: its flows end silently, by time-out. True if there were any.
+/// Resets an instance's flows and takes its programs away. True if there were any.
 [[nodiscard]] Result<bool> remove_cut_through(const std::string& name);
 
 }  // namespace limpid

@@ -3,6 +3,7 @@
 #include <linux/if_tun.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
+#include <sys/utsname.h>
 
 #include <atomic>
 #include <cstring>
@@ -103,6 +104,38 @@ TEST_P(Changes, finds_a_neighbour_with_another_hardware_address) {
   ip(net_->router, {"neigh", "change", std::string(server_address(GetParam())), "dev", "wan", "nud", "stale"});
   send_text(flow.client, "anybody there?");
   EXPECT_EQ(receive_text(flow.server, Milliseconds(20000)), "anybody there?");
+}
+
+TEST_P(Changes, policy_routing_sees_the_mark_of_packets_to_the_target) {
+  utsname kernel{};
+  ::uname(&kernel);
+  if (::strverscmp(kernel.release, "6.10") < 0) GTEST_SKIP() << "needs Linux 6.10";
+  Relayed flow = connect(GetParam());
+  cut(flow);
+  ip(net_->router, {"route", "add", "unreachable", "default", "table", "200"});
+  ip(net_->router, {"rule", "add", "priority", "9", "fwmark", "2", "lookup", "200"});
+  send_text(flow.client, "up");
+  EXPECT_EQ(receive_text(flow.server, kSilence), "silence");
+  EXPECT_GT(counter("no way"), 0U);
+  send_text(flow.server, "down");
+  EXPECT_EQ(receive_text(flow.client), "down");
+  ip(net_->router, {"rule", "del", "priority", "9"});
+  EXPECT_EQ(receive_text(flow.server), "up");
+}
+
+TEST_P(Changes, somebody_else_removes_what_a_killed_process_left) {
+  Relayed flow = connect(GetParam());
+  cut(flow);
+  expect_conversation(flow.client, flow.server);
+  cut_.reset();
+  net_->router.run([] {
+    EXPECT_EQ(must(find_cut_through(), "look"), std::vector<std::string>{"test"});
+    EXPECT_FALSE(must(remove_cut_through("another"), "remove"));
+    EXPECT_TRUE(must(remove_cut_through("test"), "remove"));
+    EXPECT_EQ(must(find_cut_through(), "look"), std::vector<std::string>());
+  });
+  EXPECT_EQ(receive_text(flow.server), "error " + std::to_string(ECONNRESET));
+  EXPECT_EQ(receive_text(flow.client), "error " + std::to_string(ECONNRESET));
 }
 
 TEST_P(Changes, tells_the_sender_of_a_smaller_mtu) {

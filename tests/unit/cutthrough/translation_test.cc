@@ -406,6 +406,11 @@ TEST_P(Translation, counts_bytes_once_and_knows_an_end) {
   behind.ack = last.seq + flow_.down.seq_delta + 1;
   forwarded(behind, true);
   EXPECT_TRUE(state().closed);
+  // An ACK that came twice, and met a socket that is gone.
+  Segment rst = segment(false, 1);
+  rst.flags = kRst;
+  forwarded(rst, false);
+  EXPECT_FALSE(state().target_reset);
 }
 
 TEST_P(Translation, believes_a_reset_only_where_its_receiver_would) {
