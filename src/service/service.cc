@@ -247,7 +247,7 @@ Status run_service(const ServiceOptions& wanted) {
   auto cut_through = open_cut_through({.mode = options.cut_through,
                                        .name = interception.name,
                                        .mark = bypass,
-                                       .filter_priority = groundwork->numbers.priority.value,
+                                       .filter_priority = std::max(1U, groundwork->numbers.priority.value - 1),
                                        .timeouts = options.timeouts},
                                       log);
   if (!cut_through) return std::unexpected(cut_through.error());

@@ -101,6 +101,25 @@ def test_many_flows_of_every_size_and_end(lab, cut, need):
     assert limpid.stop() == DONE
 
 
+def test_ends_that_race_the_hand_over(lab, cut):
+    """Both sides finish at once, as soon as they are connected: some FINs reach our sockets, some do not."""
+    limpid = cut()
+    listener = lab.server.listen(80)
+
+    def finish(connection):
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1) == b""
+        connection.close()
+
+    for _ in range(0, FLOWS, 20):
+        pairs = [lab.dial(listener) for _ in range(20)]
+        for task in [Background(finish, side) for pair in pairs for side in (pair.client, pair.server)]:
+            task.result()
+    flows = limpid.flows(len(range(0, FLOWS, 20)) * 20)
+    assert {(flow["bytes_up"], flow["bytes_down"], flow["end"]) for flow in flows} == {("0", "0", "closed")}
+    limpid.counters_with(flows_open=0)
+
+
 @pytest.mark.parametrize("who", ["client", "server"])
 def test_a_reset_is_passed_on(lab, cut, who):
     limpid = cut()
