@@ -45,8 +45,8 @@ static __always_inline int read_segment(struct __sk_buff *skb, const struct pack
 
 /* What a receiver acknowledges, and how much room it announces, if that can be true: not older than what it said before, and not beyond what was sent
    to it. Octets that raced the flip came by our sockets and were not seen here; they ended within the window that our socket had announced. */
-static __always_inline void take_notice_of_ack(struct limpid_cut_flow *flow, struct limpid_cut_way *way, struct limpid_cut_way *back, int direction,
-					       const struct segment *s)
+static __always_inline void take_notice_of_ack(const struct limpid_cut_entry *entry, struct limpid_cut_flow *flow, struct limpid_cut_way *way,
+					       struct limpid_cut_way *back, int direction, const struct segment *s)
 {
 	const __u32 acked = s->ack - back->seq_delta; /* in the terms of who sent that */
 	const __u32 has_fin = (flow->happened & LIMPID_CUT_FIN(!direction)) != 0;
@@ -56,14 +56,17 @@ static __always_inline void take_notice_of_ack(struct limpid_cut_flow *flow, str
 	way->last_ack = s->ack;
 	if (!(s->flags & (TCP_RST | TCP_SYN)))
 		back->limit = later(back->limit, acked + ((__u32)bpf_ntohs(s->window) << (way->peer_scale & 15)));
-	if (has_fin && acked == back->fin_end)
-		__sync_fetch_and_or(&flow->happened, LIMPID_CUT_FIN_ACKED(!direction));
+	if (has_fin && acked == back->fin_end) {
+		const __u32 before = __sync_fetch_and_or(&flow->happened, LIMPID_CUT_FIN_ACKED(!direction));
+		if (!(before & LIMPID_CUT_FIN_ACKED(!direction)))
+			tell(entry->flow);
+	}
 }
 
 /* Counts, and remembers what user space wants to know of an end. Everything is forwarded, for the ends to judge; but only what a receiver would take
    is believed here, or whoever knows the addresses and ports could have a flow forgotten that lives (RFC 5961). */
-static __always_inline void take_notice(struct limpid_cut_flow *flow, struct limpid_cut_way *way, struct limpid_cut_way *back, int direction,
-					const struct segment *s, __u64 now)
+static __always_inline void take_notice(const struct limpid_cut_entry *entry, struct limpid_cut_flow *flow, struct limpid_cut_way *way,
+					struct limpid_cut_way *back, int direction, const struct segment *s, __u64 now)
 {
 	const __u32 end = s->seq + s->payload_bytes;
 	const __s32 ahead = end - (__u32)way->edge;
@@ -71,7 +74,7 @@ static __always_inline void take_notice(struct limpid_cut_flow *flow, struct lim
 	__sync_fetch_and_add(&way->packets, 1);
 	flow->last_ns = now;
 	if (s->flags & TCP_ACK)
-		take_notice_of_ack(flow, way, back, direction, s);
+		take_notice_of_ack(entry, flow, way, back, direction, s);
 	/* One octet more: a window probe of those who send a new one (RFC 9293, 3.8.6.1). */
 	if (has_octets && ahead > 0 && (__s32)(end - way->limit) <= 1) {
 		way->edge += ahead;
@@ -85,8 +88,11 @@ static __always_inline void take_notice(struct limpid_cut_flow *flow, struct lim
 		if ((flow->happened & acked) == acked)
 			return;
 		if (s->seq == back->last_ack - way->seq_delta || s->seq == (__u32)way->edge ||
-		    ((flow->happened & LIMPID_CUT_FIN(direction)) && s->seq == way->fin_end))
-			__sync_fetch_and_or(&flow->happened, LIMPID_CUT_RST(direction));
+		    ((flow->happened & LIMPID_CUT_FIN(direction)) && s->seq == way->fin_end)) {
+			const __u32 before = __sync_fetch_and_or(&flow->happened, LIMPID_CUT_RST(direction));
+			if (!(before & LIMPID_CUT_RST(direction)))
+				tell(entry->flow);
+		}
 		return;
 	}
 	/* Whoever speaks has not been reset. What was under way when it was, its peer answers with a RST once more. */
@@ -109,11 +115,13 @@ static __always_inline int is_over(const struct limpid_cut_entry *entry, const s
 static __always_inline int forget(const struct limpid_cut_entry *entry, struct limpid_cut_flow *flow)
 {
 	struct limpid_cut_tuple tuple;
+	const __u64 id = entry->flow;
 	__sync_fetch_and_or(&flow->happened, LIMPID_CUT_FORGOTTEN | (entry->recorded ? LIMPID_CUT_FORGOTTEN_RECORDED : 0));
 	__builtin_memcpy(&tuple, &flow->ways[0].from, sizeof(tuple));
 	bpf_map_delete_elem(&limpid_cut_ways, &tuple);
 	__builtin_memcpy(&tuple, &flow->ways[1].from, sizeof(tuple));
 	bpf_map_delete_elem(&limpid_cut_ways, &tuple);
+	tell(id);
 	return ACTION_NEXT;
 }
 
@@ -169,11 +177,12 @@ static __always_inline int handle_segment(struct __sk_buff *skb, struct packet *
 	if (entry->phase == LIMPID_CUT_RESETTING)
 		return answer_with_reset(skb, p, link);
 	if ((s.flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
-		__sync_fetch_and_or(&flow->happened, LIMPID_CUT_REPLACED);
+		if (!(__sync_fetch_and_or(&flow->happened, LIMPID_CUT_REPLACED) & LIMPID_CUT_REPLACED))
+			tell(entry->flow);
 		return ACTION_DROP;
 	}
 	const __u64 now = bpf_ktime_get_ns();
-	take_notice(flow, way, back, direction, &s, now);
+	take_notice(entry, flow, way, back, direction, &s, now);
 	if (entry->phase == LIMPID_CUT_DRAINING && (s.flags & (TCP_ACK | TCP_RST)) == TCP_ACK)
 		clone_for_socket(skb);
 

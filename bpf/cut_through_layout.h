@@ -97,6 +97,8 @@ struct limpid_cut_flow {
   __s64 started_us;      /* wall clock */
 };
 
+/* Map limpid_cut_over is a queue of the ids of flows that seem to be over. */
+
 /* Map limpid_cut_link, by index: those to which the programs are attached. */
 struct limpid_cut_link {
   __u8 headless; /* its packets have no Ethernet header */

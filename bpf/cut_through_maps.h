@@ -47,6 +47,12 @@ struct {
 	__type(value, __u64);
 } limpid_cut_stat SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_QUEUE);
+	__uint(max_entries, 65536);
+	__type(value, __u64);
+} limpid_cut_over SEC(".maps");
+
 /* Set at load. */
 const volatile __u32 limpid_cut_mark;      /* of packets to targets, for look-ups of routes: as our sockets' packets have it */
 const volatile __u32 limpid_cut_mark_flag; /* BPF_FIB_LOOKUP_MARK, where the kernel has it */
@@ -56,6 +62,12 @@ static __always_inline void count(__u32 what)
 	__u64 *counter = bpf_map_lookup_elem(&limpid_cut_stat, &what);
 	if (counter)
 		*counter += 1;
+}
+
+/* Something has happened to a flow that user space wants to know. When nobody listens, the oldest news goes: whoever comes looks at all flows. */
+static __always_inline void tell(__u64 flow)
+{
+	bpf_map_push_elem(&limpid_cut_over, &flow, BPF_EXIST);
 }
 
 static __always_inline void tuple_of(const struct packet *p, struct limpid_cut_tuple *tuple)

@@ -53,11 +53,12 @@ std::optional<limpid_cut_owner> read_owner(int map) {
 }
 
 Status reuse(limpid_cut& skeleton, const CutMaps& kept) {
-  const std::array<std::pair<bpf_map*, int>, 5> all = {{{skeleton.maps.limpid_cut_own, kept.own.get()},
+  const std::array<std::pair<bpf_map*, int>, 6> all = {{{skeleton.maps.limpid_cut_own, kept.own.get()},
                                                         {skeleton.maps.limpid_cut_ways, kept.ways.get()},
                                                         {skeleton.maps.limpid_cut_flow, kept.flows.get()},
                                                         {skeleton.maps.limpid_cut_link, kept.links.get()},
-                                                        {skeleton.maps.limpid_cut_stat, kept.counters.get()}}};
+                                                        {skeleton.maps.limpid_cut_stat, kept.counters.get()},
+                                                        {skeleton.maps.limpid_cut_over, kept.over.get()}}};
   for (const auto& [map, fd] : all) {
     if (const int code = bpf_map__reuse_fd(map, fd); code != 0)
       return bpf_error(-code, "take over", bpf_map__name(map));
@@ -95,6 +96,7 @@ Result<CutPrograms> CutPrograms::load(const CutThroughOptions& options, const Cu
   loaded.maps.flows = copy_of(bpf_map__fd(skeleton->maps.limpid_cut_flow));
   loaded.maps.links = copy_of(bpf_map__fd(skeleton->maps.limpid_cut_link));
   loaded.maps.counters = copy_of(bpf_map__fd(skeleton->maps.limpid_cut_stat));
+  loaded.maps.over = copy_of(bpf_map__fd(skeleton->maps.limpid_cut_over));
   if (!loaded.maps.complete() || !loaded.ethernet.valid() || !loaded.headless.valid() || !loaded.attempt.valid())
     return system_error(errno, "open", kWhat);
   // No program reads the map that says whose they are. Bound to them, it is found with them.
@@ -130,6 +132,7 @@ std::optional<FoundCutMaps> find_cut_maps(std::uint32_t program) {
   found.maps.flows = take("limpid_cut_flow");
   found.maps.links = take("limpid_cut_link");
   found.maps.counters = take("limpid_cut_stat");
+  found.maps.over = take("limpid_cut_over");
   return found;
 }
 
@@ -166,6 +169,15 @@ std::vector<std::pair<CutThroughId, limpid_cut_flow>> all_flows(const CutMaps& m
     if (code == -ENOENT) return all;
     from = &cursor;
   }
+}
+
+std::vector<CutThroughId> take_news(const CutMaps& maps) {
+  constexpr std::size_t kMost = 65536;  // as many as the queue holds: whoever fills it faster is heard the next time
+  std::vector<CutThroughId> ids;
+  CutThroughId id;
+  while (ids.size() < kMost && bpf_map_lookup_and_delete_elem(maps.over.get(), nullptr, &id.value) == 0)
+    ids.push_back(id);
+  return ids;
 }
 
 std::vector<std::pair<int, limpid_cut_link>> all_links(const CutMaps& maps) {

@@ -24,8 +24,9 @@ struct CutMaps {
   UniqueFd flows;
   UniqueFd links;
   UniqueFd counters;
+  UniqueFd over;
   [[nodiscard]] bool complete() const noexcept {
-    return own.valid() && ways.valid() && flows.valid() && links.valid() && counters.valid();
+    return own.valid() && ways.valid() && flows.valid() && links.valid() && counters.valid() && over.valid();
   }
 };
 
@@ -50,6 +51,8 @@ struct FoundCutMaps {
 [[nodiscard]] std::optional<limpid_cut_entry> find_entry(const CutMaps& maps, const limpid_cut_tuple& tuple);
 /// Every flow at the moment; one that comes or goes meanwhile may be missing.
 [[nodiscard]] std::vector<std::pair<CutThroughId, limpid_cut_flow>> all_flows(const CutMaps& maps);
+/// Takes the ids of flows to which something has happened since the last time. One may come twice, or have gone.
+[[nodiscard]] std::vector<CutThroughId> take_news(const CutMaps& maps);
 [[nodiscard]] std::vector<std::pair<int, limpid_cut_link>> all_links(const CutMaps& maps);
 [[nodiscard]] Result<std::vector<std::uint64_t>> read_counters(const CutMaps& maps);
 

@@ -25,6 +25,8 @@ namespace {
 
 constexpr int kLoopback = 1;              // LOOPBACK_IFINDEX, include/net/flow.h
 constexpr std::uint32_t kAfterReset = 2;  ///< seconds of quiet after a RST of one end, until its tuple is free
+constexpr std::uint32_t kScan = 30;    ///< seconds between looks at all flows, for those that are idle or have lingered
+constexpr std::uint32_t kPressed = 5;  ///< seconds of lingering when there are many flows
 constexpr std::uint32_t kResetting = 10;  ///< seconds in which whoever still sends is told of an end from here
 
 std::unexpected<Error> refused(int code, const CutThroughFlow& flow, std::string_view cause) {
@@ -71,7 +73,11 @@ struct CutThrough::Kernel {
   ResetSender resets;
   std::atomic<std::uint64_t> next_id{1};
   std::atomic<std::uint64_t> alone{0};
-  std::mutex claiming;  ///< of tuples: whether one is free is asked and acted upon in two steps
+  std::atomic<std::uint64_t> all{0};  ///< with those that drain, linger and reset
+  std::mutex watching;
+  std::vector<CutThroughId> watched;  ///< to be looked at by the next collect()
+  std::uint32_t next_scan_s = 0;      ///< collect() only
+  std::mutex claiming;                ///< of tuples: whether one is free is asked and acted upon in two steps
   mutable std::mutex linking;
   std::set<int> links;
 
@@ -84,6 +90,12 @@ struct CutThrough::Kernel {
     const std::scoped_lock lock(linking);
     return links.contains(link);
   }
+
+  void watch(CutThroughId id) {
+    const std::scoped_lock lock(watching);
+    watched.push_back(id);
+  }
+  [[nodiscard]] bool is_pressed() const { return all.load(std::memory_order_relaxed) > options.most_flows / 2; }
 
   [[nodiscard]] Status check_ways(const CutThroughFlow& flow) const;
   [[nodiscard]] Status claim(const limpid_cut_tuple& tuple, const limpid_cut_entry& entry,
@@ -148,7 +160,7 @@ Status CutThrough::Kernel::change(CutThroughId id, const limpid_cut_flow& flow,
 
 void CutThrough::Kernel::remove(CutThroughId id, const limpid_cut_flow& flow) {
   const std::scoped_lock lock(claiming);
-  bpf_map_delete_elem(programs.maps.flows.get(), &id.value);
+  if (bpf_map_delete_elem(programs.maps.flows.get(), &id.value) == 0) all.fetch_sub(1, std::memory_order_relaxed);
   for (const limpid_cut_way& way : flow.ways) release(way.from, id);
 }
 
@@ -182,7 +194,8 @@ void CutThrough::Kernel::collect_one(CutThroughId id, const limpid_cut_flow& flo
   switch (up->phase) {
     case LIMPID_CUT_ALONE: break;
     case LIMPID_CUT_LINGERING:
-      if (since >= options.linger.count()) remove(id, flow);
+      if (since >= (is_pressed() ? std::min<std::int64_t>(kPressed, options.linger.count()) : options.linger.count()))
+        remove(id, flow);
       return;
     case LIMPID_CUT_RESETTING:
       if (up->recorded == 0) {
@@ -195,7 +208,7 @@ void CutThrough::Kernel::collect_one(CutThroughId id, const limpid_cut_flow& flo
     default: return;  // draining: the sockets' owner looks after it
   }
   if (is_reset(flow)) {
-    if (idle.count() < kAfterReset) return;
+    if (idle.count() < kAfterReset) return watch(id);
     record(end_of(flow));
     remove(id, flow);
   } else if (state.closed) {
@@ -240,6 +253,7 @@ Result<std::unique_ptr<CutThrough>> CutThrough::open(const CutThroughOptions& op
   const CutClock now = CutClock::now();
   for (const auto& [id, flow] : all_flows(kernel->programs.maps)) {
     kernel->next_id = std::max(kernel->next_id.load(), id.value + 1);
+    ++kernel->all;
     const auto entry = find_entry(kernel->programs.maps, flow.ways[LIMPID_CUT_UP].from);
     const bool own = entry && entry->flow == id.value;
     if (own ? entry->recorded == 0 : (flow.happened & LIMPID_CUT_FORGOTTEN_RECORDED) == 0) ++kernel->alone;
@@ -271,6 +285,7 @@ Result<CutThroughId> CutThrough::begin(const CutThroughFlow& flow) {
     if (code == -E2BIG) return refused(ENOSPC, flow, "there are as many flows as the maps hold");
     return bpf_error(-code, "write to", "map limpid_cut_flow");
   }
+  kernel_->all.fetch_add(1, std::memory_order_relaxed);
   return id;
 }
 
@@ -282,8 +297,12 @@ Status CutThrough::settle(CutThroughId id, CutThroughFins fins) {
     entry.finished = static_cast<std::uint8_t>((fins.client ? 1U << LIMPID_CUT_UP : 0U) |
                                                (fins.target ? 1U << LIMPID_CUT_DOWN : 0U));
   });
-  if (changed) kernel_->alone.fetch_add(1, std::memory_order_relaxed);
-  return changed;
+  if (!changed) return changed;
+  kernel_->alone.fetch_add(1, std::memory_order_relaxed);
+  // It may have ended already, and the news of it been heard while it was draining.
+  const auto now = find_flow(kernel_->programs.maps, id);
+  if (!now || now->happened != 0 || fins.client || fins.target) kernel_->watch(id);
+  return {};
 }
 
 Status CutThrough::abandon(CutThroughId id) {
@@ -300,7 +319,8 @@ Status CutThrough::abandon(CutThroughId id) {
     for (const limpid_cut_way& way : flow->ways) kernel_->release(way.from, id);
     flow = find_flow(kernel_->programs.maps, id);
     if (flow && !touched(*flow)) {
-      bpf_map_delete_elem(kernel_->programs.maps.flows.get(), &id.value);
+      if (bpf_map_delete_elem(kernel_->programs.maps.flows.get(), &id.value) == 0)
+        kernel_->all.fetch_sub(1, std::memory_order_relaxed);
       return {};
     }
     // One came in between: then it must go on.
@@ -318,6 +338,7 @@ Status CutThrough::end(CutThroughId id) {
   if (!flow) return no_such_flow(id);
   const auto entry = find_entry(kernel_->programs.maps, flow->ways[LIMPID_CUT_UP].from);
   if (!entry || entry->flow != id.value) return no_such_flow(id);
+  kernel_->watch(id);
   return kernel_->reset(id, *flow, entry->phase == LIMPID_CUT_DRAINING, CutClock::now());
 }
 
@@ -342,6 +363,25 @@ std::vector<CutThroughRecord> CutThrough::list() const {
 
 Status CutThrough::collect(const std::function<void(const CutThroughRecord&)>& sink) {
   const CutClock now = CutClock::now();
+  std::vector<CutThroughId> news = take_news(kernel_->programs.maps);
+  {
+    const std::scoped_lock lock(kernel_->watching);
+    news.insert(news.end(), kernel_->watched.begin(), kernel_->watched.end());
+    kernel_->watched.clear();
+  }
+  std::ranges::sort(news);
+  const auto twice = std::ranges::unique(news);
+  news.erase(twice.begin(), twice.end());
+  for (const CutThroughId id : news) {
+    if (const auto flow = find_flow(kernel_->programs.maps, id)) kernel_->collect_one(id, *flow, now, sink);
+  }
+  // The difference, because seconds wrap around.
+  if (static_cast<std::int32_t>(now.seconds() - kernel_->next_scan_s) < 0 && !kernel_->is_pressed()) return {};
+  const auto shortest =
+      std::min({kernel_->options.idle_timeout, kernel_->options.half_closed_timeout, kernel_->options.linger});
+  kernel_->next_scan_s =
+      now.seconds() +
+      std::min(kScan, static_cast<std::uint32_t>(std::clamp<std::int64_t>(shortest.count() / 2, 0, kScan)));
   for (const auto& [id, flow] : all_flows(kernel_->programs.maps)) kernel_->collect_one(id, flow, now, sink);
   return {};
 }

@@ -99,7 +99,7 @@ struct CutThroughOptions {
   std::uint32_t most_flows = 262144;
   std::chrono::seconds idle_timeout{7200};
   std::chrono::seconds half_closed_timeout{7200};  ///< after one FIN
-  std::chrono::seconds linger{60};                 ///< after both, as TIME_WAIT
+  std::chrono::seconds linger{60};                 ///< after both, as TIME_WAIT; less when half of most_flows are there
 };
 
 /// One for each process; every member may be called from any thread. Programs and maps stay in the kernel when the object goes, as they do when the

@@ -162,6 +162,7 @@ class CutThroughTest : public NamespaceTest {
     for (const Family family : {Family::ipv4, Family::ipv6}) {
       listeners_.push_back(listen_transparent_in(net_->router, family, kListener));
     }
+    before_ = net_->router.command("iproute2", {"tc", "qdisc", "show"});
     server_ = listen_plain(net_->server, Family::ipv6, kServerPort);  // of both families
     open();
   }
@@ -256,6 +257,7 @@ class CutThroughTest : public NamespaceTest {
   std::optional<Network> net_;
   std::vector<UniqueFd> listeners_;
   UniqueFd server_;
+  std::string before_;  ///< the router's queueing disciplines
   std::unique_ptr<CutThrough> cut_;
 };
 

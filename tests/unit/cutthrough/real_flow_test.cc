@@ -239,7 +239,6 @@ TEST_P(RealFlow, idle_ones_are_reset) {
 }
 
 TEST_P(RealFlow, nothing_is_left_when_it_closes) {
-  const std::string before = net_->router.command("iproute2", {"tc", "qdisc", "show"});
   Relayed flow = connect(GetParam());
   cut(flow);
   std::vector<CutThroughRecord> records;
@@ -249,7 +248,7 @@ TEST_P(RealFlow, nothing_is_left_when_it_closes) {
   EXPECT_EQ(receive_text(flow.server), "error " + std::to_string(ECONNRESET));
   EXPECT_EQ(receive_text(flow.client), "error " + std::to_string(ECONNRESET));
   EXPECT_EQ(net_->router.run([] { return must(find_cut_through(), "look"); }), std::vector<std::string>());
-  EXPECT_EQ(net_->router.command("iproute2", {"tc", "qdisc", "show"}), before);
+  EXPECT_EQ(net_->router.command("iproute2", {"tc", "qdisc", "show"}), before_);
 }
 
 TEST_P(RealFlow, refuses_a_tuple_that_is_taken_and_ends_that_are_here) {
