@@ -50,6 +50,7 @@ struct TcpQueues {
 /// calls must be the only one who uses the socket, and there must be nothing that is written and not sent yet: the kernel would take it
 /// for sent if it happened to look at that moment (tcp_write_xmit in net/ipv4/tcp_output.c). `reuse_address`: what SO_REUSEADDR was,
 /// which the kernel forgets at the end of a repair (do_tcp_setsockopt in net/ipv4/tcp.c).
+/// Fails with ESHUTDOWN once the peer has sent its FIN.
 [[nodiscard]] Result<TcpPosition> tcp_position(int fd, bool reuse_address);
 
 /// Under repair, nothing that happens to the descriptor is heard by the peer: not close(2), and so not the end of this process either.

@@ -56,6 +56,9 @@ class FlowOffload {
   FlowOffload& operator=(FlowOffload&&) = delete;
   virtual ~FlowOffload() = default;
 
+  /// Whether packets from `source` to `destination`, as they arrive, belong to a flow that was handed over and lives. The kernel does not know that: it gives
+  /// the port of such a flow to the next connection.
+  [[nodiscard]] virtual bool is_taken(const SocketAddress& source, const SocketAddress& destination) = 0;
   /// From now on packets pass the sockets by, which still hear the acknowledgements. The result names the flow.
   [[nodiscard]] virtual Result<std::uint64_t> begin(const OffloadedFlow& flow) = 0;
   /// The sockets have nothing to hear any more.

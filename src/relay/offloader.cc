@@ -79,6 +79,11 @@ Result<std::unique_ptr<Offloader>> Offloader::create(FlowOffload& offload, bool 
 Offloader::Offloader(FlowOffload& offload, std::optional<TrackedConnections> tracked, std::optional<RouteSocket> routes)
     : offload_(offload), tracked_(std::move(tracked)), routes_(std::move(routes)) {}
 
+bool Offloader::is_taken(int target_fd, const SocketAddress& target) const {
+  const auto source = original_destination(target_fd);  // getsockname(2)
+  return source && offload_.is_taken(target, *source);
+}
+
 bool Offloader::try_begin(Flow& flow) {
   const auto reason = try_now(flow);
   if (!reason) return true;
@@ -148,7 +153,9 @@ std::optional<StayReason> Offloader::try_now(Flow& flow) {
   if (const auto reason = compare_queues(tcp_queues(client_fd), tcp_queues(target_fd))) return reason;
   const auto client_position = tcp_position(client_fd, true);
   const auto target_position = tcp_position(target_fd, target_reuses_address(flow));
-  if (!client_position || !target_position) return StayReason::unreadable;
+  for (const auto* position : {&client_position, &target_position}) {
+    if (!*position) return position->error().code == ESHUTDOWN ? StayReason::half_closed : StayReason::unreadable;
+  }
   const LegFacts client{.traits = *client_traits, .position = *client_position};
   const LegFacts target{.traits = *target_traits, .position = *target_position};
   if (const auto reason = compare_windows(client, target)) return reason;

@@ -38,6 +38,8 @@ class Offloader {
   /// `offload` outlives it. `local_ends`: whether clients or targets can be programs of this host.
   [[nodiscard]] static Result<std::unique_ptr<Offloader>> create(FlowOffload& offload, bool local_ends);
 
+  /// Whether a connection that is being made has the addresses and ports of a flow that was handed over: then it cannot come about.
+  [[nodiscard]] bool is_taken(int target_fd, const SocketAddress& target) const;
   /// Tries to hand the flow over. Sets `offload_id` on success; if not, `held` says whether it is to be tried again soon, at `give_up_ms`.
   [[nodiscard]] bool try_begin(Flow& flow);
   /// Whether try_begin() may be called at all, again or for the first time.

@@ -255,7 +255,7 @@ void Worker::begin_flow(Accepted accepted) {
 /// Some targets cannot even be called (no route, no port left): the policy may have others. Leaves in `dial` who was called.
 Result<TargetLeg> Worker::call_first_possible(Dial& dial, const ClientSide& client, std::uint32_t& attempts) {
   for (;;) {
-    auto leg = open_target_leg(dial, client, options_.target_leg, counters_);
+    auto leg = open_leg(dial, client);
     ++attempts;
     if (leg) return leg;
     const auto next = options_.policy->next_dial(client.address, dial.target, attempts);

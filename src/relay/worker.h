@@ -96,6 +96,7 @@ class Worker {
   void begin_flow(Accepted accepted);
   void refuse(Accepted accepted, const SocketAddress& original_destination, FlowEnd end);
   [[nodiscard]] bool watch(const Flow& flow, FlowId id, bool target);
+  [[nodiscard]] Result<TargetLeg> open_leg(const Dial& dial, const ClientSide& client);
   [[nodiscard]] Result<TargetLeg> call_first_possible(Dial& dial, const ClientSide& client, std::uint32_t& attempts);
   void try_next_target(Flow& flow, FlowId id, FlowEnd end);
   void finish_connecting(Flow& flow, FlowId id, bool client_spoke, std::uint32_t events);

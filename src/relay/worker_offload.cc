@@ -10,8 +10,22 @@ namespace limpid {
 namespace {
 
 constexpr std::uint32_t kLongestDelayMs = 256;
+/// A port that is taken is rare: so many in a row are a source mode that leaves no choice.
+constexpr int kMostDials = 8;
 
 }  // namespace
+
+/// Not with the port of a flow that has left us: the kernel takes that for free.
+Result<TargetLeg> Worker::open_leg(const Dial& dial, const ClientSide& client) {
+  auto leg = open_target_leg(dial, client, options_.target_leg, counters_);
+  if (offloader_ == nullptr) return leg;
+  for (int dials = 1; leg && dials < kMostDials && offloader_->is_taken(leg->fd.get(), dial.target); ++dials) {
+    // The first one is closed only when the second is made, which so gets another port. Before its SYN is answered that sends nothing.
+    auto another = open_target_leg(dial, client, options_.target_leg, counters_);
+    leg = std::move(another);
+  }
+  return leg;
+}
 
 bool Worker::try_leave(Flow& flow, FlowId id) {
   if (offloader_ == nullptr || mode_ == Mode::stopping) return false;

@@ -68,6 +68,10 @@ CutThroughOffload::~CutThroughOffload() {
   close([](const FlowRecord&) {});
 }
 
+bool CutThroughOffload::is_taken(const SocketAddress& source, const SocketAddress& destination) {
+  return cut_->taken(source, destination);
+}
+
 Result<std::uint64_t> CutThroughOffload::begin(const OffloadedFlow& flow) {
   const auto& record = flow.record;
   const auto id = cut_->begin({.up = translate(flow.up),

@@ -41,6 +41,7 @@ class CutThroughOffload final : public FlowOffload {
   CutThroughOffload& operator=(CutThroughOffload&&) = delete;
   ~CutThroughOffload() override;
 
+  [[nodiscard]] bool is_taken(const SocketAddress& source, const SocketAddress& destination) override;
   [[nodiscard]] Result<std::uint64_t> begin(const OffloadedFlow& flow) override;
   [[nodiscard]] Status settle(std::uint64_t id, LateFins fins) override;
   [[nodiscard]] OffloadedBytes end(std::uint64_t id) override;

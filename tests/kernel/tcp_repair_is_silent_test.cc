@@ -117,6 +117,20 @@ TEST_P(TcpRepair, numbers_agree_on_both_ends) {
   EXPECT_EQ(traits.segment, traits.advertised) << "both without the room for a timestamp";
 }
 
+/// Then what was read cannot be told any more: SIOCINQ leaves the FIN out, RCV.NXT does not.
+TEST_P(TcpRepair, nothing_is_read_off_a_connection_that_is_finished) {
+  const Pair pair(GetParam());
+  send_text(pair.client, "last words");
+  ASSERT_EQ(::shutdown(pair.client.get(), SHUT_WR), 0);
+  const auto deadline = std::chrono::steady_clock::now() + kPatience;
+  while (!must(tcp_traits(pair.server.get()), "traits").finished) ASSERT_LT(std::chrono::steady_clock::now(), deadline);
+  const auto position = tcp_position(pair.server.get(), false);
+  ASSERT_FALSE(position);
+  EXPECT_EQ(position.error().code, ESHUTDOWN);
+  EXPECT_TRUE(tcp_position(pair.client.get(), false)) << "its own FIN is in its send queue";
+  EXPECT_EQ(receive_text(pair.server), "last words");
+}
+
 TEST_P(TcpRepair, disturbs_no_traffic) {
   const Pair pair(GetParam());
   constexpr std::size_t kBytes = std::size_t{32} << 20U;
