@@ -111,7 +111,7 @@ static __always_inline int is_over(const struct limpid_cut_entry *entry, const s
 	return entry->phase >= LIMPID_CUT_LINGERING || (finished & acked) == acked || (flow->happened & (LIMPID_CUT_RST(0) | LIMPID_CUT_RST(1)));
 }
 
-/* A new connection begins with a tuple of one that is over: it is for whoever intercepts. */
+/* A new connection begins with a tuple of one that is over: it is for whoever intercepts, or for a socket here. */
 static __always_inline int forget(const struct limpid_cut_entry *entry, struct limpid_cut_flow *flow)
 {
 	struct limpid_cut_tuple tuple;
@@ -172,14 +172,22 @@ static __always_inline int handle_segment(struct __sk_buff *skb, struct packet *
 		skb->mark = 0;
 		return ACTION_NEXT;
 	}
-	if ((s.flags & (TCP_SYN | TCP_ACK)) == TCP_SYN && is_over(entry, flow))
+	/* A new connection: of the client, or of a target leg to which the kernel has given the port anew. */
+	if ((s.flags & TCP_SYN) && is_over(entry, flow))
 		return forget(entry, flow);
 	if (entry->phase == LIMPID_CUT_RESETTING)
 		return answer_with_reset(skb, p, link);
-	if ((s.flags & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK)) {
-		if (!(__sync_fetch_and_or(&flow->happened, LIMPID_CUT_REPLACED) & LIMPID_CUT_REPLACED))
-			tell(entry->flow);
-		return ACTION_DROP;
+	if (s.flags & TCP_SYN) {
+		/* Of a client that has forgotten the flow. The target asks back, unless it has forgotten it as well: then it answers just that SYN. */
+		if (!(s.flags & TCP_ACK) && direction == LIMPID_CUT_UP) {
+			way->syn_seq = s.seq;
+			__sync_fetch_and_or(&flow->happened, LIMPID_CUT_SYN);
+		} else if (s.flags & TCP_ACK) {
+			if (direction == LIMPID_CUT_DOWN && (flow->happened & LIMPID_CUT_SYN) && s.ack == back->syn_seq + back->seq_delta + 1 &&
+			    !(__sync_fetch_and_or(&flow->happened, LIMPID_CUT_REPLACED) & LIMPID_CUT_REPLACED))
+				tell(entry->flow);
+			return ACTION_DROP;
+		}
 	}
 	const __u64 now = bpf_ktime_get_ns();
 	take_notice(entry, flow, way, back, direction, &s, now);

@@ -68,6 +68,8 @@ struct limpid_cut_way {
   __u32 last_ack;    /* the highest that the sender has acknowledged */
   __u32 fin_end;     /* seq behind the sender's FIN */
   __u32 limit;       /* the end of what its receiver has announced room for, in the sender's terms: begins as right_edge */
+  __u32 syn_seq;     /* of the last SYN that its sender sent while the flow lived */
+  __u32 unused_too;
 };
 
 /* limpid_cut_flow.happened */
@@ -76,7 +78,8 @@ struct limpid_cut_way {
 #define LIMPID_CUT_RST(direction) (16U << (direction))       /* its sender has reset it, it seems: whoever it went to has said nothing since */
 #define LIMPID_CUT_FORGOTTEN 64U                             /* a SYN that met the ended flow: its tuples are no longer its own */
 #define LIMPID_CUT_FORGOTTEN_RECORDED 128U                   /* with its record already given out */
-#define LIMPID_CUT_REPLACED 256U                             /* a SYN-ACK: the target knows nothing of it */
+#define LIMPID_CUT_REPLACED 256U                             /* the target knows nothing of it, and has answered a SYN */
+#define LIMPID_CUT_SYN 512U                                  /* the client has sent one: syn_seq */
 
 /* Value of map limpid_cut_flow, whose key is the flow's id. */
 struct limpid_cut_flow {

@@ -98,8 +98,8 @@ struct CutThrough::Kernel {
   [[nodiscard]] bool is_pressed() const { return all.load(std::memory_order_relaxed) > options.most_flows / 2; }
 
   [[nodiscard]] Status check_ways(const CutThroughFlow& flow) const;
-  [[nodiscard]] Status claim(const limpid_cut_tuple& tuple, const limpid_cut_entry& entry,
-                             const CutThroughFlow& flow) const;
+  [[nodiscard]] Status claim(const limpid_cut_tuple& tuple, const limpid_cut_entry& entry, const CutThroughFlow& flow);
+  void forget(CutThroughId id, const limpid_cut_flow& flow);  ///< under `claiming`
   void release(const limpid_cut_tuple& tuple, CutThroughId id) const;
   /// Writes a flow's entries anew, where they are still its own.
   [[nodiscard]] Status change(CutThroughId id, const limpid_cut_flow& flow,
@@ -127,13 +127,14 @@ Status CutThrough::Kernel::check_ways(const CutThroughFlow& flow) const {
 }
 
 Status CutThrough::Kernel::claim(const limpid_cut_tuple& tuple, const limpid_cut_entry& entry,
-                                 const CutThroughFlow& flow) const {
+                                 const CutThroughFlow& flow) {
   int code = bpf_map_update_elem(programs.maps.ways.get(), &tuple, &entry, BPF_NOEXIST);
   if (code == -EEXIST) {
     const auto other = find_entry(programs.maps, tuple);
     const auto owner = other ? find_flow(programs.maps, CutThroughId{other->flow}) : std::nullopt;
-    // Its flow, if there is one, is recorded by its value alone: the record does not need the entry.
     if (other && owner && !is_over(*owner, *other)) return refused(EEXIST, flow, "another flow has one of its tuples");
+    // One that has been recorded goes with its tuple; another waits for collect(), which does not need the entry.
+    if (other && owner && other->recorded != 0) forget(CutThroughId{other->flow}, *owner);
     code = bpf_map_update_elem(programs.maps.ways.get(), &tuple, &entry, BPF_ANY);
   }
   if (code == -E2BIG) return refused(ENOSPC, flow, "there are as many flows as the maps hold");
@@ -160,6 +161,10 @@ Status CutThrough::Kernel::change(CutThroughId id, const limpid_cut_flow& flow,
 
 void CutThrough::Kernel::remove(CutThroughId id, const limpid_cut_flow& flow) {
   const std::scoped_lock lock(claiming);
+  forget(id, flow);
+}
+
+void CutThrough::Kernel::forget(CutThroughId id, const limpid_cut_flow& flow) {
   if (bpf_map_delete_elem(programs.maps.flows.get(), &id.value) == 0) all.fetch_sub(1, std::memory_order_relaxed);
   for (const limpid_cut_way& way : flow.ways) release(way.from, id);
 }
@@ -348,6 +353,13 @@ Result<CutThroughState> CutThrough::look(CutThroughId id) const {
   const auto entry = find_entry(kernel_->programs.maps, flow->ways[LIMPID_CUT_UP].from);
   if (!entry || entry->flow != id.value) return no_such_flow(id);
   return state_of(*flow, *entry, CutClock::now());
+}
+
+bool CutThrough::taken(const SocketAddress& source, const SocketAddress& destination) const {
+  const auto entry = find_entry(kernel_->programs.maps, tuple_of(source, destination));
+  if (!entry) return false;
+  const auto flow = find_flow(kernel_->programs.maps, CutThroughId{entry->flow});
+  return flow && !is_over(*flow, *entry);
 }
 
 std::vector<CutThroughRecord> CutThrough::list() const {

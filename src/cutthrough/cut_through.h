@@ -124,6 +124,9 @@ class CutThrough {
   /// Resets both ends. The record comes from collect(), but that of a draining flow is the caller's.
   [[nodiscard]] Status end(CutThroughId id);
   [[nodiscard]] Result<CutThroughState> look(CutThroughId id) const;
+  /// Whether packets from `source` to `destination`, as they arrive, belong to a flow that lives. It has no socket, so the kernel gives its port to others: ask
+  /// as soon as connect(2) has chosen one for a target leg (`source` is the target), and dial again from another.
+  [[nodiscard]] bool taken(const SocketAddress& source, const SocketAddress& destination) const;
   /// Flows whose tuple says so: what the control side looks for. Not for the hot path.
   [[nodiscard]] std::vector<CutThroughRecord> list() const;
 

@@ -34,6 +34,9 @@ Status CutThrough::end(CutThroughId /*id*/) {
 Result<CutThroughState> CutThrough::look(CutThroughId /*id*/) const {
   return not_built_in();
 }
+bool CutThrough::taken(const SocketAddress& /*source*/, const SocketAddress& /*destination*/) const {
+  return false;
+}
 std::vector<CutThroughRecord> CutThrough::list() const {
   return {};
 }

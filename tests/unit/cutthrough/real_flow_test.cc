@@ -224,6 +224,17 @@ TEST_P(RealFlow, outlives_whoever_began_it_and_is_adopted) {
   expect_conversation(flow.client, flow.server);
 }
 
+TEST_P(RealFlow, one_that_was_draining_when_its_process_died_is_reset) {
+  Relayed flow = connect(GetParam());
+  begin(flow);
+  cut_.reset();
+  flow.close_legs();  // a killed process would close them with a word, which is not what this is about
+  open();
+  EXPECT_EQ(receive_text(flow.server), "error " + std::to_string(ECONNRESET));
+  EXPECT_EQ(receive_text(flow.client), "error " + std::to_string(ECONNRESET));
+  EXPECT_EQ(collect().size(), 1U);
+}
+
 TEST_P(RealFlow, idle_ones_are_reset) {
   options_.idle_timeout = 0s;
   cut_.reset();

@@ -496,6 +496,54 @@ TEST_P(Translation, gives_the_tuple_of_an_ended_flow_to_a_new_connection) {
   EXPECT_EQ(records[0].end, CutThroughEnd::client_reset);
 }
 
+TEST_P(Translation, gives_the_port_of_an_ended_flow_to_a_new_target_leg) {
+  EXPECT_TRUE(cut_->taken(flow_.down.from, flow_.down.to));
+  EXPECT_TRUE(cut_->taken(flow_.up.from, flow_.up.to));
+  EXPECT_FALSE(cut_->taken(flow_.down.to, flow_.down.from));
+  Segment syn_ack = segment(false, 0x3000'0000);
+  syn_ack.flags = kSyn | kAck;
+  Segment rst = segment(true);
+  rst.flags = kRst;
+  forwarded(rst, true);
+  EXPECT_FALSE(cut_->taken(flow_.down.from, flow_.down.to));
+  EXPECT_EQ(run(packet_of(syn_ack), false).action, kNext);
+  EXPECT_EQ(run(packet_of(segment(true)), true).action, kNext);
+}
+
+TEST_P(Translation, a_target_that_has_forgotten_the_flow_ends_it) {
+  Segment syn_ack = segment(false, 0x3000'0000);
+  syn_ack.flags = kSyn | kAck;
+  EXPECT_EQ(run(packet_of(syn_ack), false).action, kDrop);
+  Segment syn = segment(true, 0x1234'5678);
+  syn.flags = kSyn;
+  EXPECT_EQ(forwarded(syn, true).seq, syn.seq + flow_.up.seq_delta);
+  EXPECT_EQ(run(packet_of(syn_ack), false).action, kDrop);
+  EXPECT_FALSE(state().target_reset) << "anybody could have written these";
+  syn_ack.ack = syn.seq + flow_.up.seq_delta + 1;
+  EXPECT_EQ(run(packet_of(syn_ack), false).action, kDrop);
+  std::vector<CutThroughRecord> records;
+  net_->router.run([&] { must(cut_->collect([&](const CutThroughRecord& r) { records.push_back(r); }), "collect"); });
+  ASSERT_EQ(records.size(), 1U);
+  EXPECT_EQ(records[0].end, CutThroughEnd::target_reset);
+  EXPECT_EQ(state().phase, CutThroughPhase::resetting);
+}
+
+TEST_P(Translation, a_recorded_flow_goes_with_its_tuple) {
+  net_->router.run([&] {
+    std::vector<CutThroughRecord> records;
+    const auto keep = [&](const CutThroughRecord& r) { records.push_back(r); };
+    must(cut_->end(id_), "end");
+    must(cut_->collect(keep), "collect");
+    EXPECT_EQ(records.size(), 1U);
+    const CutThroughId next = must(cut_->begin(flow_), "begin");
+    must(cut_->settle(next), "settle");
+    EXPECT_FALSE(cut_->look(id_));
+    must(cut_->collect(keep), "collect");
+    EXPECT_EQ(records.size(), 1U) << "once";
+    EXPECT_EQ(cut_->flows(), 1U);
+  });
+}
+
 TEST_P(Translation, resets_whoever_writes_to_a_flow_that_was_ended) {
   net_->router.run([&] { must(cut_->end(id_), "end"); });
   Segment s = segment(true);
