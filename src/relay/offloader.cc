@@ -1,6 +1,10 @@
 // See offloader.h for the theory of operation.
 #include "relay/offloader.h"
 
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <filesystem>
@@ -28,6 +32,12 @@ bool target_reuses_address(const Flow& flow) noexcept {
 
 bool holds_bytes(const Direction& direction) noexcept {
   return !direction.held.empty() || direction.piped > 0;
+}
+
+/// An acknowledgement that is delayed until the flow has ended elsewhere would come to peers that are gone, and be answered with a reset.
+void acknowledge_now(int fd) noexcept {
+  const int on = 1;
+  setsockopt(fd, IPPROTO_TCP, TCP_QUICKACK, &on, sizeof on);
 }
 
 bool is_over(int fd) noexcept {
@@ -215,6 +225,8 @@ LeaveStep Offloader::step(Flow& flow) {
     if (target_over) flow.target.hangup = true;
     return LeaveStep::busy;
   }
+  acknowledge_now(client_fd);
+  acknowledge_now(target_fd);
   if (monotonic_ms() < flow.give_up_ms) return LeaveStep::waits;
   // From here on, the end of this process is no event for either end.
   if (!flow.silent) {

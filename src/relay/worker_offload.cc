@@ -61,6 +61,8 @@ void Worker::leave_step(Flow& flow, FlowId id) {
     if (flow.client.reset) return end_leaving(flow, id, FlowEnd::client_reset);
     if (flow.target.reset) return end_leaving(flow, id, FlowEnd::target_reset);
     flow.linger_delay_ms = TimerWheel::kTickMs;
+    // Once more, for what was read just now to be acknowledged at once.
+    step = offloader_->step(flow);
   }
   if (step == LeaveStep::lost) return end_leaving(flow, id, FlowEnd::error);
   if (step == LeaveStep::quiet) {
