@@ -35,16 +35,17 @@ struct OffloadedFlow {
   FlowRecord record;  ///< so far: with the bytes that have arrived, read or not; without duration and end
 };
 
-/// Whose FIN a socket of ours has received and passed on although the flow was handed over already.
-struct LateFins {
-  bool client = false;
-  bool target = false;
-};
-
 /// Of a flow since its beginning.
 struct OffloadedBytes {
   std::uint64_t up = 0;
   std::uint64_t down = 0;
+};
+
+/// Whose FIN a socket of ours has received and passed on although the flow was handed over already.
+struct LateFins {
+  bool client = false;
+  bool target = false;
+  OffloadedBytes at_least = {};  ///< what the sockets have passed on: behind such a FIN nothing follows that could tell
 };
 
 class FlowOffload {

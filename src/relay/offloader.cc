@@ -235,7 +235,10 @@ LeaveStep Offloader::step(Flow& flow) {
   }
   const bool acknowledged = client.unacknowledged == 0 && target.unacknowledged == 0;
   if (!acknowledged && !offload_.is_reset(flow.offload_id)) return LeaveStep::waits;
-  if (!offload_.settle(flow.offload_id, {.client = flow.up.done, .target = flow.down.done})) return LeaveStep::lost;
+  if (!offload_.settle(flow.offload_id, {.client = flow.up.done,
+                                         .target = flow.down.done,
+                                         .at_least = {.up = flow.up.bytes, .down = flow.down.bytes}}))
+    return LeaveStep::lost;
   flow.settled = true;
   flow.give_up_ms = monotonic_ms() + kLastPacketsMs;
   return LeaveStep::waits;

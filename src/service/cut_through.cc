@@ -90,6 +90,10 @@ Result<std::uint64_t> CutThroughOffload::begin(const OffloadedFlow& flow) {
 }
 
 Status CutThroughOffload::settle(std::uint64_t id, LateFins fins) {
+  if (fins.client || fins.target) {
+    const std::lock_guard lock(mutex_);
+    late_[id] = fins.at_least;
+  }
   return cut_->settle({id}, {.client = fins.client, .target = fins.target});
 }
 
@@ -105,14 +109,25 @@ bool CutThroughOffload::is_reset(std::uint64_t id) {
   return !state || state->client_reset || state->target_reset;
 }
 
+FlowRecord CutThroughOffload::complete(const CutThroughRecord& record) {
+  FlowRecord complete = translate(record);
+  const std::lock_guard lock(mutex_);
+  if (const auto late = late_.find(record.id.value); late != late_.end()) {
+    complete.bytes_up = std::max(complete.bytes_up, late->second.up);
+    complete.bytes_down = std::max(complete.bytes_down, late->second.down);
+    late_.erase(late);
+  }
+  return complete;
+}
+
 void CutThroughOffload::collect(const std::function<void(const FlowRecord&)>& sink) {
   follow_interfaces();
-  warn(cut_->collect([&](const CutThroughRecord& record) { sink(translate(record)); }));
+  warn(cut_->collect([&](const CutThroughRecord& record) { sink(complete(record)); }));
 }
 
 void CutThroughOffload::close(const std::function<void(const FlowRecord&)>& sink) {
   if (std::exchange(closed_, true)) return;
-  warn(cut_->close([&](const CutThroughRecord& record) { sink(translate(record)); }));
+  warn(cut_->close([&](const CutThroughRecord& record) { sink(complete(record)); }));
 }
 
 void CutThroughOffload::follow_interfaces() {

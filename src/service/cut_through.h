@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -16,6 +17,7 @@
 namespace limpid {
 
 class CutThrough;
+struct CutThroughRecord;
 
 enum class CutThroughMode : std::uint8_t {
   off,
@@ -60,8 +62,11 @@ class CutThroughOffload final : public FlowOffload {
   const Logger& log_;
   std::size_t adopted_ = 0;
   bool closed_ = false;
+  [[nodiscard]] FlowRecord complete(const CutThroughRecord& record);
+
   std::mutex mutex_;
-  std::string last_warning_;  ///< under the mutex
+  std::string last_warning_;                      ///< under the mutex
+  std::map<std::uint64_t, OffloadedBytes> late_;  ///< under the mutex: flows with late FINs, few
 };
 
 /// Empty where everything is to be relayed, also because it is impossible here: then the log says why. Flows that a killed process has left are looked after

@@ -288,19 +288,19 @@ def test_what_came_early_is_delivered(lab, cut):
     limpid = cut()
     listener = lab.server.listen(80)
     lab.dial(listener)
-    up = Pattern(4, 4 * MEBIBYTE)
+    early = bytes_of(4, 4 * MEBIBYTE)
     client = lab.client.connect(lab.server.address, 80, source_port=lab.client_port())
-    sending = Background(up.send, client)
+    sending = Background(client.sendall, early)
     server, _ = listener.accept()
     server.settimeout(30)
-    down = Pattern(5, 4 * MEBIBYTE)
-    answering = Background(down.send, server)
-    receiving = Background(receive_digest, client)
-    assert receive_digest(server) == (up.digest(), up.length)
-    assert receiving.result() == (down.digest(), down.length)
-    sending.result(), answering.result()
-    assert limpid.counters()["cut_through"] == 2
+    assert read_exactly(server, len(early)) == early
+    sending.result()
+    wait_until(lambda: limpid.counters()["cut_through"] == 2, "a hold has made the moment")
+    wait_until(lambda: not sockets(lab), "no socket is left")
+    exchange(client, server, seed=6, count=MEBIBYTE // 8)
+    client.close()
     server.close()
+    assert limpid.flow()["bytes_up"] == str(4 * MEBIBYTE + MEBIBYTE // 8)
 
 
 def test_killed_in_the_middle_and_adopted(lab, cut):
