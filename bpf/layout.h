@@ -10,6 +10,7 @@
 #define LIMPID_MAX_IDS 32
 #define LIMPID_MAX_CGROUPS 16
 #define LIMPID_MAX_INTERFACES 64
+#define LIMPID_SENT_HERE 1 /* a question to limpid_decide */
 #define LIMPID_NETWORK_BITS 32 /* of limpid_network that come before the address */
 
 /* Map limpid_owner: says whose programs these are, and how to undo everything. Never changes. */

@@ -36,7 +36,7 @@ static __always_inline int is_answer(const struct packet *p)
 	return when && bpf_ktime_get_ns() - *when < SERVED_NANOSECONDS;
 }
 
-static __always_inline int decide_local(struct __sk_buff *skb, struct packet *p)
+static __always_inline int decide_local(struct __sk_buff *skb, struct packet *p, __u32 user)
 {
 	__u32 slot = 0;
 	const struct limpid_policy *policy = active_policy(&slot);
@@ -58,7 +58,7 @@ static __always_inline int decide_local(struct __sk_buff *skb, struct packet *p)
 		return LIMPID_OTHER_PROTOCOL;
 	if (p->is_fragment || p->too_deep) {
 		if (!policy->fail_closed || check_destination(policy, slot, p) != LIMPID_INTERCEPTED ||
-		    check_program(skb, policy) != LIMPID_TO_LOOPBACK)
+		    check_program(skb, policy, user) != LIMPID_TO_LOOPBACK)
 			return LIMPID_FRAGMENT;
 		return LIMPID_DROPPED;
 	}
@@ -82,7 +82,7 @@ static __always_inline int decide_local(struct __sk_buff *skb, struct packet *p)
 		return decision;
 	if (p->protocol == IPPROTO_UDP && is_answer(p))
 		return LIMPID_ANSWER;
-	decision = check_program(skb, policy);
+	decision = check_program(skb, policy, user);
 	if (decision != LIMPID_TO_LOOPBACK)
 		return decision;
 	/* A socket that is bound to an interface would never hear what comes back through lo. */

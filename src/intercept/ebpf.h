@@ -9,6 +9,7 @@
 
 #include "intercept/ebpf_attach.h"
 #include "intercept/ebpf_policy.h"
+#include "intercept/ebpf_programs.h"
 #include "intercept/plan.h"
 #include "limpid/error.h"
 #include "net/netlink.h"
@@ -43,13 +44,25 @@ struct EbpfInstallation {
 [[nodiscard]] Status drain_ebpf(const Plan& plan);
 [[nodiscard]] Status remove_ebpf(const EbpfInstallation& installation);
 
-/// Attaches what is installed to interfaces that have come since, and forgets those that have gone. Returns the names of the new ones.
+/// Attaches what is installed to interfaces that have come since, and takes it away from those that have become ports of a bridge or bond. Returns
+/// the names of the new ones.
 [[nodiscard]] Result<std::vector<std::string>> follow_links(const Plan& plan);
 
 /// The plan's policy, and where its programs belong now, as text to compare.
 [[nodiscard]] Result<std::string> planned_ebpf_listing(const Plan& plan);
 /// The same of what is there; empty: nothing.
 [[nodiscard]] Result<std::string> live_ebpf_listing(const Plan& plan);
+
+struct EbpfListings {
+  std::string planned;
+  std::string live;  ///< empty: nothing is installed
+};
+/// Both, but only of interfaces that follow_links() has seen and that still are where they were: the others are its business.
+[[nodiscard]] Result<EbpfListings> settled_ebpf_listings(const Plan& plan);
+
+/// What the programs would decide about a packet: a limpid_decision. Asks the program itself, with a copy of what is installed, so nothing is counted and
+/// nobody gets the packet. Empty: there is no program at that interface.
+[[nodiscard]] Result<std::optional<int>> ask_ebpf(const EbpfInstallation& installation, const EbpfQuestion& question);
 
 /// What the installed programs decided so far: "intercepted" → packets. Empty where it is not installed.
 [[nodiscard]] Result<std::map<std::string, std::uint64_t>> ebpf_counters(const std::string& name);

@@ -2,7 +2,6 @@
 #include <utility>
 
 #include "intercept/ebpf.h"
-#include "intercept/ebpf_programs.h"
 
 namespace limpid {
 namespace {
@@ -51,6 +50,12 @@ Result<std::string> planned_ebpf_listing(const Plan& /*plan*/) {
 }
 Result<std::string> live_ebpf_listing(const Plan& /*plan*/) {
   return std::string();
+}
+Result<EbpfListings> settled_ebpf_listings(const Plan& /*plan*/) {
+  return not_built_in();
+}
+Result<std::optional<int>> ask_ebpf(const EbpfInstallation& /*installation*/, const EbpfQuestion& /*question*/) {
+  return not_built_in();
 }
 Result<std::map<std::string, std::uint64_t>> ebpf_counters(const std::string& /*name*/) {
   return std::map<std::string, std::uint64_t>{};

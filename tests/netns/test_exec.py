@@ -20,7 +20,7 @@ PROXY_PORT = 3129
 @pytest.fixture
 def intercepting(lab):
     """The kernel set-up for a proxy of one's own on the router: connections to port 80, and replies to foreign addresses."""
-    lab.router.run(limpid_process.BINARY, "rules", "apply", "--tcp", "80", "--listen-port", PROXY_PORT)
+    lab.router.run(limpid_process.BINARY, "rules", "apply", *limpid_process.with_backend("rules apply", ["--tcp", "80", "--listen-port", PROXY_PORT]))
 
 
 @pytest.fixture
