@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // What arrives: finds the socket of its flow, or gives it to the listener, and marks it so that policy routing delivers it here (tc ingress, on every
 // interface). The path is that of the nft table in src/intercept/nft_table.cc. limpid_decide is the same without acting: for tests and `limpid explain`.
 #include "layout.h"

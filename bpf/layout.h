@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // What the eBPF programs and the program that loads them share: the values of the maps, and the decisions. C that is also C++. Whoever changes
 // a structure raises LIMPID_BPF_VERSION: programs and maps of another version are replaced as a whole.
 #pragma once
@@ -80,7 +81,8 @@ struct limpid_network {
   __u32 address[4];
 };
 
-/* Map limpid_links, by index: those to which the programs are attached. */
+/* Map limpid_links, by index: those to which the programs are attached. As limpid_owner, read across versions (own_clsact: what to take away again),
+ * so it never changes. */
 struct limpid_interface {
   __u8 selected;  /* --from names it */
   __u8 headless;  /* its packets have no Ethernet header */

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // What this host's own programs send (tc egress, on every interface): a packet in scope gets the mark of local traffic and comes in again through the
 // loopback interface, where limpid_ingress gives it to the socket of its flow or to the listener. Nothing need be remembered: later packets of
 // a connection are known by the proxy's socket, and what nobody takes has not left its way.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // Whether a packet is in scope, by what it is: ports, networks, where it comes from, which program sends it. Knows no sockets but the sender's.
 #pragma once
 

@@ -221,8 +221,9 @@ Result<std::vector<EbpfInstallation>> find_ebpf() {
                                .link_names = {}};
         if (fresh.version == LIMPID_BPF_VERSION) {
           if (auto policy = programs->read_policy()) fresh.policy = std::move(*policy);
-          for (const auto& [index, facts] : programs->links()) fresh.links[index] = facts;
         }
+        // Whatever the version: they say which qdiscs go with it.
+        for (const auto& [index, facts] : programs->links()) fresh.links[index] = facts;
         found.push_back(std::move(fresh));
         installation = std::prev(found.end());
       }
@@ -240,6 +241,10 @@ Result<std::optional<std::string>> find_missing_ebpf_feature() {
   const auto loaded = EbpfPrograms::load(nobody);
   if (loaded) return std::optional<std::string>();
   return std::optional(loaded.error().message());
+}
+
+bool ebpf_takes_reuseport() {
+  return has_tcx();
 }
 
 Status check_ebpf(const Plan& plan) {
@@ -392,14 +397,12 @@ Result<EbpfListings> settled_ebpf_listings(const Plan& plan) {
   const AttachMode mode = preferred_attach_mode();
   for (const LinkInfo& link : links_for_programs(*links, wants_loopback(plan.inputs))) {
     const auto facts = installed->links.find(link.index);
-    // Of another version, nothing is known of them.
-    if (facts == installed->links.end() && installed->policy) continue;
+    if (facts == installed->links.end()) continue;
     for (const TrafficSide side : sides_for(plan.inputs, link.index))
       planned.push_back(place(mode, side, link.name, facts_of(link, plan.inputs)));
     for (const Attachment& attachment : installed->attachments) {
       if (attachment.link != link.index) continue;
-      live.push_back(place(attachment.mode, attachment.side, link.name,
-                           facts == installed->links.end() ? limpid_interface{} : facts->second));
+      live.push_back(place(attachment.mode, attachment.side, link.name, facts->second));
     }
   }
   listings.planned = listing_of(to_lines(*policy), std::move(planned));

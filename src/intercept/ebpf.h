@@ -38,6 +38,10 @@ struct EbpfInstallation {
 /// Why the backend cannot work here; empty: it can. Loads the programs and throws them away.
 [[nodiscard]] Result<std::optional<std::string>> find_missing_ebpf_feature();
 
+/// Whether this kernel hands packets to one of several listeners on a port: bpf_sk_assign() refused those with SO_REUSEPORT (ESOCKTNOSUPPORT) before
+/// Linux 6.6. Told by tcx, which came with the same release and the same part of the kernel: programs that are only tried must not assign sockets.
+[[nodiscard]] bool ebpf_takes_reuseport();
+
 [[nodiscard]] Status check_ebpf(const Plan& plan);
 /// In place of an older one of the same name, without a gap: its maps are rewritten, or its programs replaced where they are of another version.
 [[nodiscard]] Status install_ebpf(const Plan& plan);

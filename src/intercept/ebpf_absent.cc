@@ -30,6 +30,9 @@ std::vector<LinkInfo> links_for_programs(const std::vector<LinkInfo>& /*links*/,
 Result<std::optional<std::string>> find_missing_ebpf_feature() {
   return std::optional(not_built_in().error().cause);
 }
+bool ebpf_takes_reuseport() {
+  return true;
+}
 Status check_ebpf(const Plan& /*plan*/) {
   return not_built_in();
 }

@@ -281,6 +281,12 @@ Status EbpfPrograms::forget_link(int link) {
 
 std::vector<std::pair<int, limpid_interface>> EbpfPrograms::links() const {
   std::vector<std::pair<int, limpid_interface>> all;
+  bpf_map_info shape{};
+  std::uint32_t length = sizeof shape;
+  // Nothing but a program that only has our name could have it otherwise (layout.h).
+  if (bpf_obj_get_info_by_fd(links_.get(), &shape, &length) != 0 || shape.key_size != sizeof(int) ||
+      shape.value_size != sizeof(limpid_interface))
+    return all;
   int key = 0;
   int next = 0;
   const void* before = nullptr;
