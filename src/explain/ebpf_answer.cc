@@ -40,7 +40,8 @@ std::string about_exclusion(const Scope& scope, const IpAddress& address) {
 }
 
 std::string about_program(const limpid_policy& policy, std::optional<std::uint32_t> user) {
-  const auto excluded = std::span(policy.never.users).first(std::min<std::size_t>(policy.never.user_count, LIMPID_MAX_IDS));
+  const auto excluded =
+      std::span(policy.never.users).first(std::min<std::size_t>(policy.never.user_count, LIMPID_MAX_IDS));
   for (const limpid_ids& ids : excluded) {
     if (user && *user >= ids.first && *user <= ids.last) return fmt::format("the program is excluded (user {})", *user);
   }
@@ -102,8 +103,7 @@ std::string words_of_decision(int decision, const EbpfInstallation& installation
     case LIMPID_DROPPED: return "in scope, but its socket is bound to an interface: fail-closed drops it";
     case LIMPID_DIVERTED: return "it belongs to a flow that is intercepted already: delivered to its socket (eBPF)";
     case LIMPID_INTERCEPTED:
-      return fmt::format("handed to the listener {} (eBPF)",
-                         listener_of(installation.ownership, destination.family()));
+      return fmt::format("handed to the listener {} (eBPF)", listener_of(installation.ownership, destination.family()));
     case LIMPID_TO_LOOPBACK:
       return fmt::format("redirected into lo, where it is handed to the listener {} (eBPF)",
                          listener_of(installation.ownership, destination.family()));

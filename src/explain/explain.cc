@@ -260,7 +260,8 @@ void add_notes(const Explanation& explanation, const RuleBook& rules, std::uint6
 }  // namespace
 
 Result<Explanation> explain_packet(const Question& asked) {
-  Explanation explanation{.question = asked, .walk = {}, .evidence = {}, .verdict = {}, .ebpf = {}, .relay = {}, .notes = {}};
+  Explanation explanation{
+      .question = asked, .walk = {}, .evidence = {}, .verdict = {}, .ebpf = {}, .relay = {}, .notes = {}};
   Question& question = explanation.question;
   auto routing = RouteSocket::open();
   if (!routing) return std::unexpected(routing.error());
@@ -294,7 +295,8 @@ Result<Explanation> explain_packet(const Question& asked) {
       explanation.walk = stopped_walk(probe, question, *verdict);
       explanation.verdict = std::move(*verdict);
       keep_answers(*surroundings, explanation);
-      explanation.notes.emplace_back("the eBPF programs were asked only: the probe that they would answer was not sent");
+      explanation.notes.emplace_back(
+          "the eBPF programs were asked only: the probe that they would answer was not sent");
       return explanation;
     }
   }

@@ -32,8 +32,8 @@ struct Explanation {
   Evidence evidence;
   Verdict verdict;
   std::map<std::string, EbpfAnswer> ebpf;  ///< of each instance by eBPF that was asked
-  std::optional<RelayIntent> relay;  ///< with a packet that an instance intercepts
-  std::vector<std::string> notes;    ///< what restricts the answer
+  std::optional<RelayIntent> relay;        ///< with a packet that an instance intercepts
+  std::vector<std::string> notes;          ///< what restricts the answer
 };
 
 /// Needs CAP_NET_ADMIN and, for a packet that arrives, CAP_BPF.

@@ -147,9 +147,8 @@ std::string_view to_string(Outcome outcome) noexcept {
 
 std::string legacy_note(const Ownership& owner, Family family) {
   if (owner.backend == Backend::ebpf) {
-    return fmt::format(
-        "instance {} is installed by eBPF, whose programs no trace shows (`limpid explain` asks them)",
-        owner.name);
+    return fmt::format("instance {} is installed by eBPF, whose programs no trace shows (`limpid explain` asks them)",
+                       owner.name);
   }
   return fmt::format(
       "instance {} is installed by iptables-legacy, whose rules no trace shows (`{}tables-legacy -t mangle -nvL {}`)",

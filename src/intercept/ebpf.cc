@@ -377,9 +377,8 @@ Result<std::string> live_ebpf_listing(const Plan& plan) {
     places.push_back(place(attachment.mode, attachment.side, name_of(*links, attachment.link),
                            facts == installed->links.end() ? limpid_interface{} : facts->second));
   }
-  return listing_of(
-      installed->policy ? to_lines(*installed->policy) : std::vector<std::string>{kOtherVersion},
-      std::move(places));
+  return listing_of(installed->policy ? to_lines(*installed->policy) : std::vector<std::string>{kOtherVersion},
+                    std::move(places));
 }
 
 Result<EbpfListings> settled_ebpf_listings(const Plan& plan) {

@@ -6,6 +6,7 @@
 #include <bpf/libbpf.h>
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <limpid_bpf.skel.h>  // generated
 
 #include <algorithm>
 #include <array>
@@ -16,8 +17,6 @@
 #include <map>
 #include <memory>
 #include <utility>
-
-#include <limpid_bpf.skel.h>  // generated
 
 namespace limpid {
 namespace {

@@ -19,7 +19,7 @@ namespace limpid {
 
 /// A packet that nobody sends, to ask the programs about.
 struct EbpfQuestion {
-  std::span<const std::byte> frame;   ///< with an Ethernet header
+  std::span<const std::byte> frame;  ///< with an Ethernet header
   std::uint32_t mark = 0;
   int link = 1;                       ///< where it arrives, or leaves
   std::optional<std::uint32_t> user;  ///< this host sends it, in this user's name; empty: it arrives

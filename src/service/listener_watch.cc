@@ -31,12 +31,11 @@ void ListenerWatch::look() {
     log_.info("the proxy listens", {port});
     return;
   }
-  std::string outcome = plan_.inputs.fail == FailMode::open ? "is forwarded as usual (--fail open)"
-                                                            : "is rejected (--fail closed)";
+  std::string outcome =
+      plan_.inputs.fail == FailMode::open ? "is forwarded as usual (--fail open)" : "is rejected (--fail closed)";
   // A program cannot tell one that lacks IP_TRANSPARENT.
   if (plan_.inputs.ownership.backend == Backend::ebpf) outcome += ", unless one that is not transparent gets it";
-  log_.warning("no transparent listener of the proxy: what is in scope " + outcome,
-               {port, field("missing", missing_)});
+  log_.warning("no transparent listener of the proxy: what is in scope " + outcome, {port, field("missing", missing_)});
 }
 
 }  // namespace limpid

@@ -106,9 +106,10 @@ Result<Listeners> open_listeners(const ListenerRequest& request) {
 Result<unsigned> count_workers(unsigned wanted, unsigned cpus, bool takes_several) {
   if (takes_several) return wanted != 0 ? wanted : cpus;
   if (wanted <= 1) return 1;
-  return unsupported("--workers", std::to_string(wanted),
-                     "with --backend ebpf, this kernel hands connections to a single listener only (Linux 6.6 can do more)",
-                     "--workers 1, or another backend");
+  return unsupported(
+      "--workers", std::to_string(wanted),
+      "with --backend ebpf, this kernel hands connections to a single listener only (Linux 6.6 can do more)",
+      "--workers 1, or another backend");
 }
 
 Result<Port> find_free_port() {

@@ -214,7 +214,9 @@ Status run_service(const ServiceOptions& wanted) {
   const auto workers = count_workers(options.workers, usable_cpus(), !by_ebpf || ebpf_takes_reuseport());
   if (!workers) return std::unexpected(workers.error());
   if (options.workers == 0 && *workers < usable_cpus())
-    log.warning("one worker only: with --backend ebpf, this kernel hands connections to a single listener (Linux 6.6 can do more)");
+    log.warning(
+        "one worker only: with --backend ebpf, this kernel hands connections to a single listener (Linux 6.6 can do "
+        "more)");
   auto listeners = open_listeners({.port = interception.listener,
                                    .ipv4 = interception.scope.ipv4,
                                    .ipv6 = interception.scope.ipv6,
