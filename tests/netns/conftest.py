@@ -36,6 +36,9 @@ THINNED = ("test_iptables.py", "test_doctor_iptables.py", "test_doctor_handmade.
 
 
 def _is_left_out(item, all_ids):
+    # What the router's own connections meet is the same for both families, and takes long.
+    if limpid_process.BACKEND == "ebpf" and item.path.name == "test_the_routers_own.py":
+        return "ipv6" in item.nodeid and item.nodeid.replace("ipv6", "ipv4") in all_ids
     if item.path.name not in THINNED:
         return False
     pairs = (("iptables-nft", "ipv6", "ipv4"), ("iptables-legacy", "ipv4", "ipv6"))
