@@ -66,6 +66,8 @@ def other_backends(request, need):
     cannot = request.node.get_closest_marker("not_ebpf")
     if cannot and limpid_process.BACKEND == "ebpf":
         pytest.skip(f"not by eBPF: {cannot.args[0]}")
+    if (limpid_process.BACKEND == "ebpf" or request.node.path.name == "test_ebpf.py") and not limpid_process.has_ebpf():
+        pytest.skip("this build has no eBPF backend: it was made without clang, bpftool or libbpf")
     if limpid_process.BACKEND.startswith("iptables"):
         need(limpid_process.BACKEND, "iptables")
 

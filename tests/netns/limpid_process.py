@@ -44,6 +44,12 @@ def is_sanitized():
     return b"__asan_init" in content or b"__tsan_init" in content
 
 
+def has_ebpf():
+    """False for a build without clang, bpftool or libbpf: it has the sentence that says so."""
+    with open(BINARY, "rb") as file:
+        return b"made without clang, bpftool or libbpf" not in file.read()
+
+
 def environment_without_leak_check():
     """Where LeakSanitizer cannot read what it needs of /proc at the end (in a chroot, or a process ID namespace of its own), it would fail; everything else
     is still checked."""
