@@ -27,10 +27,10 @@ test: ## every test, with a summary that counts what was skipped and why
 	@$(call compile,dev)
 	@scripts/run-tests.sh dev
 
-test-backends: ## the end-to-end tests over each iptables backend, with both families
+test-backends: ## the end-to-end tests over each other backend, with both families
 	@$(call packages,test)
 	@$(call compile,dev)
-	@for backend in iptables-nft iptables-legacy; do \
+	@for backend in iptables-nft iptables-legacy ebpf; do \
 	  LIMPID_TEST_ALL=1 LIMPID_TEST_BACKEND=$$backend scripts/run-tests.sh dev --label-regex '^netns$$' || exit 1; done
 
 bench: ## Limpid beside kernel forwarding and other proxies, interleaved; writes build/bench.json and build/bench.svg

@@ -13,6 +13,9 @@ target_compile_features(limpid_library INTERFACE cxx_std_23)
 target_include_directories(limpid_library INTERFACE
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_link_libraries(limpid_library INTERFACE fmt::fmt spdlog::spdlog PkgConfig::MNL)
+if(LIMPID_HAS_EBPF)
+  target_link_libraries(limpid_library INTERFACE PkgConfig::BPF)
+endif()
 add_library(limpid::limpid ALIAS limpid_library)
 
 install(TARGETS limpid_library EXPORT limpid ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
@@ -24,6 +27,10 @@ configure_package_config_file(cmake/limpidConfig.cmake.in ${PROJECT_BINARY_DIR}/
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/limpidConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/limpidConfig.cmake ${PROJECT_BINARY_DIR}/limpidConfigVersion.cmake
   DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/limpid)
+set(LIMPID_PC_BPF "")
+if(LIMPID_HAS_EBPF)
+  set(LIMPID_PC_BPF " libbpf")
+endif()
 configure_file(cmake/limpid.pc.in ${PROJECT_BINARY_DIR}/limpid.pc @ONLY)
 install(FILES ${PROJECT_BINARY_DIR}/limpid.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 

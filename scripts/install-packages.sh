@@ -7,7 +7,7 @@ set -eu
 
 # PACKAGE, or PACKAGE=PATH where another package may provide the same file just as well (nginx-light, nginx-full, …).
 build='g++ cmake ninja-build pkgconf=/usr/bin/pkg-config libmnl-dev libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev scdoc
-  nftables iproute2'
+  nftables iproute2 clang=/usr/bin/clang bpftool=/usr/sbin/bpftool libbpf-dev'
 demo="$build curl nginx=/usr/sbin/nginx openssl"
 test="$demo bind9-dnsutils conntrack dbus-daemon dnsmasq-base dnsperf haproxy libgtest-dev libnginx-mod-stream mtr-tiny netcat-openbsd ngtcp2-client ngtcp2-server python3 python3-pytest iperf3
   iptables procps socat squid=/usr/sbin/squid traceroute trafficserver util-linux"

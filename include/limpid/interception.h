@@ -26,6 +26,7 @@ enum class Backend : std::uint8_t {
   nftables,
   iptables_nft,     ///< the iptables programs that speak to nftables
   iptables_legacy,  ///< those that speak to the older interface
+  ebpf,             ///< programs of our own at every interface, without netfilter
 };
 
 /// User or group numbers, both ends included.
@@ -80,7 +81,7 @@ struct InterceptionOptions {
   bool guards_listener = false;
   /// The first of these that works here is taken. With iptables, fail-open is true a second after the owner of the Interception died,
   /// because until then its TPROXY drops (docs/backends.md).
-  std::vector<Backend> backends = {Backend::nftables, Backend::iptables_nft, Backend::iptables_legacy};
+  std::vector<Backend> backends = {Backend::nftables, Backend::iptables_nft, Backend::iptables_legacy, Backend::ebpf};
   std::optional<Mark> mark;  ///< chosen free of collisions when empty
   std::optional<TableId> table;
   std::optional<RulePriority> priority;

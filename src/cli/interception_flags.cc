@@ -197,7 +197,7 @@ void add_interception_flags(CLI::App& verb, InterceptionFlags& flags) {
       ->capture_default_str()
       ->group(kHow);
   verb.add_option("--backend", flags.backend, "What makes the kernel intercept (docs/backends.md)")
-      ->type_name("auto|nftables|iptables|iptables-nft|iptables-legacy")
+      ->type_name("auto|nftables|iptables|iptables-nft|iptables-legacy|ebpf")
       ->capture_default_str()
       ->group(kHow);
   verb.add_flag("--enable-forwarding", flags.enable_forwarding, "Switch on IP forwarding, and put it back at the end")

@@ -17,6 +17,7 @@
 #include "cli/service_flags.h"
 #include "cli/verb.h"
 #include "intercept/backend.h"
+#include "intercept/ebpf_warnings.h"
 #include "intercept/install.h"
 #include "intercept/plan.h"
 #include "intercept/remove.h"
@@ -135,6 +136,7 @@ Result<PlanFor> plan_for(const RulesFlags& flags, bool follow_installed, For pur
   }
   auto inputs = prepare_inputs(*survey, request->options, keeper, request->enable_forwarding);
   if (!inputs) return std::unexpected(inputs.error());
+  for (const std::string& warning : find_ebpf_warnings(*inputs, purpose != For::installing)) print_warning(warning);
   if (purpose == For::installing) {
     if (auto possible = require_somebody_who_beats(*inputs); !possible) return std::unexpected(possible.error());
   } else if (purpose == For::watching) {
@@ -199,6 +201,7 @@ int config(const RulesFlags& flags) {
 /// "nft table inet limpid", "iptables-nft chains limpid-*".
 std::string what_of(const Plan& plan) {
   const Backend backend = plan.inputs.ownership.backend;
+  if (backend == Backend::ebpf) return fmt::format("eBPF programs of \"{}\"", plan.inputs.ownership.name);
   return is_iptables(backend) ? fmt::format("{} chains {}-*", to_string(backend), plan.table_name)
                               : "nft table inet " + plan.table_name;
 }

@@ -29,8 +29,8 @@ std::optional<Command> apply_command(const Judged& judged, const std::optional<N
   if (!scope.ipv4) command.emplace_back("--ipv6-only");
   if (judged.keeps_tcp_port) add("--source", "address+port");
   if (judged.fail == FailMode::closed) add("--fail", "closed");
-  if (!judged.ownership.sysctls.empty()) command.emplace_back("--enable-forwarding");
-  if (is_iptables(judged.ownership.backend)) add("--backend", std::string(to_string(judged.ownership.backend)));
+  if (judged.ownership.sysctls.find_first_of("46") != std::string::npos) command.emplace_back("--enable-forwarding");
+  if (judged.ownership.backend != Backend::nftables) add("--backend", std::string(to_string(judged.ownership.backend)));
   add("--listen-port", std::to_string(judged.ownership.listener.value));
   if (numbers) {
     add("--mark", numbers->mark.intercept_mark().to_string());

@@ -11,6 +11,7 @@
 #include <fstream>
 
 #include "doctor/services.h"
+#include "intercept/ebpf.h"
 #include "intercept/install.h"
 #include "intercept/installed_scope.h"
 #include "net/namespace.h"
@@ -73,11 +74,42 @@ void collect_rules(Facts& facts) {
   }
 }
 
+/// What the maps say, and the interfaces that lack a program.
+void judge_ebpf(const FoundInstallation& found, const Facts& facts, Judged& judged) {
+  const auto all = find_ebpf();
+  const auto ours =
+      all ? std::ranges::find_if(*all, [&](const EbpfInstallation& e) { return e.ownership == found.ownership; })
+          : std::vector<EbpfInstallation>::const_iterator();
+  if (!all || ours == all->end() || !ours->policy) {
+    judged.scope_problem = !all                 ? all.error().message()
+                           : ours == all->end() ? "its eBPF programs have just gone"
+                                                : "its eBPF programs are of another version of Limpid";
+    return;
+  }
+  judged.scope = scope_of(*ours->policy);
+  judged.fail = ours->policy->policy.fail_closed != 0 ? FailMode::closed : FailMode::open;
+  judged.draining = ours->policy->policy.draining != 0;
+  judged.scope_complete = ours->policy->policy.guards_listener == 0;
+  const bool with_loopback = judged.scope.local || ours->policy->policy.guards_listener != 0;
+  for (const LinkInfo& link : links_for_programs(facts.survey.links, with_loopback)) {
+    for (const TrafficSide side : {TrafficSide::ingress, TrafficSide::egress}) {
+      if (side == TrafficSide::egress && (!judged.scope.local || link.name == "lo")) continue;
+      const bool there = std::ranges::any_of(
+          ours->attachments, [&](const Attachment& a) { return a.link == link.index && a.side == side; });
+      if (!there) judged.missing_rules.push_back(fmt::format("the program at {} of {}", to_string(side), link.name));
+    }
+  }
+}
+
 Judged judge_installed(const FoundInstallation& found, const Facts& facts) {
   Judged judged;
   judged.ownership = found.ownership;
   judged.installed = true;
   judged.alive = !lock_instance(found.name).has_value();
+  if (found.ownership.backend == Backend::ebpf) {
+    judge_ebpf(found, facts, judged);
+    return judged;
+  }
   const bool with_nft = found.ownership.backend == Backend::nftables;
   if (with_nft ? !facts.ruleset : !facts.xtables_problem.empty()) {
     judged.scope_problem = with_nft ? facts.ruleset_problem : facts.xtables_problem;

@@ -80,8 +80,9 @@ std::string how_to_restore(const Judged& judged) {
 /// Where the rules themselves are not what was written.
 std::optional<Finding> check_rules(const Facts& facts, const Judged& judged) {
   const Ownership& owner = judged.ownership;
-  if (is_iptables(owner.backend)) {
-    std::vector<std::string> missing = families_without_rules(facts, judged);
+  if (owner.backend != Backend::nftables) {
+    std::vector<std::string> missing;
+    if (is_iptables(owner.backend)) missing = families_without_rules(facts, judged);
     missing.insert(missing.end(), judged.missing_rules.begin(), judged.missing_rules.end());
     if (missing.empty()) return std::nullopt;
     // What has been read may be a part of what was meant: no command could be told from it.
@@ -145,7 +146,7 @@ Finding describe_installation(const Judged& judged) {
   return ok(Group::installation, "installation",
             fmt::format("{} to port {}, {}mark {}, table {}, priority {}, {}",
                         judged.scope_problem.empty() ? ports_of(judged.scope) : "unknown ports", owner.listener.value,
-                        is_iptables(owner.backend) ? fmt::format("by {}, ", to_string(owner.backend)) : "",
+                        owner.backend != Backend::nftables ? fmt::format("by {}, ", to_string(owner.backend)) : "",
                         owner.mark.intercept_mark().to_string(), owner.table.value, owner.priority.value,
                         judged.draining ? "draining"
                         : judged.alive  ? fmt::format("by a running `{}`", keeper_of(judged))

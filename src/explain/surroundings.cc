@@ -9,13 +9,19 @@ Result<Surroundings> look_around(RouteSocket& routing) {
   Surroundings surroundings;
   const auto tables = find_nft_tables();
   if (!tables) return std::unexpected(tables.error());
-  Found found{.nft = *tables, .xtables = {}};
+  Found found{.nft = *tables, .xtables = {}, .ebpf = {}};
   // Others' rules can be explained without iptables' help.
   if (auto pieces = find_xtables()) {
     found.xtables = std::move(*pieces);
   } else {
     surroundings.troubles.push_back(pieces.error().message());
   }
+  if (auto programs = find_ebpf()) {
+    found.ebpf = std::move(*programs);
+  } else {
+    surroundings.troubles.push_back(programs.error().message());
+  }
+  surroundings.ebpf = found.ebpf;
   for (const Ownership& ownership : found.owners()) surroundings.instances.emplace(ownership.name, ownership);
   for (const auto& [name, owner] : surroundings.instances) {
     for (const Family family : {Family::ipv4, Family::ipv6}) {

@@ -5,6 +5,7 @@
 #include <fmt/ranges.h>
 
 #include "base/process.h"
+#include "intercept/ebpf.h"
 #include "intercept/nft.h"
 #include "intercept/xtables.h"
 
@@ -19,6 +20,11 @@ std::string refusal(Backend backend, const Scope& scope) {
       return fmt::format("this kernel lacks {}", *missing);
     return {};
   }
+  if (backend == Backend::ebpf) {
+    const auto lacking = find_missing_ebpf_feature();
+    if (!lacking) return lacking.error().message();
+    return lacking->value_or("");
+  }
   const auto missing = find_missing_xtables_feature(backend, scope);
   if (!missing) return missing.error().message();
   return *missing ? fmt::format("this host lacks {}", **missing) : std::string();
@@ -27,13 +33,14 @@ std::string refusal(Backend backend, const Scope& scope) {
 }  // namespace
 
 Result<std::vector<Backend>> parse_backends(std::string_view typed) {
-  if (typed == "auto") return std::vector{Backend::nftables, Backend::iptables_nft, Backend::iptables_legacy};
+  if (typed == "auto")
+    return std::vector{Backend::nftables, Backend::iptables_nft, Backend::iptables_legacy, Backend::ebpf};
   if (typed == "iptables") return std::vector{Backend::iptables_nft, Backend::iptables_legacy};
-  for (const Backend backend : {Backend::nftables, Backend::iptables_nft, Backend::iptables_legacy}) {
+  for (const Backend backend : {Backend::nftables, Backend::iptables_nft, Backend::iptables_legacy, Backend::ebpf}) {
     if (to_string(backend) == typed) return std::vector{backend};
   }
   return usage_error("--backend", typed, "no such backend",
-                     "auto, nftables, iptables, iptables-nft or iptables-legacy");
+                     "auto, nftables, iptables, iptables-nft, iptables-legacy or ebpf");
 }
 
 Result<ChosenBackend> choose_backend(const std::vector<Backend>& wanted, const Scope& scope) {

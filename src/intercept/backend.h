@@ -10,7 +10,7 @@
 
 namespace limpid {
 
-/// "auto", "nftables", "iptables", "iptables-nft" or "iptables-legacy" as backends in the order of preference.
+/// "auto", "nftables", "iptables", "iptables-nft", "iptables-legacy" or "ebpf" as backends in the order of preference.
 [[nodiscard]] Result<std::vector<Backend>> parse_backends(std::string_view typed);
 
 struct ChosenBackend {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "intercept/ebpf.h"
 #include "intercept/install.h"
 #include "intercept/nft.h"
 #include "intercept/trial.h"
@@ -120,6 +121,7 @@ Result<std::vector<XtablesPiece>> find_pieces(const Plan& plan) {
 
 /// The canonical form of what the plan loads: nft's own, or iptables'.
 Result<std::string> canonical_listing(const Plan& plan) {
+  if (plan.inputs.ownership.backend == Backend::ebpf) return planned_ebpf_listing(plan);
   return try_in_new_namespace([&](bool) -> Result<std::string> {
     if (auto loaded = load_rules(plan, {}); !loaded) return std::unexpected(loaded.error());
     if (!is_iptables(plan.inputs.ownership.backend)) return list_nft_tables(plan);
@@ -177,9 +179,19 @@ Status compare_sysctls(const Plan& plan, std::vector<std::string>& differences) 
   return {};
 }
 
+std::string missing_ebpf(const Plan& plan) {
+  return fmt::format("missing: eBPF programs of \"{}\"", plan.inputs.ownership.name);
+}
+
 /// The listing of what the plan loads; empty, with a line in `differences`, where a table is missing.
 Result<std::optional<std::string>> list_tables(const Plan& plan, std::vector<std::string>& differences) {
   std::string text;
+  if (plan.inputs.ownership.backend == Backend::ebpf) {
+    auto listing = live_ebpf_listing(plan);
+    if (!listing) return std::unexpected(listing.error());
+    if (listing->empty()) differences.push_back(missing_ebpf(plan));
+    return listing->empty() ? std::optional<std::string>() : std::optional(std::move(*listing));
+  }
   if (is_iptables(plan.inputs.ownership.backend)) {
     const auto pieces = find_pieces(plan);
     if (!pieces) return std::unexpected(pieces.error());
@@ -212,9 +224,21 @@ Result<std::vector<std::string>> find_drift(const Plan& plan, std::string_view i
   if (auto compared = compare_sysctls(plan, differences); !compared) return std::unexpected(compared.error());
   if (auto compared = compare_routing(plan, /*and_others=*/false, differences); !compared)
     return std::unexpected(compared.error());
+  if (plan.inputs.ownership.backend == Backend::ebpf) {
+    // Interfaces come and go: what should be there now, not what was there at first.
+    const auto listings = settled_ebpf_listings(plan);
+    if (!listings) return std::unexpected(listings.error());
+    if (listings->live.empty()) {
+      differences.push_back(missing_ebpf(plan));
+    } else {
+      std::ranges::move(compare_texts(listings->planned, listings->live), std::back_inserter(differences));
+    }
+    return differences;
+  }
   const auto live = list_tables(plan, differences);
   if (!live) return std::unexpected(live.error());
-  if (*live) std::ranges::move(compare_texts(installed, **live), std::back_inserter(differences));
+  if (!*live) return differences;
+  std::ranges::move(compare_texts(installed, **live), std::back_inserter(differences));
   return differences;
 }
 

@@ -7,6 +7,7 @@
 #include <array>
 
 #include "base/process.h"
+#include "intercept/ebpf_programs.h"
 
 namespace limpid {
 
@@ -14,6 +15,9 @@ std::vector<Ownership> Found::owners() const {
   std::vector<Ownership> all = nft.ours;
   for (const XtablesPiece& piece : xtables) {
     if (piece.ownership && std::ranges::find(all, *piece.ownership) == all.end()) all.push_back(*piece.ownership);
+  }
+  for (const EbpfInstallation& installation : ebpf) {
+    if (std::ranges::find(all, installation.ownership) == all.end()) all.push_back(installation.ownership);
   }
   return all;
 }
@@ -60,16 +64,19 @@ Result<Found> find_installed() {
     // A kernel that has no nftables has no tables in it either.
     if (tables) {
       found.nft = std::move(*tables);
-    } else if (!any_iptables || tables.error().kind == ErrorKind::unsupported ||
+    } else if ((!any_iptables && !require_ebpf_built_in()) || tables.error().kind == ErrorKind::unsupported ||
                tables.error().cause.find("not supported") == std::string::npos) {
       return std::unexpected(tables.error());
     }
-  } else if (!any_iptables) {
+  } else if (!any_iptables && !require_ebpf_built_in()) {
     return std::unexpected(nft.error());
   }
   auto pieces = find_xtables();
   if (!pieces) return std::unexpected(pieces.error());
   found.xtables = std::move(*pieces);
+  auto programs = find_ebpf();
+  if (!programs) return std::unexpected(programs.error());
+  found.ebpf = std::move(*programs);
   return found;
 }
 

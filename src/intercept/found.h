@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "intercept/ebpf.h"
 #include "intercept/nft.h"
 #include "intercept/plan.h"
 #include "intercept/xtables.h"
@@ -14,6 +15,7 @@ namespace limpid {
 struct Found {
   NftTables nft;
   std::vector<XtablesPiece> xtables;
+  std::vector<EbpfInstallation> ebpf;
 
   /// Everything that a comment says, each once. Of one name there are several where two backends have left something.
   [[nodiscard]] std::vector<Ownership> owners() const;

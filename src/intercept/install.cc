@@ -16,6 +16,7 @@
 #include <tuple>
 #include <utility>
 
+#include "intercept/ebpf.h"
 #include "intercept/found.h"
 #include "intercept/heartbeat.h"
 #include "intercept/local_traffic.h"
@@ -48,7 +49,7 @@ class Journal {
 
 std::string table_object(const Plan& plan) {
   const Backend backend = plan.inputs.ownership.backend;
-  if (!is_iptables(backend)) return "nft table inet " + plan.table_name;
+  if (backend == Backend::nftables) return "nft table inet " + plan.table_name;
   return fmt::format("{} chains {}-*", to_string(backend), plan.table_name);
 }
 
@@ -168,11 +169,13 @@ Status check_plan(const Plan& plan) {
   if (plan.inputs.scope.local) {
     if (auto there = require_cgroups(*plan.inputs.scope.local); !there) return there;
   }
+  if (plan.inputs.ownership.backend == Backend::ebpf) return check_ebpf(plan);
   return is_iptables(plan.inputs.ownership.backend) ? check_xtables(plan) : check_nft(plan);
 }
 
 Status load_rules(const Plan& plan, const std::vector<XtablesPiece>& present) {
   const Backend backend = plan.inputs.ownership.backend;
+  if (backend == Backend::ebpf) return install_ebpf(plan);
   if (!is_iptables(backend)) return feed_nft(NftMode::apply, render_nft_replacement(plan), table_object(plan));
   for (const XtablesRuleset& rules : plan.xtables) {
     std::vector<XtablesPiece> old;
@@ -233,6 +236,7 @@ Status install_plan(const Plan& plan) {
 }
 
 Status begin_drain(const Plan& plan) {
+  if (plan.inputs.ownership.backend == Backend::ebpf) return drain_ebpf(plan);
   if (!is_iptables(plan.inputs.ownership.backend))
     return feed_nft(NftMode::apply, render_draining_table(plan), table_object(plan));
   for (const XtablesRuleset& rules : draining_xtables(plan)) {

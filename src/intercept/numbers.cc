@@ -7,6 +7,7 @@
 #include <optional>
 #include <set>
 
+#include "intercept/ebpf_policy.h"
 #include "intercept/local_traffic.h"
 #include "intercept/survey.h"
 #include "net/interface_name.h"
@@ -187,6 +188,16 @@ void switch_on_forwarding(PlanInputs& inputs, const Survey& survey, const Owners
   if (wants_ipv6 || is_ours('6')) add('6', kForwardingIpv6);
 }
 
+/// A left-over of ours may be why it is on already: then it stays ours to put back.
+void accept_local_sources(PlanInputs& inputs, const Survey& survey) {
+  const bool is_ours = std::ranges::any_of(survey.installations, [](const FoundInstallation& found) {
+    return found.ownership.sysctls.find('l') != std::string::npos;
+  });
+  if (survey.accepts_local_sources && !is_ours) return;
+  inputs.sysctls.push_back(sysctl_of('l'));
+  inputs.ownership.sysctls += 'l';
+}
+
 /// Whether the networks of a scope leave anything of a family: those of the other family exclude it.
 bool can_match(const Scope& scope, Family family) {
   const auto none_of_it = [&](const std::vector<Prefix>& networks) {
@@ -325,6 +336,10 @@ Result<PlanInputs> prepare_inputs(const Survey& survey, const InterceptionOption
                       .heartbeat = is_iptables(options.backends.front()) && keeper == Keeper::process,
                       .backend = options.backends.front()};
   switch_on_forwarding(inputs, survey, look_around(survey, options.name).left_over, enable_forwarding);
+  if (inputs.ownership.backend == Backend::ebpf) {
+    if (auto able = require_ebpf_can(inputs); !able) return std::unexpected(able.error());
+    if (inputs.ownership.local && inputs.scope.ipv4) accept_local_sources(inputs, survey);
+  }
   return inputs;
 }
 

@@ -38,6 +38,14 @@ std::optional<Number> parse_number(std::string_view text) {
   return number;
 }
 
+/// Whether `letters` are some of `all`, in their order.
+bool is_some_of(std::string_view letters, std::string_view all) {
+  for (const char letter : all) {
+    if (!letters.empty() && letters.front() == letter) letters.remove_prefix(1);
+  }
+  return letters.empty();
+}
+
 std::unexpected<Error> foreign_comment(std::string_view name) {
   return failure("recognise", fmt::format("nft table inet {}", table_name_of(name)),
                  "its comment is not one of Limpid's",
@@ -75,8 +83,19 @@ std::string_view to_string(Backend backend) {
     case Backend::nftables: return "nftables";
     case Backend::iptables_nft: return "iptables-nft";
     case Backend::iptables_legacy: return "iptables-legacy";
+    case Backend::ebpf: return "ebpf";
   }
   return "unknown";
+}
+
+SysctlChange sysctl_of(char letter) {
+  const std::string_view key = letter == '4' ? kForwardingIpv4 : letter == '6' ? kForwardingIpv6 : kAcceptLocal;
+  return {.key = std::string(key), .value = "1", .previous = "0"};
+}
+
+char letter_of(const SysctlChange& change) {
+  if (change.key == kForwardingIpv4) return '4';
+  return change.key == kForwardingIpv6 ? '6' : 'l';
 }
 
 std::string xtables_chain(std::string_view name, std::string_view suffix) {
@@ -147,9 +166,8 @@ Result<Ownership> Ownership::from_comment(std::string_view name, std::string_vie
     }
   }
 
-  const bool sensible =
-      *table != 0 && *priority != 0 && *priority <= std::numeric_limits<std::uint32_t>::max() - 2 &&
-      (ownership.sysctls.empty() || ownership.sysctls == "4" || ownership.sysctls == "6" || ownership.sysctls == "46");
+  const bool sensible = *table != 0 && *priority != 0 && *priority <= std::numeric_limits<std::uint32_t>::max() - 2 &&
+                        is_some_of(ownership.sysctls, "46l");
   // Whatever was read must be written the same way again: this refuses every spelling that is not ours.
   if (!sensible || ownership.to_comment() != comment) return foreign_comment(name);
   return ownership;

@@ -68,7 +68,7 @@ Plan make_plan(const PlanInputs& inputs) {
   }
   for (const Family family : kFamilies) {
     if (!in_scope(inputs.scope, family)) continue;
-    if (!with_nft) plan.xtables.push_back(render_xtables(inputs, family));
+    if (is_iptables(inputs.ownership.backend)) plan.xtables.push_back(render_xtables(inputs, family));
     plan.routes.push_back({.destination = Prefix::everything(family),
                            .table = inputs.ownership.table,
                            .local = true,
@@ -82,7 +82,7 @@ Plan make_plan(const PlanInputs& inputs) {
 }
 
 std::vector<NftTableName> tables_of(const Plan& plan) {
-  if (is_iptables(plan.inputs.ownership.backend)) return {};
+  if (plan.inputs.ownership.backend != Backend::nftables) return {};
   std::vector<NftTableName> tables = {{.family = "inet", .name = plan.table_name}};
   for (const CompanionTable& companion : plan.companions) tables.push_back(companion.name);
   return tables;

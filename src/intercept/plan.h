@@ -22,6 +22,8 @@ inline constexpr std::uint8_t kRouteProtocol = 76;
 /// The sysctls that a plan may change, and their meaning in Ownership::sysctls.
 inline constexpr std::string_view kForwardingIpv4 = "net.ipv4.ip_forward";           ///< "4"
 inline constexpr std::string_view kForwardingIpv6 = "net.ipv6.conf.all.forwarding";  ///< "6"
+/// eBPF: what this host sends comes in again through lo, where a source address of its own would be a martian.
+inline constexpr std::string_view kAcceptLocal = "net.ipv4.conf.lo.accept_local";  ///< "l"
 
 /// Two-bit field of the packet mark that Limpid uses, in the place that `mask` has. The third value, both bits, is on packets of
 /// this host's own programs on their way through the loopback interface; and, with iptables, on what one table says to the next.
@@ -47,7 +49,7 @@ struct MarkField {
 
 [[nodiscard]] std::string_view to_string(Backend backend);
 [[nodiscard]] constexpr bool is_iptables(Backend backend) {
-  return backend != Backend::nftables;
+  return backend == Backend::iptables_nft || backend == Backend::iptables_legacy;
 }
 /// "limpid-pre", "limpid_NAME-pre": at most 28 characters (XT_EXTENSION_MAXNAMELEN), so a suffix has at most four.
 [[nodiscard]] std::string xtables_chain(std::string_view name, std::string_view suffix);
@@ -64,6 +66,11 @@ struct SysctlChange {
   bool operator==(const SysctlChange&) const = default;
 };
 
+/// One of these letters as the change that it stands for.
+[[nodiscard]] SysctlChange sysctl_of(char letter);
+/// The inverse.
+[[nodiscard]] char letter_of(const SysctlChange& change);
+
 /// What is recorded in the nft table's own comment, so that whoever finds it can undo everything without any file.
 struct Ownership {
   std::string name;
@@ -72,7 +79,7 @@ struct Ownership {
   TableId table;
   RulePriority priority;
   Port listener;
-  std::string sysctls;          ///< "4" and/or "6": forwarding was switched on for that family, was off before
+  std::string sysctls;          ///< some of "46l": these were switched on, and were off before
   bool local = false;           ///< this host's own traffic too
   bool keeps_udp_port = false;  ///< the target legs of datagrams have the client's port; only with UDP in scope
   bool heartbeat = false;       ///< iptables: somebody beats (intercept/heartbeat.h) as long as somebody listens

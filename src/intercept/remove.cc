@@ -71,17 +71,14 @@ bool is_as_set(const SysctlChange& change) {
 
 /// Whether another installation wants a sysctl to stay as it is: the last one puts it back.
 bool is_wanted_by_others(const SysctlChange& change, const std::vector<Ownership>& others) {
-  const char family = change.key == kForwardingIpv4 ? '4' : '6';
-  return std::ranges::any_of(others, [&](const Ownership& o) { return o.sysctls.find(family) != std::string::npos; });
+  return std::ranges::any_of(
+      others, [&](const Ownership& o) { return o.sysctls.find(letter_of(change)) != std::string::npos; });
 }
 
 /// What the comment of a found table says about sysctls.
 std::vector<SysctlChange> sysctls_of(const Ownership& owner) {
   std::vector<SysctlChange> changes;
-  for (const char family : owner.sysctls) {
-    changes.push_back(
-        {.key = std::string(family == '4' ? kForwardingIpv4 : kForwardingIpv6), .value = "1", .previous = "0"});
-  }
+  for (const char letter : owner.sysctls) changes.push_back(sysctl_of(letter));
   return changes;
 }
 
@@ -116,6 +113,9 @@ Status find_orphans(const Found& found, const std::vector<Ownership>& owners, Re
 Status execute(const Removal& removal) {
   FirstError first_error;
   if (auto deleted = delete_pieces(removal.xtables); !deleted) return deleted;
+  for (const EbpfInstallation& installation : removal.ebpf) {
+    if (auto deleted = remove_ebpf(installation); !deleted) return deleted;
+  }
   if (!removal.tables.empty()) {
     // A table that stays needs its rules: do not go on without having removed it.
     if (auto deleted = delete_tables(removal.tables); !deleted) return deleted;
@@ -132,9 +132,10 @@ Status execute(const Removal& removal) {
 
 std::vector<std::string> Removal::lines() const {
   std::vector<std::string> lines;
-  lines.reserve(tables.size() + xtables.size() + rules.size() + routes.size() + sysctls.size());
+  lines.reserve(tables.size() + xtables.size() + ebpf.size() + rules.size() + routes.size() + sysctls.size());
   for (const NftTableName& table : tables) lines.push_back("nft table " + table.to_string());
   for (const XtablesPiece& piece : xtables) lines.push_back(piece.to_string());
+  for (const EbpfInstallation& installation : ebpf) lines.push_back(installation.to_string());
   for (const RuleSpec& rule : rules) lines.push_back(describe(rule));
   for (const RouteSpec& route : routes) lines.push_back(describe(route));
   for (const SysctlChange& change : sysctls) lines.push_back(fmt::format("sysctl {}={}", change.key, change.value));
@@ -163,6 +164,8 @@ Result<Removal> find_removal(const std::string& name) {
   // Chains without a comment are ours too, when they are empty: what a flush of all rules leaves.
   std::ranges::copy_if(found->xtables, std::back_inserter(removal.xtables),
                        [&](const XtablesPiece& piece) { return piece.name == name; });
+  std::ranges::copy_if(found->ebpf, std::back_inserter(removal.ebpf),
+                       [&](const EbpfInstallation& installation) { return installation.ownership.name == name; });
   // Without its table, what belongs to the installation is without an owner.
   std::erase_if(owners, [&](const Ownership& owner) { return owner.name == name; });
   for (const SysctlChange& change : sysctls) {
@@ -197,6 +200,11 @@ Status remove_others(const Ownership& installed) {
   std::ranges::copy_if(found->xtables, std::back_inserter(removal.xtables), [&](const XtablesPiece& piece) {
     return piece.name == installed.name && piece.backend != installed.backend;
   });
+  if (installed.backend != Backend::ebpf) {
+    std::ranges::copy_if(found->ebpf, std::back_inserter(removal.ebpf), [&](const EbpfInstallation& installation) {
+      return installation.ownership.name == installed.name;
+    });
+  }
   return execute(removal);
 }
 
@@ -223,6 +231,12 @@ Status remove_plan(const Plan& plan) {
           failure("remove", foreign, "somebody has put chains of their own in its place; they are left alone"));
     } else {
       first_error.note(remove_xtables(name, plan.inputs.ownership.backend));
+    }
+  }
+  if (plan.inputs.ownership.backend == Backend::ebpf) {
+    if (!found) first_error.note(std::unexpected(found.error()));
+    for (const EbpfInstallation& installation : found ? found->ebpf : std::vector<EbpfInstallation>()) {
+      if (installation.ownership.name == name) first_error.note(remove_ebpf(installation));
     }
   }
   auto socket = RouteSocket::open();

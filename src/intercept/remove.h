@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "intercept/ebpf.h"
 #include "intercept/plan.h"
 #include "intercept/xtables.h"
 #include "limpid/error.h"
@@ -15,6 +16,7 @@ namespace limpid {
 struct Removal {
   std::vector<NftTableName> tables;
   std::vector<XtablesPiece> xtables;
+  std::vector<EbpfInstallation> ebpf;
   std::vector<RuleSpec> rules;
   std::vector<RouteSpec> routes;
   std::vector<SysctlChange> sysctls;

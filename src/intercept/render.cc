@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <ranges>
 
+#include "intercept/ebpf_policy.h"
 #include "intercept/plan.h"
 
 namespace limpid {
@@ -33,6 +34,15 @@ ordered_json texts(const Range& range) {
   ordered_json array = ordered_json::array();
   for (const auto& element : range) array.push_back(element.to_string());
   return array;
+}
+
+/// No command can load them, so this is only to read.
+std::string render_ebpf(const Plan& plan) {
+  std::string text = "# eBPF programs at tc ingress of every interface";
+  if (plan.inputs.ownership.local) text += " (and egress, for this host's own traffic)";
+  text += ", which `limpid rules apply` or `limpid run` loads. Their policy:\n";
+  for (const std::string& line : ebpf_policy_lines(plan.inputs)) text += fmt::format("#   {}\n", line);
+  return text;
 }
 
 ordered_json ports_json(const PortSet& set) {
@@ -141,6 +151,7 @@ std::string render_commands(const Plan& plan) {
   }
   text += "\n# Which packets get the mark, and which socket. Last, because only this captures.\n";
   const Ownership& owner = plan.inputs.ownership;
+  if (owner.backend == Backend::ebpf) return text + render_ebpf(plan);
   if (!is_iptables(owner.backend)) return text + fmt::format("nft -f - <<'END'\n{}END\n", render_nft_replacement(plan));
   if (owner.heartbeat) {
     text += fmt::format(
@@ -158,6 +169,8 @@ std::string render_commands(const Plan& plan) {
 
 std::string render_removal_commands(const Plan& plan) {
   std::string text;
+  if (plan.inputs.ownership.backend == Backend::ebpf)
+    text += fmt::format("limpid rules remove --name {}\n", plan.inputs.ownership.name);
   for (const NftTableName& table : tables_of(plan)) text += fmt::format("nft delete table {}\n", table.to_string());
   for (const XtablesRuleset& rules : plan.xtables) {
     text +=
@@ -226,6 +239,8 @@ std::string render_json(const Plan& plan) {
     }
     json["iptables"] = {{"heartbeat", owner.heartbeat ? ordered_json(plan.table_name) : ordered_json()},
                         {"restore", inputs_of_restore}};
+  } else if (owner.backend == Backend::ebpf) {
+    json["ebpf"] = {{"version", LIMPID_BPF_VERSION}, {"policy", ebpf_policy_lines(inputs)}};
   } else {
     json["nft"] = {
         {"family", "inet"}, {"table", plan.table_name}, {"definition", plan.nft_table}, {"companions", companions}};

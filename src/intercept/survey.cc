@@ -110,6 +110,7 @@ Status read_installations(Survey& survey) {
 void read_sysctls(Survey& survey) {
   survey.forwarding_ipv4 = is_on(kForwardingIpv4);
   survey.forwarding_ipv6 = is_on(kForwardingIpv6);
+  survey.accepts_local_sources = is_on(kAcceptLocal);
   if (!survey.ipv6_available) {
     survey.warnings.emplace_back(
         "IPv6 is off on this host, so only IPv4 is intercepted (sysctl -w net.ipv6.conf.lo.disable_ipv6=0, where the "

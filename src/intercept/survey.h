@@ -31,6 +31,7 @@ struct Survey {
   bool ipv6_available = true;
   bool forwarding_ipv4 = false;
   bool forwarding_ipv6 = false;
+  bool accepts_local_sources = false;  ///< kAcceptLocal
 };
 
 /// Works without privileges too, except that installations cannot be seen then: a warning says so.

@@ -50,6 +50,9 @@ bool is_about_routing(const nlmsghdr& message, TableId table) {
   switch (message.nlmsg_type) {
     case RTM_NEWRULE:
     case RTM_DELRULE:
+    case RTM_NEWLINK:
+    case RTM_DELLINK:
+    case RTM_NEWADDR:
     case RTM_NEWNETCONF: return true;  // forwarding, among other sysctls of interfaces
     case RTM_NEWROUTE:
     case RTM_DELROUTE: return netlink::Attributes<RTA_TABLE>(message, sizeof(rtmsg)).u32(RTA_TABLE) == table.value;
@@ -83,12 +86,18 @@ bool take_from(int fd, Concerns concerns) {
 
 }  // namespace
 
-Result<ChangeWatch> ChangeWatch::open(std::vector<std::string> nft_tables, TableId route_table) {
+Result<ChangeWatch> ChangeWatch::open(std::vector<std::string> nft_tables, TableId route_table, bool and_links) {
   auto firewall = subscribe(NETLINK_NETFILTER, {NFNLGRP_NFTABLES});
   if (!firewall) return std::unexpected(firewall.error());
   auto routing = subscribe(NETLINK_ROUTE, {RTNLGRP_IPV4_RULE, RTNLGRP_IPV6_RULE, RTNLGRP_IPV4_ROUTE, RTNLGRP_IPV6_ROUTE,
                                            RTNLGRP_IPV4_NETCONF, RTNLGRP_IPV6_NETCONF});
   if (!routing) return std::unexpected(routing.error());
+  if (and_links) {
+    for (const unsigned group : {RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR}) {
+      if (setsockopt(routing->get(), SOL_NETLINK, NETLINK_ADD_MEMBERSHIP, &group, sizeof group) != 0)
+        return system_error(errno, "hear of", "changes of interfaces");
+    }
+  }
   return ChangeWatch(std::move(*firewall), std::move(*routing), std::move(nft_tables), route_table);
 }
 

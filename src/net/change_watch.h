@@ -13,10 +13,11 @@
 namespace limpid {
 
 /// Hears of some nftables tables (by their names, in every family), of all policy rules, of the routes of one table, and of interfaces'
-/// sysctls such as forwarding, in the network namespace in which it was opened. Never blocks.
+/// sysctls such as forwarding, and of interfaces themselves where `and_links` says so, in the network namespace in which it was opened. Never blocks.
 class ChangeWatch {
  public:
-  [[nodiscard]] static Result<ChangeWatch> open(std::vector<std::string> nft_tables, TableId route_table);
+  [[nodiscard]] static Result<ChangeWatch> open(std::vector<std::string> nft_tables, TableId route_table,
+                                                bool and_links = false);
 
   /// Readable when there may be something to hear.
   [[nodiscard]] std::array<int, 2> descriptors() const noexcept { return {firewall_.get(), routing_.get()}; }

@@ -8,6 +8,7 @@
 #include "limpid/datagram.h"
 #include "net/endpoint.h"
 #include "net/port_owner.h"
+#include "net/reuseport.h"
 #include "net/tcp_socket.h"
 
 namespace limpid {
@@ -79,6 +80,12 @@ Result<Listeners> open_on(const ListenerRequest& request, Port port, Protocol& t
       if (!opened) return std::unexpected(opened.error());
     }
   }
+  if (!request.spread_by_client || request.workers < 2) return listeners;
+  const auto& first = listeners.per_worker.front().udp;
+  for (std::size_t i = 0; i < first.size(); ++i) {
+    if (auto spread = spread_by_client(first[i].get(), listeners.addresses[i].family(), request.workers); !spread)
+      return std::unexpected(spread.error());
+  }
   return listeners;
 }
 
@@ -94,6 +101,15 @@ Result<Listeners> open_listeners(const ListenerRequest& request) {
     const auto transport = tried == Protocol::tcp ? Transport::tcp : Transport::udp;
     return port_in_use(transport, request.port, request.busy_remedy);
   }
+}
+
+Result<unsigned> count_workers(unsigned wanted, unsigned cpus, bool takes_several) {
+  if (takes_several) return wanted != 0 ? wanted : cpus;
+  if (wanted <= 1) return 1;
+  return unsupported(
+      "--workers", std::to_string(wanted),
+      "with --backend ebpf, this kernel hands connections to a single listener only (Linux 6.6 can do more)",
+      "--workers 1, or another backend");
 }
 
 Result<Port> find_free_port() {

@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "intercept/ebpf.h"
 #include "intercept/install.h"
 #include "intercept/survey.h"
 #include "service/signals.h"
@@ -41,7 +42,8 @@ std::vector<std::string> announced_tables(const Plan& plan) {
   switch (plan.inputs.ownership.backend) {
     case Backend::nftables: return {plan.table_name};
     case Backend::iptables_nft: return {"raw", "mangle", "filter"};
-    case Backend::iptables_legacy: return {};
+    case Backend::iptables_legacy:
+    case Backend::ebpf: return {};
   }
   return {};
 }
@@ -57,7 +59,8 @@ std::vector<LegacyTables::Table> legacy_tables(const Plan& plan) {
 }  // namespace
 
 Result<PlanGuard> PlanGuard::start(const Plan& plan, Repair mode, const Logger& log) {
-  auto watch = ChangeWatch::open(announced_tables(plan), plan.inputs.ownership.table);
+  const bool by_ebpf = plan.inputs.ownership.backend == Backend::ebpf;
+  auto watch = ChangeWatch::open(announced_tables(plan), plan.inputs.ownership.table, /*and_links=*/by_ebpf);
   if (!watch) return std::unexpected(watch.error());
   std::optional<LegacyTables> legacy;
   if (plan.inputs.ownership.backend == Backend::iptables_legacy) {
@@ -84,9 +87,28 @@ PlanGuard::PlanGuard(const Plan& plan, Repair mode, const Logger& log, ChangeWat
 /// Takes what has been heard, and looks at what nobody announces. True if something of it concerns us.
 bool PlanGuard::take_news() {
   const bool heard = watch_.take();
-  const bool seen = legacy_ && legacy_->have_changed();
+  bool seen = legacy_ && legacy_->have_changed();
+  if (by_ebpf()) {
+    // A program that is detached is announced nowhere; a new interface must not wait.
+    follow_interfaces();
+    const auto drift = find_drift(*plan_, installed_);
+    seen = drift && !drift->empty();
+  }
   next_look_ = Clock::now() + kLegacyLook;
   return heard || seen;
+}
+
+bool PlanGuard::by_ebpf() const noexcept {
+  return plan_->inputs.ownership.backend == Backend::ebpf;
+}
+
+void PlanGuard::follow_interfaces() {
+  const auto followed = follow_links(*plan_);
+  if (!followed) {
+    log_->warning("could not attach to new interfaces", {field("error", followed.error().message())});
+    return;
+  }
+  for (const std::string& name : *followed) log_->info("following a new interface", {field("interface", name)});
 }
 
 void PlanGuard::hear() {
@@ -96,13 +118,13 @@ void PlanGuard::hear() {
 }
 
 std::chrono::milliseconds PlanGuard::patience() const {
-  if (!first_heard_ && (!legacy_ || gave_up_)) return std::chrono::milliseconds{-1};
+  if (!first_heard_ && ((!legacy_ && !by_ebpf()) || gave_up_)) return std::chrono::milliseconds{-1};
   const auto until = first_heard_ ? std::min(last_heard_ + kQuiet, *first_heard_ + kLongestWait) : next_look_;
   return std::max(std::chrono::milliseconds{0}, std::chrono::ceil<std::chrono::milliseconds>(until - Clock::now()));
 }
 
 void PlanGuard::look() {
-  if (legacy_ && !first_heard_ && Clock::now() >= next_look_) hear();
+  if ((legacy_ || by_ebpf()) && !first_heard_ && Clock::now() >= next_look_) hear();
   if (!first_heard_ || patience().count() > 0) return;
   const auto heard = *std::exchange(first_heard_, std::nullopt);
   warn_of_rules_before_ours();

@@ -43,6 +43,8 @@ class PlanGuard {
   PlanGuard(const Plan& plan, Repair mode, const Logger& log, ChangeWatch watch, std::optional<LegacyTables> legacy,
             std::string installed);
   [[nodiscard]] bool take_news();
+  [[nodiscard]] bool by_ebpf() const noexcept;
+  void follow_interfaces();
   void warn_of_rules_before_ours();
   void repair(Clock::time_point heard);
   [[nodiscard]] bool is_a_fight(Clock::time_point heard);

@@ -12,6 +12,8 @@
 #include <vector>
 
 #include "intercept/backend.h"
+#include "intercept/ebpf.h"
+#include "intercept/ebpf_warnings.h"
 #include "intercept/heartbeat.h"
 #include "intercept/install.h"
 #include "intercept/survey.h"
@@ -37,8 +39,9 @@ constexpr std::size_t kMostExplained = 5;
 /// then. It is passed on to the client, unless the filtering keeps strangers out: so not then.
 SourceMode udp_source(const ServiceOptions& options) {
   const bool admits_strangers = options.udp.filtering == NatBehavior::endpoint_independent && !options.fixed_target;
-  // Nor beside local traffic: a program of this host holds its port.
-  const bool prefers_port = options.source_is_default && admits_strangers && !options.interception.scope.local;
+  // Nor beside local traffic: a program of this host holds its port. Nor by eBPF, which cannot keep both legs out of conntrack.
+  const bool prefers_port = options.source_is_default && admits_strangers && !options.interception.scope.local &&
+                            options.interception.backends.front() != Backend::ebpf;
   return prefers_port ? SourceMode::prefer_port : options.source;
 }
 
@@ -55,7 +58,6 @@ Result<Groundwork> lay_groundwork(const ServiceOptions& options) {
   if (!survey) return std::unexpected(survey.error());
   auto interception = options.interception;
   interception.keeps_source_port = keeps_port(options.source);
-  interception.keeps_udp_port = keeps_port(udp_source(options));
   if (!survey->ipv6_available && interception.scope.ipv6) {
     if (!interception.scope.ipv4) {
       return unsupported("--ipv6-only", "", "this host has IPv6 switched off",
@@ -74,6 +76,9 @@ Result<Groundwork> lay_groundwork(const ServiceOptions& options) {
   auto backend = choose_backend(interception.backends, interception.scope);
   if (!backend) return std::unexpected(backend.error());
   interception.backends = {backend->backend};
+  ServiceOptions with_backend = options;
+  with_backend.interception.backends = interception.backends;
+  interception.keeps_udp_port = keeps_port(udp_source(with_backend));
   auto numbers = choose_numbers(*survey, interception);
   if (!numbers) return std::unexpected(numbers.error());
   return Groundwork{std::move(*survey), std::move(interception), *numbers, std::move(*backend)};
@@ -199,22 +204,34 @@ Status run_service(const ServiceOptions& wanted) {
   if (!planning_lock) return std::unexpected(planning_lock.error());
   auto groundwork = lay_groundwork(options);
   if (!groundwork) return std::unexpected(groundwork.error());
+  options.interception.backends = groundwork->interception.backends;
   log_warnings(log, *groundwork, options.enable_forwarding);
   explain_udp_servers(log, groundwork->interception.scope.udp);
 
   auto& interception = groundwork->interception;
   const auto bypass = groundwork->numbers.mark.bypass;
+  const bool by_ebpf = interception.backends.front() == Backend::ebpf;
+  const auto workers = count_workers(options.workers, usable_cpus(), !by_ebpf || ebpf_takes_reuseport());
+  if (!workers) return std::unexpected(workers.error());
+  if (options.workers == 0 && *workers < usable_cpus())
+    log.warning(
+        "one worker only: with --backend ebpf, this kernel hands connections to a single listener (Linux 6.6 can do "
+        "more)");
   auto listeners = open_listeners({.port = interception.listener,
                                    .ipv4 = interception.scope.ipv4,
                                    .ipv6 = interception.scope.ipv6,
                                    .tcp = !interception.scope.tcp.empty(),
                                    .udp = !interception.scope.udp.empty(),
-                                   .workers = options.workers != 0 ? options.workers : usable_cpus(),
+                                   .workers = *workers,
+                                   .spread_by_client = by_ebpf,
                                    .socket = {.mark = bypass, .keepalive_idle = options.keepalive_idle}});
   if (!listeners) return std::unexpected(listeners.error());
   interception.listener = listeners->port;
   auto inputs = prepare_inputs(groundwork->survey, interception, Keeper::process, options.enable_forwarding);
   if (!inputs) return std::unexpected(inputs.error());
+  if (options.source != SourceMode::none) {
+    for (const auto& warning : find_ebpf_warnings(*inputs, /*followed=*/true)) log.warning(warning);
+  }
   const Plan plan = make_plan(*inputs);
   log.debug("plan", {field("commands", render_commands(plan))});
   if (auto checked = check_plan(plan); !checked) return checked;

@@ -4,6 +4,8 @@ import os
 import re
 import shutil
 
+import ebpf_state
+
 ROUTE_PROTOCOL = "76"  # the tag of Limpid's rules and routes
 
 
@@ -34,12 +36,13 @@ def iptables_rules(host):
 
 
 def snapshot(host):
-    """nftables, iptables, policy rules and routes of every table, and every network sysctl."""
+    """nftables, iptables, eBPF programs, policy rules and routes of every table, and every network sysctl."""
     commands = (("ip", "-4", "rule"), ("ip", "-6", "rule"),
                 ("ip", "-4", "route", "show", "table", "all"), ("ip", "-6", "route", "show", "table", "all"))
     state = {" ".join(command): host.run(*command).stdout for command in commands}
     state["nft list ruleset"] = _UNUSED.sub("", host.run("nft", "--stateless", "list", "ruleset").stdout)
     state.update(iptables_rules(host))
+    state["eBPF"] = "\n".join(ebpf_state.attached(host))
     with host.inside():
         for family in ("ipv4", "ipv6"):
             for folder, _, names in os.walk(f"/proc/sys/net/{family}"):
@@ -67,6 +70,7 @@ def installed(host):
     lines = [line for line in host.run("nft", "list", "tables").stdout.splitlines() if "limpid" in line]
     for program, rules in iptables_rules(host).items():
         lines += [f"{program} {line}" for line in rules.splitlines() if "limpid" in line]
+    lines += ebpf_state.attached(host)
     for family in ("-4", "-6"):
         lines += [line for line in host.run("ip", family, "-details", "rule").stdout.splitlines()
                   if f"proto {ROUTE_PROTOCOL}" in line]

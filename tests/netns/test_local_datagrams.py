@@ -38,6 +38,7 @@ def test_datagrams(lab, start):
     assert ask(lab, client, server) == own
 
 
+@pytest.mark.not_ebpf("fragments are not intercepted")
 def test_big_datagrams_of_this_host(lab, start):
     server = lab.server.datagrams(DNS)
     start("--local", "--udp", DNS)
@@ -120,6 +121,7 @@ def resolver(lab, user):
     return {"ipv4": "127.0.0.1:5353", "ipv6": "[::1]:5353"}[lab.family]
 
 
+@pytest.mark.not_ebpf("what no neighbour answers for never reaches an interface")
 def test_the_resolver_of_this_host_as_target_makes_no_circle(lab, start):
     server = lab.server.datagrams(DNS)
     target = resolver(lab, BOB)

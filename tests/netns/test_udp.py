@@ -19,6 +19,7 @@ def server(lab):
     return lab.server.datagrams(PORT)
 
 
+@pytest.mark.not_ebpf("the port of a datagram is not kept")
 def test_the_server_sees_the_clients_address_and_port_and_the_client_the_servers(lab, start, server):
     limpid = start("--udp", PORT)
     client = lab.client.datagrams()

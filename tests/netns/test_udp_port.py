@@ -29,6 +29,7 @@ def test_another_port_where_asked_or_where_strangers_are_kept_out(lab, start, se
     assert peer[1] != client.getsockname()[1]
 
 
+@pytest.mark.not_ebpf("the port of a datagram is not kept")
 def test_a_port_that_the_router_holds_is_not_preferred(lab, start, server):
     lab.router.datagrams(123)  # on every address, and not shared
     limpid = start("--udp", PORT)
@@ -38,6 +39,7 @@ def test_a_port_that_the_router_holds_is_not_preferred(lab, start, server):
     assert limpid.counters()["source_port_fallback"] == 1
 
 
+@pytest.mark.not_ebpf("the port of a datagram is not kept")
 def test_an_exchange_goes_on_when_limpid_comes_and_goes(lab, start, server):
     client = lab.client.datagrams()
     before = ask(client, server, lab)
@@ -58,6 +60,7 @@ def test_what_the_same_client_port_sends_past_us_is_answered_too(lab, start, ser
     limpid.counters_with(udp_datagrams_up=3)
 
 
+@pytest.mark.not_ebpf("the port of a datagram is not kept")
 def test_two_sessions_of_one_client_port_never_share_a_port(lab, start, server):
     """Both would like to have the client's own. Which of the two an answer belongs to could not be told then."""
     start("--udp", "7000-7001", "--source", "prefer-port", "--workers", 1,
@@ -101,6 +104,7 @@ STATEFUL = """table inet firewall {
 @pytest.mark.parametrize("mode", ["address", "prefer-port"])
 @pytest.mark.parametrize("others", [MASQUERADE, STATEFUL, STATEFUL + MASQUERADE],
                          ids=["masquerading", "stateful", "stateful_and_masquerading"])
+@pytest.mark.not_ebpf("answers to a translated address are seen before NAT")
 def test_with_conntrack_at_work(lab, start, server, others, mode):
     if lab.family == "ipv6" and "masquerade" in others and mode == "address":
         pytest.skip("NAT66 with another port is not supported: nft's socket expression does not ask conntrack for IPv6")

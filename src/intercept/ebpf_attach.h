@@ -1,0 +1,48 @@
+// Attaches programs to interfaces, and finds those that are: by tcx where the kernel has it (6.6), else by a filter at a clsact qdisc. Both outlive
+// the process that attached them. Knows no policy.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "limpid/error.h"
+
+namespace limpid {
+
+enum class TrafficSide : std::uint8_t { ingress, egress };
+enum class AttachMode : std::uint8_t { tcx, clsact };
+
+[[nodiscard]] std::string_view to_string(TrafficSide side);
+[[nodiscard]] std::string_view to_string(AttachMode mode);
+
+struct Attachment {
+  int link = 0;
+  TrafficSide side = TrafficSide::ingress;
+  AttachMode mode = AttachMode::tcx;
+  std::uint32_t program = 0;   ///< its number
+  std::uint32_t priority = 0;  ///< of a filter
+  std::uint32_t handle = 0;    ///< of a filter
+  bool operator==(const Attachment&) const = default;
+};
+
+/// Linux 6.6 has it.
+[[nodiscard]] bool has_tcx();
+/// tcx unless the kernel lacks it, or $LIMPID_EBPF_ATTACH says clsact.
+[[nodiscard]] AttachMode preferred_attach_mode();
+
+/// Everybody's programs on one interface. Nothing for those who may not look.
+[[nodiscard]] Result<std::vector<Attachment>> find_attachments(int link);
+
+/// Before all others. In place of `replaced`, without a moment in which neither is there. `filter_priority`: for clsact.
+[[nodiscard]] Status attach_program(int program_fd, int link, TrafficSide side, AttachMode mode,
+                                    std::uint32_t filter_priority, const Attachment* replaced);
+[[nodiscard]] Status detach_program(const Attachment& attachment);
+
+/// Makes the qdisc; says whether there was none before.
+[[nodiscard]] Result<bool> require_clsact(int link);
+/// Takes it away unless somebody else has filters there.
+[[nodiscard]] Status remove_empty_clsact(int link);
+
+}  // namespace limpid
