@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "intercept/backend.h"
+#include "intercept/ebpf.h"
 #include "intercept/ebpf_warnings.h"
 #include "intercept/heartbeat.h"
 #include "intercept/install.h"
@@ -209,13 +210,20 @@ Status run_service(const ServiceOptions& wanted) {
 
   auto& interception = groundwork->interception;
   const auto bypass = groundwork->numbers.mark.bypass;
+  const bool by_ebpf = interception.backends.front() == Backend::ebpf;
+  const auto workers = count_workers(options.workers, usable_cpus(), !by_ebpf || ebpf_takes_reuseport());
+  if (!workers) return std::unexpected(workers.error());
+  if (options.workers == 0 && *workers < usable_cpus())
+    log.warning(
+        "one worker only: with --backend ebpf, this kernel hands connections to a single listener (Linux 6.6 can do "
+        "more)");
   auto listeners = open_listeners({.port = interception.listener,
                                    .ipv4 = interception.scope.ipv4,
                                    .ipv6 = interception.scope.ipv6,
                                    .tcp = !interception.scope.tcp.empty(),
                                    .udp = !interception.scope.udp.empty(),
-                                   .workers = options.workers != 0 ? options.workers : usable_cpus(),
-                                   .spread_by_client = interception.backends.front() == Backend::ebpf,
+                                   .workers = *workers,
+                                   .spread_by_client = by_ebpf,
                                    .socket = {.mark = bypass, .keepalive_idle = options.keepalive_idle}});
   if (!listeners) return std::unexpected(listeners.error());
   interception.listener = listeners->port;
