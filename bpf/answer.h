@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // Answers that are made of the packet which they answer: sums, headers, a TCP reset, and the way back. Knows no map.
 #pragma once
 

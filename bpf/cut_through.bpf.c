@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // Cut-through, at tc ingress of every interface and before everybody else: packets of a TCP flow about which nothing is left to decide are translated
 // from one leg to the other and forwarded; all others go on. limpid_cut_in is for interfaces with Ethernet headers, limpid_cut_ip for those without.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // While a flow drains, our two sockets still wait for their peers to acknowledge what they sent. Every packet with an ACK is cloned, comes in once more
 // with a mark, and is made into something that the socket takes as an ACK and nothing else: no payload, no FIN, and sequence numbers that it accepts.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // ICMP errors about packets of a cut-through flow: they come to where the translated packet came from, and quote it. Translated back, they reach the
 // one who sent the original, and quote that. It learns of a smaller MTU, or that nobody is there.
 #pragma once

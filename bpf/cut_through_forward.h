@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // The way out of a translated packet: route, MTU, TTL, neighbour, link header. Everything is asked for anew with each packet, so routes, interfaces and
 // neighbours may change while a flow is cut through. The neighbour is left to the kernel's output path: it probes those that have become stale.
 #pragma once

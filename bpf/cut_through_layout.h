@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // What the cut-through programs and the program that loads them share: keys and values of the maps. C that is also C++. Whoever changes a structure
 // raises LIMPID_CUT_VERSION: flows of another version cannot be adopted. Addresses and ports are in network order; IPv4 is ::ffff:a.b.c.d.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // The maps of cut-through, and the look-ups in them. They stay with the programs when the process that loaded them is gone.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // Translation of a TCP segment from one leg's terms to the other's: addresses, ports, seq, ack, SACK blocks, window, timestamps. Checksums are carried
 // along by differences, so that a packet that was damaged before it came here is still seen to be by its receiver.
 #pragma once

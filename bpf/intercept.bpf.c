@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // What arrives: finds the socket of its flow, or gives it to the listener, and marks it so that policy routing delivers it here (tc ingress, on every
 // interface). The path is that of the nft table in src/intercept/nft_table.cc. limpid_decide is the same without acting: for tests and `limpid explain`.
 #include "layout.h"
@@ -143,11 +144,14 @@ int limpid_ingress(struct __sk_buff *skb)
 	return decision == LIMPID_DROPPED ? ACTION_DROP : ACTION_NEXT;
 }
 
-/* What limpid_ingress would decide, as the return value of BPF_PROG_TEST_RUN. */
+/* What limpid_ingress would decide, as the return value of BPF_PROG_TEST_RUN; or limpid_egress, with LIMPID_SENT_HERE in cb[0] and the user in cb[1].
+ * The socket of such a run is in the cgroup of the one who asks. */
 SEC("tc")
 int limpid_decide(struct __sk_buff *skb)
 {
 	struct packet p = {};
+	if (skb->cb[0] == LIMPID_SENT_HERE)
+		return decide_local(skb, &p, skb->cb[1]);
 	return decide(skb, &p, 0);
 }
 
@@ -155,7 +159,7 @@ SEC("tc")
 int limpid_egress(struct __sk_buff *skb)
 {
 	struct packet p = {};
-	const int decision = count(decide_local(skb, &p));
+	const int decision = count(decide_local(skb, &p, bpf_get_socket_uid(skb)));
 	if (decision == LIMPID_TO_LOOPBACK)
 		return send_through_loopback(skb);
 	if (decision == LIMPID_REJECTED)

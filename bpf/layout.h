@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // What the eBPF programs and the program that loads them share: the values of the maps, and the decisions. C that is also C++. Whoever changes
 // a structure raises LIMPID_BPF_VERSION: programs and maps of another version are replaced as a whole.
 #pragma once
@@ -10,6 +11,7 @@
 #define LIMPID_MAX_IDS 32
 #define LIMPID_MAX_CGROUPS 16
 #define LIMPID_MAX_INTERFACES 64
+#define LIMPID_SENT_HERE 1 /* a question to limpid_decide */
 #define LIMPID_NETWORK_BITS 32 /* of limpid_network that come before the address */
 
 /* Map limpid_owner: says whose programs these are, and how to undo everything. Never changes. */
@@ -79,7 +81,8 @@ struct limpid_network {
   __u32 address[4];
 };
 
-/* Map limpid_links, by index: those to which the programs are attached. */
+/* Map limpid_links, by index: those to which the programs are attached. As limpid_owner, read across versions (own_clsact: what to take away again),
+ * so it never changes. */
 struct limpid_interface {
   __u8 selected;  /* --from names it */
   __u8 headless;  /* its packets have no Ethernet header */

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // What this host's own programs send (tc egress, on every interface): a packet in scope gets the mark of local traffic and comes in again through the
 // loopback interface, where limpid_ingress gives it to the socket of its flow or to the listener. Nothing need be remembered: later packets of
 // a connection are known by the proxy's socket, and what nobody takes has not left its way.
@@ -36,7 +37,7 @@ static __always_inline int is_answer(const struct packet *p)
 	return when && bpf_ktime_get_ns() - *when < SERVED_NANOSECONDS;
 }
 
-static __always_inline int decide_local(struct __sk_buff *skb, struct packet *p)
+static __always_inline int decide_local(struct __sk_buff *skb, struct packet *p, __u32 user)
 {
 	__u32 slot = 0;
 	const struct limpid_policy *policy = active_policy(&slot);
@@ -58,7 +59,7 @@ static __always_inline int decide_local(struct __sk_buff *skb, struct packet *p)
 		return LIMPID_OTHER_PROTOCOL;
 	if (p->is_fragment || p->too_deep) {
 		if (!policy->fail_closed || check_destination(policy, slot, p) != LIMPID_INTERCEPTED ||
-		    check_program(skb, policy) != LIMPID_TO_LOOPBACK)
+		    check_program(skb, policy, user) != LIMPID_TO_LOOPBACK)
 			return LIMPID_FRAGMENT;
 		return LIMPID_DROPPED;
 	}
@@ -82,7 +83,7 @@ static __always_inline int decide_local(struct __sk_buff *skb, struct packet *p)
 		return decision;
 	if (p->protocol == IPPROTO_UDP && is_answer(p))
 		return LIMPID_ANSWER;
-	decision = check_program(skb, policy);
+	decision = check_program(skb, policy, user);
 	if (decision != LIMPID_TO_LOOPBACK)
 		return decision;
 	/* A socket that is bound to an interface would never hear what comes back through lo. */

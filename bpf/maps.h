@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // The maps of one installation, and the look-ups that every program does.
 #pragma once
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // Reads a packet's headers: IPv4 and IPv6 with extension headers, TCP, UDP, and the packet that an ICMP error quotes. Copies with bounds, so a
 // truncated or hostile packet is only ever "malformed". Never changes anything.
 #pragma once

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // Fail-closed: turns a packet into its refusal (a TCP reset, or ICMP "port unreachable") and sends it back to where it came from. What cannot be
 // refused in so simple a way (IP options, extension headers) is dropped.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // Whether a packet is in scope, by what it is: ports, networks, where it comes from, which program sends it. Knows no sockets but the sender's.
 #pragma once
 
@@ -52,10 +53,9 @@ static __always_inline int is_among(struct __sk_buff *skb, const struct limpid_p
 	return 0;
 }
 
-/* Of a packet that this host sends. */
-static __always_inline int check_program(struct __sk_buff *skb, const struct limpid_policy *policy)
+/* Of a packet that this host sends, in the name of `user`. */
+static __always_inline int check_program(struct __sk_buff *skb, const struct limpid_policy *policy, __u32 user)
 {
-	const __u32 user = bpf_get_socket_uid(skb);
 	if (is_among(skb, &policy->never, user))
 		return LIMPID_OTHER_PROGRAM;
 	if (policy->only.user_count == 0 && policy->only.cgroup_count == 0)

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: MIT OR GPL-2.0-only
 // Finds sockets: that of a packet's flow, and the listener; and asks the kernel whether an address is this host's. Callers release what they get.
 #pragma once
 

@@ -166,6 +166,13 @@ Findings probe_live(Facts& facts, const Judged& judged, const ProbeRequest& requ
     return {unable("only this host's own programs are in scope: the probe sends as somebody else", judged)};
   if (judged.draining) return {unable("it captures nothing new any more", judged)};
   if (!has_listener(facts, judged)) return {unable("nothing listens, so there is nobody to reach", judged)};
+  if (judged.ownership.backend == Backend::ebpf && !judged.alive) {
+    return {
+        unable("the probe's own interface is new, and nobody is there to attach the eBPF programs to it: let a client "
+               "try, or ask "
+               "`limpid explain`",
+               judged)};
+  }
   if (!facts.ruleset) return {unable(facts.ruleset_problem, judged)};
   const auto via = choose_via(facts, judged.scope, request.via);
   std::vector<ProbeStream> streams = choose_streams(facts, judged.scope);

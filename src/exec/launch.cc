@@ -96,7 +96,7 @@ void drop_other_capabilities() noexcept {
 // Descriptors: /dev/null, /dev/null, standard error, the channel. Nothing else of the program's is held open.
 void detach(UniqueFd channel) noexcept {
   (void)::setsid();
-  (void)::chdir("/");
+  if (::chdir("/") != 0) ::_exit(1);  // or it would keep a file system of the user's in use
   (void)::prctl(PR_SET_NAME, "limpid-exec");
   for (const int signal :
        {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU, SIGUSR1, SIGUSR2, SIGXCPU}) {

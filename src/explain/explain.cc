@@ -190,6 +190,41 @@ Status send_probe(const Question& question, const ProbeMarks& probe, const Local
   return inject_packet(question.interface, packet);
 }
 
+/// Asks every instance's programs at `interface`. What cannot be asked is a trouble.
+void ask_all_programs(Surroundings& surroundings, const ProbeMarks& probe, const std::string& interface,
+                      std::uint32_t mark, const std::optional<std::uint32_t>& user) {
+  for (const EbpfInstallation& installation : surroundings.ebpf) {
+    const std::string& name = installation.ownership.name;
+    const auto answer = ask_programs(installation, probe, interface, mark, user);
+    if (!answer) {
+      surroundings.troubles.push_back(answer.error().message());
+    } else if (*answer) {
+      surroundings.ebpf_answers.emplace(name, **answer);
+    } else if (!user || installation.ownership.local) {
+      surroundings.troubles.push_back(fmt::format("instance {} has no eBPF program at {}", name, interface));
+    }
+  }
+}
+
+/// Where a program at tc ingress ends the packet's way, no hook of netfilter's would keep its answer back: it is not sent at all.
+Walk stopped_walk(const ProbeMarks& probe, const Question& question, const Verdict& verdict) {
+  Walk walk;
+  walk.first = TracedPacket{.source = {.address = *probe.source, .port = probe.source_port},
+                            .destination = question.destination,
+                            .after_ports = {},
+                            .payload = {}};
+  walk.last = walk.first;
+  walk.arrived_at = question.interface;
+  walk.end = verdict.outcome == Outcome::rejected ? End::rejected : End::dropped;
+  walk.answered = verdict.outcome == Outcome::rejected;
+  return walk;
+}
+
+void keep_answers(const Surroundings& surroundings, Explanation& explanation) {
+  explanation.ebpf = surroundings.ebpf_answers;
+  std::ranges::copy(surroundings.troubles, std::back_inserter(explanation.notes));
+}
+
 /// The kernel chooses a local probe's address only when it is sent: this is what it will say.
 SocketAddress source_of(const ProbeMarks& probe) {
   SocketAddress source{.address = IpAddress::any(probe.destination.family()), .port = probe.source_port};
@@ -225,7 +260,8 @@ void add_notes(const Explanation& explanation, const RuleBook& rules, std::uint6
 }  // namespace
 
 Result<Explanation> explain_packet(const Question& asked) {
-  Explanation explanation{.question = asked, .walk = {}, .evidence = {}, .verdict = {}, .relay = {}, .notes = {}};
+  Explanation explanation{
+      .question = asked, .walk = {}, .evidence = {}, .verdict = {}, .ebpf = {}, .relay = {}, .notes = {}};
   Question& question = explanation.question;
   auto routing = RouteSocket::open();
   if (!routing) return std::unexpected(routing.error());
@@ -251,6 +287,18 @@ Result<Explanation> explain_packet(const Question& asked) {
     if (!opened) return std::unexpected(opened.error());
     probe.source_port = opened->port;
     socket = std::move(*opened);
+  }
+
+  if (!question.local) {
+    ask_all_programs(*surroundings, probe, question.interface, 0, {});
+    if (auto verdict = judge_programs(*surroundings); verdict && verdict->outcome != Outcome::intercepted) {
+      explanation.walk = stopped_walk(probe, question, *verdict);
+      explanation.verdict = std::move(*verdict);
+      keep_answers(*surroundings, explanation);
+      explanation.notes.emplace_back(
+          "the eBPF programs were asked only: the probe that they would answer was not sent");
+      return explanation;
+    }
   }
 
   TableGuard table;
@@ -293,7 +341,13 @@ Result<Explanation> explain_packet(const Question& asked) {
   if (question.local) std::ignore = forget_connection(question.transport, walk.first->source, question.destination);
   explanation.evidence.legacy_tables = find_legacy_tables();
   gather_evidence(walk, question.user, explanation.evidence);
-  explanation.verdict = judge(walk, *surroundings, explanation.evidence);
+  std::optional<Verdict> behind;  // programs at tc egress come after all hooks
+  if (question.local && walk.end == End::left) {
+    probe.source = walk.first->source.address;
+    ask_all_programs(*surroundings, probe, walk.left_by, walk.mark, question.user.value_or(::geteuid()));
+    behind = judge_programs(*surroundings);
+  }
+  explanation.verdict = behind ? std::move(*behind) : judge(walk, *surroundings, explanation.evidence);
   // Our own table ends a probe that gets as far, and sending it says EPERM then as well.
   if (!sent && walk.steps.empty() && walk.end == End::vanished) {
     explanation.verdict = {
@@ -303,9 +357,9 @@ Result<Explanation> explain_packet(const Question& asked) {
     explanation.relay = find_intent(question.transport, *explanation.verdict.listener,
                                     {.client = walk.first->source, .original_destination = question.destination});
   }
-  std::ranges::copy(surroundings->troubles, std::back_inserter(explanation.notes));
+  keep_answers(*surroundings, explanation);
   for (const auto& [name, owner] : surroundings->instances) {
-    if (owner.backend == Backend::iptables_legacy || owner.backend == Backend::ebpf)
+    if (owner.backend == Backend::iptables_legacy)
       explanation.notes.push_back(legacy_note(owner, question.destination.family()));
   }
   add_notes(explanation, rules, traces->losses(), explanation.notes);

@@ -2,10 +2,12 @@
 // beside live_trace.h, that changes anything: a table of its own in nftables, which it takes away again.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "explain/ebpf_answer.h"
 #include "explain/evidence.h"
 #include "explain/relay_intent.h"
 #include "explain/verdict.h"
@@ -29,8 +31,9 @@ struct Explanation {
   Walk walk;
   Evidence evidence;
   Verdict verdict;
-  std::optional<RelayIntent> relay;  ///< with a packet that an instance intercepts
-  std::vector<std::string> notes;    ///< what restricts the answer
+  std::map<std::string, EbpfAnswer> ebpf;  ///< of each instance by eBPF that was asked
+  std::optional<RelayIntent> relay;        ///< with a packet that an instance intercepts
+  std::vector<std::string> notes;          ///< what restricts the answer
 };
 
 /// Needs CAP_NET_ADMIN and, for a packet that arrives, CAP_BPF.

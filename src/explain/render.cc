@@ -77,6 +77,16 @@ std::string verdict_line(const Verdict& verdict) {
   return fmt::format("verdict: {}{}: {}\n", to_string(verdict.outcome), who, for_terminal(verdict.reason));
 }
 
+std::string programs_in_words(const Explanation& explanation) {
+  std::string text;
+  for (const auto& [name, answer] : explanation.ebpf) {
+    text += fmt::format("tc {} ({})\n  eBPF programs of {}: {}\n      {}\n",
+                        explanation.question.local ? "egress" : "ingress", for_terminal(answer.interface), name,
+                        decision_name(answer.decision), for_terminal(answer.words));
+  }
+  return text;
+}
+
 std::string end_in_words(const Explanation& explanation) {
   const Walk& walk = explanation.walk;
   std::string text;
@@ -164,7 +174,11 @@ std::string render_text(const Explanation& explanation, bool unicode) {
   } else {
     text += ", arriving on " + question.interface;
   }
-  text += '\n' + steps_in_words(explanation.walk, "");
+  // What arrives meets the programs first; what is sent here meets them last.
+  text += '\n';
+  if (!question.local) text += programs_in_words(explanation);
+  text += steps_in_words(explanation.walk, "");
+  if (question.local) text += programs_in_words(explanation);
   text += end_in_words(explanation);
   for (const std::string& note : explanation.notes) text += fmt::format("note: {}\n", for_terminal(note));
   return text + verdict_line(explanation.verdict);
@@ -181,6 +195,14 @@ std::string render_json(const Explanation& explanation) {
   json["user"] = question.user ? Json(*question.user) : Json(nullptr);
   json["group"] = question.group ? Json(*question.group) : Json(nullptr);
   add_walk(json, explanation.walk);
+  Json programs = Json::array();
+  for (const auto& [name, answer] : explanation.ebpf) {
+    programs.push_back({{"instance", name},
+                        {"interface", answer.interface},
+                        {"decision", decision_name(answer.decision)},
+                        {"words", answer.words}});
+  }
+  json["ebpf"] = std::move(programs);
   json["answered"] = explanation.walk.answered;
   json["has_socket"] = explanation.walk.has_socket;
   json["route"] = json_of(explanation.evidence.route);

@@ -21,6 +21,7 @@ Result<Surroundings> look_around(RouteSocket& routing) {
   } else {
     surroundings.troubles.push_back(programs.error().message());
   }
+  surroundings.ebpf = found.ebpf;
   for (const Ownership& ownership : found.owners()) surroundings.instances.emplace(ownership.name, ownership);
   for (const auto& [name, owner] : surroundings.instances) {
     for (const Family family : {Family::ipv4, Family::ipv6}) {

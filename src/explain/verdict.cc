@@ -32,10 +32,12 @@ bool captures(const Step& step) {
           (has_our_chain(step) && (step.chain.ends_with("-div") || step.chain.ends_with("-pre"))));
 }
 
-/// An instance whose rules no trace shows.
-const Ownership* legacy_instance(const Surroundings& surroundings) {
+/// An instance whose rules no trace shows, and that could not be asked.
+const Ownership* legacy_instance(const Walk& walk, const Surroundings& surroundings) {
   for (const auto& [name, owner] : surroundings.instances) {
-    if (owner.backend == Backend::iptables_legacy || owner.backend == Backend::ebpf) return &owner;
+    if (owner.backend == Backend::iptables_legacy) return &owner;
+    const bool concerned = !walk.arrived_at.empty() || owner.local;
+    if (owner.backend == Backend::ebpf && concerned && !surroundings.ebpf_answers.contains(name)) return &owner;
   }
   return nullptr;
 }
@@ -55,6 +57,7 @@ std::string decisions(const Walk& walk, const Surroundings& surroundings) {
   for (const Step& step : walk.steps) {
     if (!step.instance.empty() && step.decides) latest[step.instance] = step.words;
   }
+  for (const auto& [name, answer] : surroundings.ebpf_answers) latest[name] = answer.words;
   if (walk.first) {
     const Family family = walk.first->destination.family();
     for (const auto& [name, owner] : surroundings.instances) {
@@ -71,7 +74,7 @@ std::string decisions(const Walk& walk, const Surroundings& surroundings) {
   }
   if (!text.empty()) return text;
   if (surroundings.instances.empty()) return "nothing of Limpid's is installed here";
-  if (const Ownership* owner = legacy_instance(surroundings)) {
+  if (const Ownership* owner = legacy_instance(walk, surroundings)) {
     const bool ipv6 = walk.first && walk.first->destination.family() == Family::ipv6;
     return fmt::format("the rules of instance {} left it alone, for a reason that cannot be seen: {}", owner->name,
                        legacy_note(*owner, ipv6 ? Family::ipv6 : Family::ipv4));
@@ -111,6 +114,13 @@ Verdict judge_delivered(const Walk& walk, const Surroundings& surroundings) {
     return plain(Outcome::bypassed, std::move(reason));
   }
   if (const Ownership* owner = legacy_capturer(walk, surroundings)) {
+    if (const auto answer = surroundings.ebpf_answers.find(owner->name);
+        answer != surroundings.ebpf_answers.end() && answer->second.captures()) {
+      return {.outcome = Outcome::intercepted,
+              .reason = answer->second.words,
+              .instance = owner->name,
+              .listener = owner->listener};
+    }
     return {.outcome = Outcome::intercepted,
             .reason = fmt::format("it carries the mark of what the instance's {} intercept, and is routed "
                                   "to this host: for the listener on port {}",
@@ -137,11 +147,8 @@ std::string_view to_string(Outcome outcome) noexcept {
 
 std::string legacy_note(const Ownership& owner, Family family) {
   if (owner.backend == Backend::ebpf) {
-    return fmt::format(
-        "instance {} is installed by eBPF, whose programs decide before nf_tables sees a packet, so no trace shows "
-        "them (`limpid doctor` "
-        "tells what they do)",
-        owner.name);
+    return fmt::format("instance {} is installed by eBPF, whose programs no trace shows (`limpid explain` asks them)",
+                       owner.name);
   }
   return fmt::format(
       "instance {} is installed by iptables-legacy, whose rules no trace shows (`{}tables-legacy -t mangle -nvL {}`)",
@@ -154,6 +161,19 @@ std::string name_of_rule(const Step& step) {
   if (step.kind == TraceKind::fell_out && step.handle == 0) return fmt::format("{}: end of chain", where);
   if (step.rule.empty()) return fmt::format("{}: rule handle {}", where, step.handle);
   return fmt::format("{}: {}", where, step.rule);
+}
+
+std::optional<Verdict> judge_programs(const Surroundings& surroundings) {
+  for (const auto& [name, answer] : surroundings.ebpf_answers) {
+    const auto owner = surroundings.instances.find(name);
+    Verdict verdict{.outcome = Outcome::intercepted, .reason = answer.words, .instance = name, .listener = {}};
+    if (owner != surroundings.instances.end()) verdict.listener = owner->second.listener;
+    if (answer.captures()) return verdict;
+    verdict.listener = {};
+    verdict.outcome = answer.drops() ? Outcome::dropped : Outcome::rejected;
+    if (answer.drops() || answer.rejects()) return verdict;
+  }
+  return std::nullopt;
 }
 
 Verdict judge(const Walk& walk, const Surroundings& surroundings, const Evidence& evidence) {
@@ -176,7 +196,7 @@ Verdict judge(const Walk& walk, const Surroundings& surroundings, const Evidence
     case End::queued: return plain(Outcome::unknown, "given to a program by " + name_of_rule(last));
     case End::stolen: return plain(Outcome::unknown, "taken by " + name_of_rule(last));
     case End::vanished:
-      if (const Ownership* owner = legacy_instance(surroundings);
+      if (const Ownership* owner = legacy_instance(walk, surroundings);
           owner != nullptr && walk.answered && (!evidence.route || evidence.route->kind != RouteKind::refused)) {
         return {
             .outcome = Outcome::rejected,

@@ -31,6 +31,9 @@ struct Verdict {
 /// `destination`: where the packet was sent to at first.
 [[nodiscard]] Verdict judge(const Walk& walk, const Surroundings& surroundings, const Evidence& evidence);
 
+/// What eBPF programs do with a packet behind netfilter, or before it; empty: they let it pass.
+[[nodiscard]] std::optional<Verdict> judge_programs(const Surroundings& surroundings);
+
 /// "instance limpid is installed by iptables-legacy, …", with the command that shows its rules.
 [[nodiscard]] std::string legacy_note(const Ownership& owner, Family family);
 

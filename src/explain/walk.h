@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "explain/ebpf_answer.h"
 #include "explain/listing.h"
 #include "explain/probe_table.h"
 #include "intercept/plan.h"
@@ -76,6 +77,8 @@ struct Surroundings {
   std::set<std::pair<std::string, Family>> without_rules;
   std::map<std::uint32_t, std::string> interfaces;
   std::vector<std::string> troubles;  ///< what could not be looked up, a line each
+  std::vector<EbpfInstallation> ebpf;
+  std::map<std::string, EbpfAnswer> ebpf_answers;  ///< of those that could be asked, by instance
 };
 
 /// The installed instances of every backend, and the interfaces.

@@ -179,14 +179,17 @@ Status compare_sysctls(const Plan& plan, std::vector<std::string>& differences) 
   return {};
 }
 
+std::string missing_ebpf(const Plan& plan) {
+  return fmt::format("missing: eBPF programs of \"{}\"", plan.inputs.ownership.name);
+}
+
 /// The listing of what the plan loads; empty, with a line in `differences`, where a table is missing.
 Result<std::optional<std::string>> list_tables(const Plan& plan, std::vector<std::string>& differences) {
   std::string text;
   if (plan.inputs.ownership.backend == Backend::ebpf) {
     auto listing = live_ebpf_listing(plan);
     if (!listing) return std::unexpected(listing.error());
-    if (listing->empty())
-      differences.push_back(fmt::format("missing: eBPF programs of \"{}\"", plan.inputs.ownership.name));
+    if (listing->empty()) differences.push_back(missing_ebpf(plan));
     return listing->empty() ? std::optional<std::string>() : std::optional(std::move(*listing));
   }
   if (is_iptables(plan.inputs.ownership.backend)) {
@@ -221,17 +224,21 @@ Result<std::vector<std::string>> find_drift(const Plan& plan, std::string_view i
   if (auto compared = compare_sysctls(plan, differences); !compared) return std::unexpected(compared.error());
   if (auto compared = compare_routing(plan, /*and_others=*/false, differences); !compared)
     return std::unexpected(compared.error());
+  if (plan.inputs.ownership.backend == Backend::ebpf) {
+    // Interfaces come and go: what should be there now, not what was there at first.
+    const auto listings = settled_ebpf_listings(plan);
+    if (!listings) return std::unexpected(listings.error());
+    if (listings->live.empty()) {
+      differences.push_back(missing_ebpf(plan));
+    } else {
+      std::ranges::move(compare_texts(listings->planned, listings->live), std::back_inserter(differences));
+    }
+    return differences;
+  }
   const auto live = list_tables(plan, differences);
   if (!live) return std::unexpected(live.error());
   if (!*live) return differences;
-  if (plan.inputs.ownership.backend != Backend::ebpf) {
-    std::ranges::move(compare_texts(installed, **live), std::back_inserter(differences));
-    return differences;
-  }
-  // Interfaces come and go: what should be there now.
-  const auto planned = planned_ebpf_listing(plan);
-  if (!planned) return std::unexpected(planned.error());
-  std::ranges::move(compare_texts(*planned, **live), std::back_inserter(differences));
+  std::ranges::move(compare_texts(installed, **live), std::back_inserter(differences));
   return differences;
 }
 

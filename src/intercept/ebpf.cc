@@ -22,6 +22,7 @@ namespace limpid {
 namespace {
 
 constexpr int kLoopback = 1;  // LOOPBACK_IFINDEX, include/net/flow.h
+constexpr const char* kOtherVersion = "policy of another version";
 
 Result<std::vector<LinkInfo>> read_links() {
   auto socket = RouteSocket::open();
@@ -215,8 +216,9 @@ Result<std::vector<EbpfInstallation>> find_ebpf() {
                                .link_names = {}};
         if (fresh.version == LIMPID_BPF_VERSION) {
           if (auto policy = programs->read_policy()) fresh.policy = std::move(*policy);
-          for (const auto& [index, facts] : programs->links()) fresh.links[index] = facts;
         }
+        // Whatever the version: they say which qdiscs go with it.
+        for (const auto& [index, facts] : programs->links()) fresh.links[index] = facts;
         found.push_back(std::move(fresh));
         installation = std::prev(found.end());
       }
@@ -234,6 +236,10 @@ Result<std::optional<std::string>> find_missing_ebpf_feature() {
   const auto loaded = EbpfPrograms::load(nobody);
   if (loaded) return std::optional<std::string>();
   return std::optional(loaded.error().message());
+}
+
+bool ebpf_takes_reuseport() {
+  return has_tcx();
 }
 
 Status check_ebpf(const Plan& plan) {
@@ -318,7 +324,13 @@ Result<std::vector<std::string>> follow_links(const Plan& plan) {
   if (!links) return std::unexpected(links.error());
   const auto wanted = links_for_programs(*links, wants_loopback(plan.inputs));
   for (const auto& [index, facts] : installed->links) {
-    if (std::ranges::find(wanted, index, &LinkInfo::index) == wanted.end()) std::ignore = programs->forget_link(index);
+    if (std::ranges::find(wanted, index, &LinkInfo::index) != wanted.end()) continue;
+    for (const Attachment& attachment : installed->attachments) {
+      if (attachment.link != index) continue;
+      if (auto detached = detach_program(attachment); !detached) return std::unexpected(detached.error());
+    }
+    if (facts.own_clsact != 0) std::ignore = remove_empty_clsact(index);
+    std::ignore = programs->forget_link(index);
   }
   for (const LinkInfo& link : wanted) {
     const auto known = installed->links.find(link.index);
@@ -360,9 +372,54 @@ Result<std::string> live_ebpf_listing(const Plan& plan) {
     places.push_back(place(attachment.mode, attachment.side, name_of(*links, attachment.link),
                            facts == installed->links.end() ? limpid_interface{} : facts->second));
   }
-  return listing_of(
-      installed->policy ? to_lines(*installed->policy) : std::vector<std::string>{"policy of another version"},
-      std::move(places));
+  return listing_of(installed->policy ? to_lines(*installed->policy) : std::vector<std::string>{kOtherVersion},
+                    std::move(places));
+}
+
+Result<EbpfListings> settled_ebpf_listings(const Plan& plan) {
+  const auto policy = make_ebpf_policy(plan.inputs);
+  if (!policy) return std::unexpected(policy.error());
+  const auto all = find_ebpf();
+  if (!all) return std::unexpected(all.error());
+  const EbpfInstallation* installed = find_by_name(*all, plan.inputs.ownership.name);
+  EbpfListings listings;
+  if (installed == nullptr) return listings;
+  const auto links = read_links();
+  if (!links) return std::unexpected(links.error());
+  std::vector<std::string> planned;
+  std::vector<std::string> live;
+  const AttachMode mode = preferred_attach_mode();
+  for (const LinkInfo& link : links_for_programs(*links, wants_loopback(plan.inputs))) {
+    const auto facts = installed->links.find(link.index);
+    if (facts == installed->links.end()) continue;
+    for (const TrafficSide side : sides_for(plan.inputs, link.index))
+      planned.push_back(place(mode, side, link.name, facts_of(link, plan.inputs)));
+    for (const Attachment& attachment : installed->attachments) {
+      if (attachment.link != link.index) continue;
+      live.push_back(place(attachment.mode, attachment.side, link.name, facts->second));
+    }
+  }
+  listings.planned = listing_of(to_lines(*policy), std::move(planned));
+  listings.live = listing_of(installed->policy ? to_lines(*installed->policy) : std::vector<std::string>{kOtherVersion},
+                             std::move(live));
+  return listings;
+}
+
+Result<std::optional<int>> ask_ebpf(const EbpfInstallation& installation, const EbpfQuestion& question) {
+  const TrafficSide side = question.user ? TrafficSide::egress : TrafficSide::ingress;
+  const auto here = std::ranges::find_if(installation.attachments, [&](const Attachment& attachment) {
+    return attachment.link == question.link && attachment.side == side;
+  });
+  if (here == installation.attachments.end()) return std::optional<int>();
+  const auto installed = EbpfPrograms::find(here->program);
+  if (!installed || installation.version != LIMPID_BPF_VERSION)
+    return failure("ask", "eBPF program", "it has gone, or is of another version of Limpid");
+  auto copy = EbpfPrograms::load(installation.ownership);
+  if (!copy) return std::unexpected(copy.error());
+  if (auto copied = copy->copy_state(*installed); !copied) return std::unexpected(copied.error());
+  const auto decision = copy->try_packet(question);
+  if (!decision) return std::unexpected(decision.error());
+  return std::optional(*decision);
 }
 
 Result<std::map<std::string, std::uint64_t>> ebpf_counters(const std::string& name) {

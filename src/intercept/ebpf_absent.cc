@@ -2,7 +2,6 @@
 #include <utility>
 
 #include "intercept/ebpf.h"
-#include "intercept/ebpf_programs.h"
 
 namespace limpid {
 namespace {
@@ -31,6 +30,9 @@ std::vector<LinkInfo> links_for_programs(const std::vector<LinkInfo>& /*links*/,
 Result<std::optional<std::string>> find_missing_ebpf_feature() {
   return std::optional(not_built_in().error().cause);
 }
+bool ebpf_takes_reuseport() {
+  return true;
+}
 Status check_ebpf(const Plan& /*plan*/) {
   return not_built_in();
 }
@@ -51,6 +53,12 @@ Result<std::string> planned_ebpf_listing(const Plan& /*plan*/) {
 }
 Result<std::string> live_ebpf_listing(const Plan& /*plan*/) {
   return std::string();
+}
+Result<EbpfListings> settled_ebpf_listings(const Plan& /*plan*/) {
+  return not_built_in();
+}
+Result<std::optional<int>> ask_ebpf(const EbpfInstallation& /*installation*/, const EbpfQuestion& /*question*/) {
+  return not_built_in();
 }
 Result<std::map<std::string, std::uint64_t>> ebpf_counters(const std::string& /*name*/) {
   return std::map<std::string, std::uint64_t>{};

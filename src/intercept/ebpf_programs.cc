@@ -226,6 +226,9 @@ Status EbpfPrograms::forget_link(int link) {
 
 std::vector<std::pair<int, limpid_interface>> EbpfPrograms::links() const {
   std::vector<std::pair<int, limpid_interface>> all;
+  const bpf_map_info shape = info_of_map(links_.get());
+  // Nothing but a program that only has our name could have it otherwise (layout.h).
+  if (shape.key_size != sizeof(int) || shape.value_size != sizeof(limpid_interface)) return all;
   int key = 0;
   int next = 0;
   const void* before = nullptr;
@@ -251,6 +254,20 @@ Status EbpfPrograms::write_own(const std::vector<Prefix>& own) {
   return {};
 }
 
+Status EbpfPrograms::copy_state(const EbpfPrograms& installed) {
+  const auto policy = installed.read_policy();
+  if (!policy) return std::unexpected(policy.error());
+  if (auto written = write_policy(*policy); !written) return written;
+  for (const auto& [link, facts] : installed.links()) {
+    if (auto written = write_link(link, facts); !written) return written;
+  }
+  const __u8 present = 1;
+  for (const limpid_network& network : networks_in(installed.networks_.get(), LIMPID_OWN_SLOT)) {
+    if (auto written = update(networks_.get(), &network, &present, "limpid_networks"); !written) return written;
+  }
+  return {};
+}
+
 Result<std::vector<std::uint64_t>> EbpfPrograms::counters() const {
   const int cpus = libbpf_num_possible_cpus();
   if (cpus <= 0) return bpf_error(-cpus, "count", "processors");
@@ -264,13 +281,17 @@ Result<std::vector<std::uint64_t>> EbpfPrograms::counters() const {
   return totals;
 }
 
-Result<int> EbpfPrograms::try_packet(const std::vector<std::uint8_t>& frame, std::uint32_t mark, int link) const {
+Result<int> EbpfPrograms::try_packet(const EbpfQuestion& question) const {
   __sk_buff context{};
-  context.mark = mark;
-  context.ifindex = static_cast<__u32>(link);
+  context.mark = question.mark;
+  context.ifindex = static_cast<__u32>(question.link);
+  if (question.user) {
+    context.cb[0] = LIMPID_SENT_HERE;
+    context.cb[1] = *question.user;
+  }
   LIBBPF_OPTS(bpf_test_run_opts, options);
-  options.data_in = frame.data();
-  options.data_size_in = static_cast<__u32>(frame.size());
+  options.data_in = question.frame.data();
+  options.data_size_in = static_cast<__u32>(question.frame.size());
   options.ctx_in = &context;
   options.ctx_size_in = sizeof context;
   if (const int code = bpf_prog_test_run_opts(decide_.get(), &options); code != 0)

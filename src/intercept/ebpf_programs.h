@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,14 @@ namespace limpid {
 
 /// Whether this build has the eBPF backend; the error says why not.
 [[nodiscard]] Status require_ebpf_built_in();
+
+/// A packet that nobody sends, to ask the programs about.
+struct EbpfQuestion {
+  std::span<const std::byte> frame;  ///< with an Ethernet header
+  std::uint32_t mark = 0;
+  int link = 1;                       ///< where it arrives, or leaves
+  std::optional<std::uint32_t> user;  ///< this host sends it, in this user's name; empty: it arrives
+};
 
 class EbpfPrograms {
  public:
@@ -40,10 +49,13 @@ class EbpfPrograms {
   /// This host's own addresses and networks, instead of those written before.
   [[nodiscard]] Status write_own(const std::vector<Prefix>& own);
 
+  /// The policy, interfaces and own addresses of what is installed, to try packets with.
+  [[nodiscard]] Status copy_state(const EbpfPrograms& installed);
+
   /// What the programs decided so far, by limpid_decision.
   [[nodiscard]] Result<std::vector<std::uint64_t>> counters() const;
-  /// What they would decide about a packet (an Ethernet frame) that arrives at `link` with `mark`. Needs programs that were loaded, not found.
-  [[nodiscard]] Result<int> try_packet(const std::vector<std::uint8_t>& frame, std::uint32_t mark, int link = 1) const;
+  /// What they would decide: a limpid_decision. Needs programs that were loaded, not found.
+  [[nodiscard]] Result<int> try_packet(const EbpfQuestion& question) const;
 
   /// Descriptor and name of everything, to pin.
   [[nodiscard]] std::vector<std::pair<int, std::string>> objects() const;

@@ -13,6 +13,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <utility>
 
 #include "net/netlink_message.h"
@@ -170,7 +171,7 @@ std::string_view to_string(TraceVerdict verdict) noexcept {
 }
 
 std::optional<TraceEvent> parse_trace_message(std::span<const std::byte> bytes) {
-  if (bytes.size() < sizeof(nlmsghdr)) return std::nullopt;
+  if (bytes.size() < sizeof(nlmsghdr) || bytes.size() > std::numeric_limits<std::uint32_t>::max()) return std::nullopt;
   // A copy, because bytes of a stranger need not be aligned.
   std::vector<std::uint32_t> aligned((bytes.size() + 3) / 4);
   std::memcpy(aligned.data(), bytes.data(), bytes.size());

@@ -120,11 +120,9 @@ bool set_sequence(int fd, std::uint32_t sequence) {
 
 }  // namespace
 
-Status inject_packet(const std::string& interface, std::span<const std::byte> packet) {
+Result<std::vector<std::byte>> frame_for(const std::string& interface, std::span<const std::byte> packet) {
   const auto address = hardware_address(interface);
   if (!address) return std::unexpected(address.error());
-  const auto program = load_passing_program();
-  if (!program) return std::unexpected(program.error());
   const bool ipv6 = !packet.empty() && (std::to_integer<unsigned>(packet[0]) >> 4U) == 6;
   const std::uint16_t type = htons(ipv6 ? ETH_P_IPV6 : ETH_P_IP);
   std::vector<std::byte> frame(ETH_HLEN + packet.size());
@@ -132,7 +130,15 @@ Status inject_packet(const std::string& interface, std::span<const std::byte> pa
   std::memcpy(&frame[ETH_ALEN], kProbeSender.data(), ETH_ALEN);
   std::memcpy(&frame[std::size_t{2} * ETH_ALEN], &type, sizeof type);
   std::ranges::copy(packet, frame.begin() + ETH_HLEN);
+  return frame;
+}
 
+Status inject_packet(const std::string& interface, std::span<const std::byte> packet) {
+  const auto program = load_passing_program();
+  if (!program) return std::unexpected(program.error());
+  auto framed = frame_for(interface, packet);
+  if (!framed) return std::unexpected(framed.error());
+  std::vector<std::byte>& frame = *framed;
   xdp_md context{};
   context.data_end = static_cast<std::uint32_t>(frame.size());
   context.ingress_ifindex = if_nametoindex(interface.c_str());

@@ -7,6 +7,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "limpid/address.h"
 #include "limpid/error.h"
@@ -14,6 +15,9 @@
 #include "net/endpoint.h"
 
 namespace limpid {
+
+/// `packet`, from its IP header on, in an Ethernet frame for `interface`, which must be up.
+[[nodiscard]] Result<std::vector<std::byte>> frame_for(const std::string& interface, std::span<const std::byte> packet);
 
 /// The kernel takes `packet`, from its IP header on, as one that has just arrived at `interface`, in this thread's network namespace. It
 /// comes in an Ethernet frame for that interface, so everything from its tc ingress hook on sees it. Needs CAP_BPF and CAP_NET_ADMIN

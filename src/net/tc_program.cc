@@ -119,13 +119,13 @@ Result<Filters> list_filters(int link, TrafficSide side) {
   return filters;
 }
 
+}  // namespace
+
 bool has_tcx() {
   std::uint32_t flags = 0;
   std::uint32_t count = 0;
   return bpf_prog_query(1 /* lo */, kTcxIngress, 0, &flags, nullptr, &count) == 0;
 }
-
-}  // namespace
 
 std::string_view to_string(TrafficSide side) {
   return side == TrafficSide::ingress ? "ingress" : "egress";

@@ -30,6 +30,8 @@ struct Attachment {
   bool operator==(const Attachment&) const = default;
 };
 
+/// Linux 6.6 has it.
+[[nodiscard]] bool has_tcx();
 /// tcx unless the kernel lacks it, or $LIMPID_EBPF_ATTACH says clsact.
 [[nodiscard]] AttachMode preferred_attach_mode();
 

@@ -31,10 +31,11 @@ void ListenerWatch::look() {
     log_.info("the proxy listens", {port});
     return;
   }
-  log_.warning(plan_.inputs.fail == FailMode::open
-                   ? "no transparent listener of the proxy: what is in scope is forwarded as usual (--fail open)"
-                   : "no transparent listener of the proxy: what is in scope is rejected (--fail closed)",
-               {port, field("missing", missing_)});
+  std::string outcome =
+      plan_.inputs.fail == FailMode::open ? "is forwarded as usual (--fail open)" : "is rejected (--fail closed)";
+  // A program cannot tell one that lacks IP_TRANSPARENT.
+  if (plan_.inputs.ownership.backend == Backend::ebpf) outcome += ", unless one that is not transparent gets it";
+  log_.warning("no transparent listener of the proxy: what is in scope " + outcome, {port, field("missing", missing_)});
 }
 
 }  // namespace limpid

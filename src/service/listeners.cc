@@ -103,6 +103,15 @@ Result<Listeners> open_listeners(const ListenerRequest& request) {
   }
 }
 
+Result<unsigned> count_workers(unsigned wanted, unsigned cpus, bool takes_several) {
+  if (takes_several) return wanted != 0 ? wanted : cpus;
+  if (wanted <= 1) return 1;
+  return unsupported(
+      "--workers", std::to_string(wanted),
+      "with --backend ebpf, this kernel hands connections to a single listener only (Linux 6.6 can do more)",
+      "--workers 1, or another backend");
+}
+
 Result<Port> find_free_port() {
   const UniqueFd fd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_storage native{};

@@ -39,6 +39,10 @@ struct Listeners {
 /// does not.
 [[nodiscard]] Result<Listeners> open_listeners(const ListenerRequest& request);
 
+/// How many workers there are: `wanted`, or one for each of `cpus` where it is 0. Where the backend cannot hand packets to one of several listeners,
+/// one, or an error for those who asked for more.
+[[nodiscard]] Result<unsigned> count_workers(unsigned wanted, unsigned cpus, bool takes_several);
+
 /// A port that nobody listens on at this moment, for showing what a start would look like. Needs no privileges.
 [[nodiscard]] Result<Port> find_free_port();
 

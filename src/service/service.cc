@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "intercept/backend.h"
+#include "intercept/ebpf.h"
 #include "intercept/ebpf_warnings.h"
 #include "intercept/heartbeat.h"
 #include "intercept/install.h"
@@ -217,14 +218,21 @@ Status run_service(const ServiceOptions& wanted) {
   // Behind a PPPoE line or a tunnel, both ends must use segments that fit everywhere, or no flow could be cut through.
   std::uint32_t smallest_mtu = 0;
   if (options.cut_through != CutThroughMode::off) smallest_mtu = smallest_different_mtu().value_or(0);
+  const bool by_ebpf = interception.backends.front() == Backend::ebpf;
+  const auto workers = count_workers(options.workers, usable_cpus(), !by_ebpf || ebpf_takes_reuseport());
+  if (!workers) return std::unexpected(workers.error());
+  if (options.workers == 0 && *workers < usable_cpus())
+    log.warning(
+        "one worker only: with --backend ebpf, this kernel hands connections to a single listener (Linux 6.6 can do "
+        "more)");
   auto listeners = open_listeners(
       {.port = interception.listener,
        .ipv4 = interception.scope.ipv4,
        .ipv6 = interception.scope.ipv6,
        .tcp = !interception.scope.tcp.empty(),
        .udp = !interception.scope.udp.empty(),
-       .workers = options.workers != 0 ? options.workers : usable_cpus(),
-       .spread_by_client = interception.backends.front() == Backend::ebpf,
+       .workers = *workers,
+       .spread_by_client = by_ebpf,
        .socket = {.mark = bypass, .keepalive_idle = options.keepalive_idle, .smallest_mtu = smallest_mtu}});
   if (!listeners) return std::unexpected(listeners.error());
   interception.listener = listeners->port;

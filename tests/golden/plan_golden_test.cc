@@ -188,6 +188,22 @@ TEST(GoldenPlan, with_iptables_and_local_traffic) {
   compare("iptables_local_programs.txt", commands(with_iptables(inputs)));
 }
 
+TEST(GoldenPlan, with_ebpf) {
+  PlanInputs inputs = basic();
+  inputs.ownership.backend = Backend::ebpf;
+  compare("ebpf_fail_open.txt", commands(inputs));
+  compare("ebpf_plan.json", render_json(make_plan(inputs)));
+  inputs.fail = FailMode::closed;
+  inputs.scope.udp = *PortSet::parse("53,5000-5010");
+  inputs.scope.from_interfaces = {"wg0", "lan"};
+  inputs.scope.to_prefixes = {network("198.51.100.0/24"), network("2001:db8::/32")};
+  inputs.scope.excluded = {network("198.51.100.1")};
+  inputs.scope.local =
+      LocalScope{.only = {.users = {{1000, 1000}}, .groups = {}, .cgroups = {"user.slice"}}, .never = {}};
+  inputs.ownership.local = true;
+  compare("ebpf_every_kind_of_scope.txt", commands(inputs));
+}
+
 TEST(GoldenPlan, with_iptables_and_one_5_tuple_on_both_legs) {
   PlanInputs inputs = basic();
   inputs.scope.udp = *PortSet::parse("53,443");

@@ -16,6 +16,7 @@ def doctor(lab):
 
 @pytest.fixture
 def rules(lab):
+    # Always by nftables: with eBPF, the probe's interface would have no program (docs/ebpf.md), and test_ebpf.py has what the doctor says of that.
     def run(*arguments):
         return lab.router.run(limpid_process.BINARY, "rules", *arguments)
     return run

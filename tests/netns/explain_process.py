@@ -7,6 +7,8 @@ import limpid_process
 from peers import wait_until
 
 PORT = 80
+# An eBPF program cannot tell whether it is transparent.
+NO_LISTENER = "no listener on" if limpid_process.BACKEND == "ebpf" else "no transparent listener on"
 
 
 def run(lab, *arguments, check=True, prefix=()):

@@ -29,11 +29,25 @@ def has_sanitizer_report(messages):
     return _SANITIZER.search(messages) is not None
 
 
+def with_backend(verb, arguments):
+    """The arguments with the backend under test, unless they name one or the verb has none."""
+    takes_one = verb in ("run", "rules watch", "rules apply", "rules show", "rules diff")
+    if not takes_one or BACKEND == "nftables" or "--backend" in arguments:
+        return list(arguments)
+    return [*arguments, "--backend", BACKEND]
+
+
 def is_sanitized():
     """True for a build with a sanitizer: its memory and CPU time say nothing about Limpid."""
     with open(BINARY, "rb") as file:
         content = file.read()
     return b"__asan_init" in content or b"__tsan_init" in content
+
+
+def has_ebpf():
+    """False for a build without clang, bpftool or libbpf: it has the sentence that says so."""
+    with open(BINARY, "rb") as file:
+        return b"made without clang, bpftool or libbpf" not in file.read()
 
 
 def environment_without_leak_check():
@@ -52,8 +66,7 @@ class Limpid:
     """One instance. ready() waits until it serves; stop() asks it to end and waits."""
 
     def __init__(self, host, folder, arguments, wrapper=(), verb="run", **options):
-        if verb == "run" and BACKEND != "nftables" and "--backend" not in arguments:
-            arguments = [*arguments, "--backend", BACKEND]
+        arguments = with_backend(verb, arguments)
         self._out = folder / "stdout"
         self._err = folder / "stderr"
         with open(self._out, "wb") as out, open(self._err, "wb") as err:

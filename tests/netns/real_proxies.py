@@ -36,8 +36,8 @@ def squid(service, configuration):
     return [*WITH_SHARED_MEMORY_OF_ITS_OWN, "squid", "-N", "-n", service, "-f", configuration]
 
 
-def rules(host, *arguments, check=True):
-    return host.run(limpid_process.BINARY, "rules", *arguments, check=check)
+def rules(host, verb, *arguments, check=True):
+    return host.run(limpid_process.BINARY, "rules", verb, *limpid_process.with_backend(f"rules {verb}", arguments), check=check)
 
 
 class RealProxy:

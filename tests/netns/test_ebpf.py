@@ -6,10 +6,12 @@ import shutil
 import pytest
 
 import ebpf_state
+import explain_process
 import kernel_state
 import limpid_process
 from another_proxy import TransparentProxy
 from limpid_process import DONE, UNSUPPORTED
+from local_programs import ALICE, BOB, Teller, was_relayed
 from peers import wait_until
 
 pytestmark = pytest.mark.skipif(limpid_process.BACKEND != "nftables", reason="names its backend itself; runs once")
@@ -46,6 +48,31 @@ def test_both_ways_to_attach(lab, start, attached_by, fail):
             lab.client.connect(lab.server.address, 80)
     assert rules(lab, "remove").returncode == DONE
     assert kernel_state.difference(before, kernel_state.snapshot(lab.router)) == []
+
+
+def test_local_programs_by_both_ways_to_attach(lab, start, attached_by):
+    before = kernel_state.snapshot(lab.router)
+    Teller(lab)
+    limpid = start("--tcp", "80", "--local", "--exclude-uid", str(BOB), "--backend", "ebpf", **attached_by)
+    there = ebpf_state.attached(lab.router)
+    assert ("filter egress wan" if attached_by else "tcx egress wan") in there
+    assert was_relayed(lab, ALICE) and not was_relayed(lab, BOB)
+    limpid.kill()
+    assert not was_relayed(lab, ALICE), "fail-open"
+    assert rules(lab, "remove").returncode == DONE
+    assert kernel_state.difference(before, kernel_state.snapshot(lab.router)) == []
+
+
+def test_explain_asks_the_programs(lab, start):
+    """In the text too; test_explain.py runs over this backend as a whole."""
+    start("--tcp", "80", "--exclude", lab.nowhere, "--backend", "ebpf")
+    text = explain_process.run(lab, "tcp", lab.client.address, explain_process.endpoint(lab.server.address, 81)).stdout
+    assert "tc ingress (lan)\n  eBPF programs of limpid: other port\n      the port is not in scope (TCP 80)\n" in text
+    answer = explain_process.forwarded(lab, address=lab.nowhere)
+    [asked] = answer["ebpf"]
+    assert (asked["decision"], asked["interface"]) == ("excluded destination", "lan")
+    assert asked["words"] == f"the destination is excluded (--exclude {lab.nowhere})"
+    assert explain_process.forwarded(lab)["verdict"] == "intercepted"
 
 
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)
@@ -180,7 +207,7 @@ def test_what_it_cannot_do_is_refused(lab, flags):
 def test_the_doctor_knows_it(lab, start):
     limpid = start("--tcp", "80", "--backend", "ebpf", "--repair", "off")
     said = lab.router.run(limpid_process.BINARY, "doctor", check=False, timeout=60).stdout
-    assert "by ebpf" in said and "the program at" not in said
+    assert "by ebpf" in said and "the program at" not in said and "not intercepted" not in said
     ebpf_state.detach(lab.router, "lan", "ingress")
     said = lab.router.run(limpid_process.BINARY, "doctor", check=False, timeout=60).stdout
     assert "the program at ingress of lan" in said

@@ -3,7 +3,8 @@
 import pytest
 
 import kernel_state
-from explain_process import Eavesdropper, forwarded, run
+from explain_process import NO_LISTENER, Eavesdropper, forwarded, run
+from limpid_process import BACKEND
 
 OTHER_SERVER = {"ipv4": "198.51.100.9", "ipv6": "2001:db8:2::9"}
 OTHER_CLIENT = {"ipv4": "192.0.2.3", "ipv6": "2001:db8:1::3"}
@@ -24,7 +25,7 @@ def test_intercepted(lab, start, transport):
     limpid = start(*SCOPE, "--from", "lan")
     before = kernel_state.snapshot(lab.router)
     answer = forwarded(lab, transport)
-    assert answer["verdict"] == "intercepted" and "tproxy" in answer["reason"]
+    assert answer["verdict"] == "intercepted" and answer["reason"].endswith("(eBPF)" if BACKEND == "ebpf" else "(tproxy)")
     assert answer["instance"] == "limpid" and answer["end"] == "delivered" and answer["has_socket"]
     assert answer["interface"] == "lan"
     assert answer["route"]["kind"] == "local", "because of its mark"
@@ -44,7 +45,7 @@ def test_the_text_ends_with_one_verdict(lab, start):
     assert lines[0].startswith("TCP ") and lines[0].endswith("arriving on lan")
     assert [line for line in lines if line.startswith("verdict: ")] == [lines[-1]]
     assert lines[-1].startswith("verdict: intercepted: handed to the listener")
-    assert any("the port is in scope (TCP 80)" in line for line in lines)
+    assert any(("eBPF programs of limpid: intercepted" if BACKEND == "ebpf" else "the port is in scope (TCP 80)") in line for line in lines)
     assert any(line.startswith("relay: limpid (pid ") for line in lines)
     plain = run(lab, "tcp", lab.client.address, target, prefix=["env", "LC_ALL=C"]).stdout
     assert plain.splitlines()[0].isascii() and " -> " in plain.splitlines()[0]
@@ -125,7 +126,7 @@ def test_never_intercepted(lab, start, kind):
         answer = forwarded(lab, "udp", address=address[kind][lab.family])
     if (kind, lab.family) == ("link-local", "ipv6"):
         assert answer["verdict"] != "intercepted"  # link-local addresses are not forwarded either: RFC 4291, section 2.5.6
-        assert any("the destination is link-local" in step["words"] for step in answer["steps"])
+        assert any("the destination is link-local" in decision["words"] for decision in answer["steps"] + answer["ebpf"])
         return
     assert answer["verdict"] == "bypassed" and kind in answer["reason"]
 
@@ -135,6 +136,7 @@ def test_bypassed_as_the_other_family(lab, start):
     assert f"IPv{lab.family[-1]} is not in scope" in forwarded(lab)["reason"]
 
 
+@pytest.mark.not_ebpf("netfilter's rules come later, and cannot mark a packet before its programs see it")
 @TRANSPORTS
 def test_bypassed_by_mark(lab, start, transport):
     start(*SCOPE, "--mark", "0x1000000/0x3000000")
@@ -155,7 +157,7 @@ def test_rejected_fail_closed(lab, start, transport):
     limpid.kill()
     answer = forwarded(lab, transport)
     assert answer["verdict"] == "rejected" and answer["answered"]
-    assert "no transparent listener on" in answer["reason"] and "fail-closed" in answer["reason"]
+    assert NO_LISTENER in answer["reason"] and "fail-closed" in answer["reason"]
 
 
 @TRANSPORTS
@@ -164,7 +166,7 @@ def test_bypassed_fail_open(lab, start, transport):
     limpid.kill()
     answer = forwarded(lab, transport)
     assert answer["verdict"] == "bypassed"
-    assert "no transparent listener on" in answer["reason"] and "fail-open" in answer["reason"]
+    assert NO_LISTENER in answer["reason"] and "fail-open" in answer["reason"]
 
 
 @TRANSPORTS

@@ -105,7 +105,8 @@ def test_a_standard_descriptor_that_is_closed_is_not_given_to_a_client(lab, laun
     listener = lab.server.listen(PORT)
     limpid = launch("--tcp", PORT, wrapper=("/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh"))
     wait_until(lambda: installed(lab.router), "it intercepts")
-    wait_until(lambda: not limpid.process.poll() and any("tproxy" in rules.lower() for rules in snapshot(lab.router).values()), "the rules")
+    wait_until(lambda: not limpid.process.poll() and any("tproxy" in rules.lower() or "tcx ingress wan" in rules
+                                                         for rules in snapshot(lab.router).values()), "the rules")
     client = lab.client.connect(lab.server.address, PORT)
     server, _ = listener.accept()
     limpid.process.send_signal(signal.SIGUSR1)

@@ -4,9 +4,10 @@ import json
 
 import pytest
 
+import ebpf_state
 import limpid_process
 from kernel_state import difference, installed, snapshot
-from limpid_process import DONE
+from limpid_process import BACKEND, DONE
 from peers import exchange
 
 SCOPE = ["--tcp", "80", "--listen-port", "3129"]
@@ -16,7 +17,8 @@ SCOPE = ["--tcp", "80", "--listen-port", "3129"]
 def rules(lab):
     """rules(arguments…) runs `limpid rules` on the router."""
     def run(*arguments, check=True):
-        return lab.router.run(limpid_process.BINARY, "rules", *arguments, check=check)
+        verb, *rest = arguments
+        return lab.router.run(limpid_process.BINARY, "rules", verb, *limpid_process.with_backend(f"rules {verb}", rest), check=check)
     return run
 
 
@@ -63,7 +65,16 @@ def delete_the_table(lab):
     lab.router.nft("delete table inet limpid\n")
 
 
-@pytest.mark.parametrize("tamper", [delete_a_rule, delete_the_route, add_to_the_table, flush_the_chains, delete_the_table])
+def detach_a_program(lab):
+    ebpf_state.detach(lab.router, "lan", "ingress")
+
+
+ITS_TABLE = pytest.mark.nftables("its table")
+
+
+@pytest.mark.parametrize("tamper", [
+    delete_a_rule, delete_the_route, *(pytest.param(each, marks=ITS_TABLE) for each in (add_to_the_table, flush_the_chains, delete_the_table)),
+    pytest.param(detach_a_program, marks=pytest.mark.skipif(BACKEND != "ebpf", reason="about eBPF"))])
 def test_diff_notices(lab, rules, tamper):
     before = snapshot(lab.router)
     rules("apply", *SCOPE)
@@ -106,6 +117,7 @@ def test_remove_refuses_while_a_run_lives(lab, rules, start):
     exchange(connection.client, connection.server)
 
 
+@pytest.mark.not_ebpf("programs are no script")
 def test_what_show_prints_is_what_apply_does(lab, rules):
     """Pasted into a shell, and compared with the kernel by diff."""
     numbers = ["--mark", "0x10/0x30", "--table", "7000", "--priority", "500"]
@@ -126,7 +138,7 @@ def test_show_changes_nothing_and_speaks_json(lab, rules):
     before = snapshot(lab.router)
     plan = json.loads(rules("show", *SCOPE, "--json").stdout)
     assert plan
-    assert "tproxy" in rules("show", *SCOPE).stdout
+    assert ("eBPF programs at tc ingress" if BACKEND == "ebpf" else "tproxy") in rules("show", *SCOPE).stdout.replace("TPROXY", "tproxy")
     assert difference(before, snapshot(lab.router)) == []
 
 
@@ -138,9 +150,9 @@ def test_another_proxy_gets_the_connections(lab, rules):
     listener.setsockopt(level, option, 1)
     listener.bind(({"ipv4": "127.0.0.1", "ipv6": "::1"}[lab.family], 3129))
     listener.listen()
-    client = lab.client.connect(lab.nowhere, 80)
+    client = lab.client.connect(lab.server.address, 80)
     accepted, peer = listener.accept()
-    assert accepted.getsockname()[:2] == (lab.nowhere, 80)
+    assert accepted.getsockname()[:2] == (lab.server.address, 80)
     assert peer[:2] == client.getsockname()[:2]
     exchange(client, accepted)
     accepted.close()
@@ -183,6 +195,7 @@ def test_instances_with_overlapping_scopes_do_not_feed_each_other(lab, start):
 LOCAL = ["--local", "--tcp", "80", "--udp", "53", "--listen-port", "3129", "--exclude-uid", "13"]
 
 
+@pytest.mark.nftables("its tables and sets")
 def test_local_traffic_goes_round_too(lab, rules):
     before = snapshot(lab.router)
     rules("apply", *LOCAL)
@@ -203,9 +216,12 @@ def test_local_traffic_goes_round_too(lab, rules):
 
 
 def test_local_rules_give_way_to_others(lab, rules):
-    rules("apply", *LOCAL)
     rules("apply", *SCOPE)
-    assert [line for line in installed(lab.router) if line.startswith("table")] == ["table inet limpid"]
+    without = installed(lab.router)
+    rules("apply", *LOCAL)
+    assert installed(lab.router) != without
+    rules("apply", *SCOPE)
+    assert installed(lab.router) == without
     assert rules("diff", *SCOPE, check=False).returncode == 0
 
 

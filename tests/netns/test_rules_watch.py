@@ -19,8 +19,8 @@ def proxy(lab):
         yield running
 
 
-def rules(lab, *arguments):
-    return lab.router.run(limpid_process.BINARY, "rules", *arguments, check=False)
+def rules(lab, verb, *arguments):
+    return lab.router.run(limpid_process.BINARY, "rules", verb, *limpid_process.with_backend(f"rules {verb}", arguments), check=False)
 
 
 def test_from_start_to_end(lab, watch, proxy):
@@ -114,6 +114,7 @@ def test_it_says_when_the_proxy_goes_and_comes(lab, watch, fail, outcome):
     wait_until(lambda: watching.messages.count(missing) == 2, "it has gone")
 
 
+@pytest.mark.not_ebpf("a program cannot tell whether a listener is transparent")
 def test_a_listener_that_is_not_transparent_is_none(lab, watch):
     """The kernel hands it nothing; with one family only, because that is all that this proxy hears."""
     with TransparentProxy(lab, 3129, transparent=False):

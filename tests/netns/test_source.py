@@ -73,6 +73,7 @@ def taken_port(lab):
     return port
 
 
+@pytest.mark.not_ebpf("it keeps no port (conntrack)")
 def test_prefer_port_falls_back_and_counts(lab, start, taken_port):
     limpid = start("--tcp", "80", "--source", "prefer-port")
     listener = lab.server.listen(80)
@@ -87,6 +88,7 @@ def test_prefer_port_falls_back_and_counts(lab, start, taken_port):
     assert (counters["source_port_kept"], counters["source_port_fallback"]) == (0, 1)
 
 
+@pytest.mark.not_ebpf("it keeps no port (conntrack)")
 def test_address_and_port_does_not_fall_back(lab, start, taken_port):
     limpid = start("--tcp", "80", "--source", "address+port")
     lab.server.listen(80)

@@ -16,7 +16,7 @@ MAY_INCLUDE = {
     "relay": {"base", "net", "policy", "sniff", "upstream"},
     "intercept": {"base", "net", "policy", "bpf"},  # bpf/layout.h: the maps' values
     "doctor": {"base", "net", "policy", "intercept", "lab"},
-    "explain": {"base", "net", "policy", "intercept"},
+    "explain": {"bpf", "base", "net", "policy", "intercept"},
     "lab": {"base", "net"},
     "netcat": {"base", "net"},
     "exec": {"base", "net"},

@@ -95,7 +95,11 @@ class Decision : public testing::Test {
     return frame_of(frames::ethernet(mac_, type, payload), mark);
   }
   int frame_of(const Bytes& bytes, std::uint32_t mark = 0) const {
-    return host_.run([&] { return must(programs_->try_packet(bytes, mark, link_), "test run"); });
+    return host_.run([&] {
+      return must(
+          programs_->try_packet({.frame = std::as_bytes(std::span(bytes)), .mark = mark, .link = link_, .user = {}}),
+          "test run");
+    });
   }
   int ipv4(const Bytes& payload, frames::Ipv4 header = {}, std::uint32_t mark = 0) const {
     return frame(kIpv4Type, frames::ipv4(header, payload), mark);
