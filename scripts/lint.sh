@@ -30,6 +30,7 @@ if ((${#python[@]})); then
 for name in sys.argv[1:]: ast.parse(open(name).read(), name)' "${python[@]}"
   check pyflakes pyflakes3 "${python[@]}"
 fi
+check "eBPF programs" cmake --build build/lint --target bpf_skeletons  # clang-tidy reads their headers
 check "headers alone (clang)" cmake --build build/lint --target headers_alone
 check clang-tidy scripts/clang_tidy.py "$@"
 exit $status

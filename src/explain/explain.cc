@@ -257,6 +257,28 @@ void add_notes(const Explanation& explanation, const RuleBook& rules, std::uint6
   }
 }
 
+/// Whether the eBPF programs answer the packet by themselves. The probe is not sent then: its answer would reach the client that it names.
+bool programs_keep(const ProbeMarks& probe, Surroundings& surroundings, Explanation& explanation) {
+  const Question& question = explanation.question;
+  ask_all_programs(surroundings, probe, question.interface, 0, {});
+  auto verdict = judge_programs(surroundings);
+  if (!verdict || verdict->outcome == Outcome::intercepted) return false;
+  explanation.walk = stopped_walk(probe, question, *verdict);
+  explanation.verdict = std::move(*verdict);
+  keep_answers(surroundings, explanation);
+  explanation.notes.emplace_back("the eBPF programs were asked only: the probe that they would answer was not sent");
+  return true;
+}
+
+/// A packet that met no hook: what was sent is all that is known.
+void note_unseen(const ProbeMarks& probe, const Question& question, Walk& walk) {
+  if (walk.first) return;
+  walk.first =
+      TracedPacket{.source = source_of(probe), .destination = question.destination, .after_ports = {}, .payload = {}};
+  walk.last = walk.first;
+  walk.arrived_at = question.interface;
+}
+
 }  // namespace
 
 Result<Explanation> explain_packet(const Question& asked) {
@@ -289,17 +311,7 @@ Result<Explanation> explain_packet(const Question& asked) {
     socket = std::move(*opened);
   }
 
-  if (!question.local) {
-    ask_all_programs(*surroundings, probe, question.interface, 0, {});
-    if (auto verdict = judge_programs(*surroundings); verdict && verdict->outcome != Outcome::intercepted) {
-      explanation.walk = stopped_walk(probe, question, *verdict);
-      explanation.verdict = std::move(*verdict);
-      keep_answers(*surroundings, explanation);
-      explanation.notes.emplace_back(
-          "the eBPF programs were asked only: the probe that they would answer was not sent");
-      return explanation;
-    }
-  }
+  if (!question.local && programs_keep(probe, *surroundings, explanation)) return explanation;
 
   TableGuard table;
   const std::string object = fmt::format("nft table inet {}", kExplainTable);
@@ -328,13 +340,7 @@ Result<Explanation> explain_packet(const Question& asked) {
   if (auto removed = table.remove(); !removed) return std::unexpected(removed.error());
 
   Walk& walk = explanation.walk;
-  if (!walk.first) {
-    // Before any hook: what was sent is all that is known.
-    walk.first =
-        TracedPacket{.source = source_of(probe), .destination = question.destination, .after_ports = {}, .payload = {}};
-    walk.last = walk.first;
-    walk.arrived_at = question.interface;
-  }
+  note_unseen(probe, question, walk);
   question.source = walk.first->source;
   entries.remove();
   // Through loopback it passed postrouting once, where conntrack took it for confirmed.

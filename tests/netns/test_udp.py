@@ -230,14 +230,18 @@ def test_after_kill_9_the_declared_mode_holds(lab, start, server, mode):
 
 def test_bulk_is_intact(lab, start, need):
     need("iperf3", "iperf3")
-    start("--udp", "5201", "--tcp", "5201")
+    limpid = start("--udp", "5201", "--tcp", "5201")
     lab.server.start(["iperf3", "-s", "-1"], stdout=subprocess.DEVNULL)
     wait_until(lambda: ":5201" in lab.server.run("ss", "-Hltn").stdout, "iperf3 listens")
     done = lab.client.run("iperf3", "-u", "-b", "50M", "-l", "1200", "-t", "2", "-c", lab.server.address, timeout=30)
     received = [line for line in done.stdout.splitlines() if "receiver" in line][0]
     lost, total = received.split()[-3].split("/")
     assert int(total) > 5000
-    assert int(lost) <= int(total) * 0.02, received
+    # Where the machine is busy, the receiver itself is too slow for what reaches it: Limpid is asked what it has passed on.
+    counters = limpid.counters()
+    assert counters["udp_dropped"] == 0
+    assert counters["udp_datagrams_up"] >= int(total) * 0.98, received
+    assert int(lost) < int(total), "something arrived"
 
 
 def test_dns_with_real_programs(lab, start, need, tmp_path):
