@@ -228,9 +228,7 @@ std::vector<std::pair<int, limpid_interface>> EbpfPrograms::links() const {
   std::vector<std::pair<int, limpid_interface>> all;
   const bpf_map_info shape = info_of_map(links_.get());
   // Nothing but a program that only has our name could have it otherwise (layout.h).
-  if (shape.key_size != sizeof(int) ||
-      shape.value_size != sizeof(limpid_interface))
-    return all;
+  if (shape.key_size != sizeof(int) || shape.value_size != sizeof(limpid_interface)) return all;
   int key = 0;
   int next = 0;
   const void* before = nullptr;
