@@ -86,7 +86,7 @@ static __always_inline void take_notice(const struct limpid_cut_entry *entry, st
 	if (s->flags & TCP_RST) {
 		/* Both ends are done: an ACK that came twice may have been answered so by one that is gone already. */
 		const __u32 acked = LIMPID_CUT_FIN_ACKED(0) | LIMPID_CUT_FIN_ACKED(1);
-		if ((flow->happened & acked) == acked)
+		if (((flow->happened | LIMPID_CUT_FIN_ACKED(0) * (entry->finished & 3)) & acked) == acked)
 			return;
 		if (s->seq == back->last_ack - way->seq_delta || s->seq == (__u32)way->edge ||
 		    ((flow->happened & LIMPID_CUT_FIN(direction)) && s->seq == way->fin_end)) {

@@ -1,4 +1,5 @@
-// See cut_values.h.
+// See cut_values.h. Network byte order begins here: addresses and ports of the maps are as packets have them, numbers in them as this host does.
+// Whatever the programs could not translate is refused here, so that they need not ask.
 #include "cutthrough/cut_values.h"
 
 #include <arpa/inet.h>

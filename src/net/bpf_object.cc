@@ -1,4 +1,5 @@
-// See bpf_object.h.
+// See bpf_object.h. What libbpf prints is kept for the error message instead: a line of the verifier's says more than its errno.
+// Kept for each thread, because several may load at once.
 #include "net/bpf_object.h"
 
 #include <bpf/bpf.h>

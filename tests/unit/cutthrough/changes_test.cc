@@ -10,10 +10,8 @@
 
 #include "tests/unit/cutthrough/legs.h"
 
-namespace limpid {
+namespace limpid::testbed {
 namespace {
-
-using namespace testbed;
 
 class Changes : public CutThroughTest, public testing::WithParamInterface<Family> {
  protected:
@@ -212,4 +210,4 @@ INSTANTIATE_TEST_SUITE_P(Families, Changes, testing::Values(Family::ipv4, Family
                          [](const auto& of) { return of.param == Family::ipv4 ? "ipv4" : "ipv6"; });
 
 }  // namespace
-}  // namespace limpid
+}  // namespace limpid::testbed

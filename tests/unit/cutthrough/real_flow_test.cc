@@ -11,11 +11,10 @@
 
 #include "tests/unit/cutthrough/legs.h"
 
-namespace limpid {
+namespace limpid::testbed {
 namespace {
 
 using namespace std::chrono_literals;
-using namespace testbed;
 
 class RealFlow : public CutThroughTest, public testing::WithParamInterface<Family> {
  protected:
@@ -283,4 +282,4 @@ INSTANTIATE_TEST_SUITE_P(Families, RealFlow, testing::Values(Family::ipv4, Famil
                          [](const auto& of) { return of.param == Family::ipv4 ? "ipv4" : "ipv6"; });
 
 }  // namespace
-}  // namespace limpid
+}  // namespace limpid::testbed

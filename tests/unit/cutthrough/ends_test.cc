@@ -1,0 +1,192 @@
+// What the programs believe of a flow's end, and of those who would like to end somebody else's: FINs, resets, SYNs.
+// Bytes are counted on the way.
+#include "tests/unit/cutthrough/flow_packets.h"
+
+namespace limpid::segments {
+namespace {
+
+class Ends : public FlowPackets {};
+
+TEST_P(Ends, counts_bytes_once_and_knows_an_end) {
+  Segment s = segment(true);
+  s.payload = Bytes(100, 1);
+  forwarded(s, true);
+  forwarded(s, true);
+  EXPECT_EQ(state().bytes_up, 100U);
+  EXPECT_EQ(state().packets_up, 2U);
+  Segment far = segment(true, 0x7000'0000);
+  far.flags |= kFin;
+  forwarded(far, true);
+  EXPECT_FALSE(state().client_finished) << "anybody could have written that";
+  Segment fin = segment(true, 100);
+  fin.flags |= kFin;
+  forwarded(fin, true);
+  EXPECT_TRUE(state().client_finished);
+  Segment behind = segment(true, 101);
+  forwarded(behind, true);
+  EXPECT_EQ(state().bytes_up, 100U);
+  // The target acknowledges it, and ends as well.
+  Segment last = segment(false);
+  last.flags |= kFin;
+  last.ack = behind.seq + flow_.up.seq_delta;
+  forwarded(last, false);
+  EXPECT_FALSE(state().closed);
+  behind.ack = last.seq + flow_.down.seq_delta + 1;
+  forwarded(behind, true);
+  EXPECT_TRUE(state().closed);
+  // An ACK that came twice, and met a socket that is gone.
+  Segment rst = segment(false, 1);
+  rst.flags = kRst;
+  forwarded(rst, false);
+  EXPECT_FALSE(state().target_reset);
+}
+
+TEST_P(Ends, believes_a_reset_only_where_its_receiver_would) {
+  Segment s = segment(true, 5000);
+  s.flags = kRst;
+  forwarded(s, true);
+  EXPECT_FALSE(state().client_reset);
+  s.seq = flow_.up.rcv_nxt;
+  forwarded(s, true);
+  EXPECT_TRUE(state().client_reset);
+  forwarded(segment(false), false);
+  EXPECT_FALSE(state().client_reset) << "the target goes on speaking";
+}
+
+TEST_P(Ends, nobody_ends_a_flow_without_its_sequence_numbers) {
+  // Somebody who knows addresses and ports only: as the client, then as the target.
+  std::minstd_rand random(13);
+  for (int i = 0; i < 3000; ++i) {
+    const bool up = i % 2 == 0;
+    // Anywhere but in the window: that is for luck, one in 2^32 / window.
+    const std::uint32_t offset = 70'000 + static_cast<std::uint32_t>(random()) * 2U % 0xfffe'0000U;
+    Segment s = segment(up, offset);
+    s.ack = way(up).write_seq + 70'000 + static_cast<std::uint32_t>(random()) * 2U % 0xfffe'0000U;
+    s.window = 0xffff;
+    s.payload = Bytes(10, 1);
+    s.flags = i % 3 == 0 ? kAck | kFin : kAck;
+    run(packet_of(s), up);
+    s.payload.clear();
+    s.seq += 10;
+    for (const int flags : {kRst | kAck, kRst + 0, kFin | kAck}) {
+      s.flags = static_cast<std::uint8_t>(flags);
+      run(packet_of(s), up);
+    }
+  }
+  const CutThroughState is = state();
+  EXPECT_FALSE(is.client_reset || is.target_reset || is.client_finished || is.target_finished);
+  EXPECT_EQ(is.bytes_up + is.bytes_down, 0U);
+  // The real ones are known for what they are.
+  Segment s = segment(true);
+  s.payload = Bytes(100, 1);
+  s.flags = kAck | kFin;
+  forwarded(s, true);
+  EXPECT_EQ(state().bytes_up, 100U);
+  EXPECT_TRUE(state().client_finished);
+}
+
+TEST_P(Ends, an_end_in_the_window_that_was_none_is_taken_back) {
+  Segment fin = segment(true, 5000);
+  fin.flags = kAck | kFin;
+  forwarded(fin, true);
+  EXPECT_TRUE(state().client_finished);
+  Segment s = segment(true, 4000);
+  s.payload = Bytes(1200, 1);
+  forwarded(s, true);
+  EXPECT_FALSE(state().client_finished);
+}
+
+TEST_P(Ends, follows_the_window_that_the_receiver_announces) {
+  Segment s = segment(true, 60'000);
+  s.payload = Bytes(1000, 1);
+  forwarded(s, true);
+  EXPECT_EQ(state().bytes_up, 0U) << "beyond what anybody has room for";
+  Segment room = segment(false);
+  room.ack = flow_.down.write_seq + 60'000;
+  room.window = 1;  // << 10
+  forwarded(room, false);
+  forwarded(s, true);
+  EXPECT_EQ(state().bytes_up, 61'000U);
+}
+
+TEST_P(Ends, gives_the_tuple_of_an_ended_flow_to_a_new_connection) {
+  Segment syn = segment(true);
+  syn.flags = kSyn;
+  EXPECT_EQ(run(packet_of(syn), true).action, kRedirect) << "it lives: its end answers for itself";
+  Segment rst = segment(true);
+  rst.flags = kRst;
+  forwarded(rst, true);
+  EXPECT_EQ(run(packet_of(syn), true).action, kNext);
+  EXPECT_EQ(run(packet_of(segment(false)), false).action, kNext);
+  std::vector<CutThroughRecord> records;
+  net_->router.run([&] { must(cut_->collect([&](const CutThroughRecord& r) { records.push_back(r); }), "collect"); });
+  ASSERT_EQ(records.size(), 1U);
+  EXPECT_EQ(records[0].end, CutThroughEnd::client_reset);
+}
+
+TEST_P(Ends, gives_the_port_of_an_ended_flow_to_a_new_target_leg) {
+  EXPECT_TRUE(cut_->taken(flow_.down.from, flow_.down.to));
+  EXPECT_TRUE(cut_->taken(flow_.up.from, flow_.up.to));
+  EXPECT_FALSE(cut_->taken(flow_.down.to, flow_.down.from));
+  Segment syn_ack = segment(false, 0x3000'0000);
+  syn_ack.flags = kSyn | kAck;
+  Segment rst = segment(true);
+  rst.flags = kRst;
+  forwarded(rst, true);
+  EXPECT_FALSE(cut_->taken(flow_.down.from, flow_.down.to));
+  EXPECT_EQ(run(packet_of(syn_ack), false).action, kNext);
+  EXPECT_EQ(run(packet_of(segment(true)), true).action, kNext);
+}
+
+TEST_P(Ends, a_target_that_has_forgotten_the_flow_ends_it) {
+  Segment syn_ack = segment(false, 0x3000'0000);
+  syn_ack.flags = kSyn | kAck;
+  EXPECT_EQ(run(packet_of(syn_ack), false).action, kDrop);
+  Segment syn = segment(true, 0x1234'5678);
+  syn.flags = kSyn;
+  EXPECT_EQ(forwarded(syn, true).seq, syn.seq + flow_.up.seq_delta);
+  EXPECT_EQ(run(packet_of(syn_ack), false).action, kDrop);
+  EXPECT_FALSE(state().target_reset) << "anybody could have written these";
+  syn_ack.ack = syn.seq + flow_.up.seq_delta + 1;
+  EXPECT_EQ(run(packet_of(syn_ack), false).action, kDrop);
+  std::vector<CutThroughRecord> records;
+  net_->router.run([&] { must(cut_->collect([&](const CutThroughRecord& r) { records.push_back(r); }), "collect"); });
+  ASSERT_EQ(records.size(), 1U);
+  EXPECT_EQ(records[0].end, CutThroughEnd::target_reset);
+  EXPECT_EQ(state().phase, CutThroughPhase::resetting);
+}
+
+TEST_P(Ends, a_recorded_flow_goes_with_its_tuple) {
+  net_->router.run([&] {
+    std::vector<CutThroughRecord> records;
+    const auto keep = [&](const CutThroughRecord& r) { records.push_back(r); };
+    must(cut_->end(id_), "end");
+    must(cut_->collect(keep), "collect");
+    EXPECT_EQ(records.size(), 1U);
+    const CutThroughId next = must(cut_->begin(flow_), "begin");
+    must(cut_->settle(next), "settle");
+    EXPECT_FALSE(cut_->look(id_));
+    must(cut_->collect(keep), "collect");
+    EXPECT_EQ(records.size(), 1U) << "once";
+    EXPECT_EQ(cut_->flows(), 1U);
+  });
+}
+
+TEST_P(Ends, resets_whoever_writes_to_a_flow_that_was_ended) {
+  net_->router.run([&] { must(cut_->end(id_), "end"); });
+  Segment s = segment(true);
+  s.ack = 0x1234'5678;
+  const Outcome outcome = run(packet_of(s), true);
+  EXPECT_EQ(outcome.action, kRedirect);
+  const auto answer = parse_segment(outcome.packet());
+  ASSERT_TRUE(answer);
+  EXPECT_EQ(answer->flags, kRst);
+  EXPECT_EQ(answer->from, s.to);
+  EXPECT_EQ(answer->to, s.from);
+  EXPECT_EQ(answer->seq, 0x1234'5678U);
+}
+
+INSTANTIATE_TEST_SUITE_P(Families, Ends, testing::Values(Family::ipv4, Family::ipv6), family_name);
+
+}  // namespace
+}  // namespace limpid::segments
