@@ -22,9 +22,12 @@ if(LIMPID_EBPF AND LIMPID_BPF_CLANG AND LIMPID_BPFTOOL AND BPF_FOUND)
       DEPENDS ${PROJECT_SOURCE_DIR}/bpf/${source}.bpf.c ${bpf_headers}
       COMMENT "Compiling bpf/${source}.bpf.c" VERBATIM)
     add_custom_target(${name}_skeleton DEPENDS ${object}.skel.h)
+    add_dependencies(bpf_skeletons ${name}_skeleton)
   endfunction()
+  add_custom_target(bpf_skeletons)
   limpid_bpf_skeleton(intercept limpid_bpf)
   limpid_bpf_skeleton(cut_through limpid_cut -mcpu=v3) # atomic operations
 else()
+  add_custom_target(bpf_skeletons)  # none
   message(STATUS "The eBPF backend is left out: it needs clang, bpftool and libbpf-dev")
 endif()
