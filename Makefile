@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 20
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-backends bench bench-quick bench-micro lint format asan tsan fuzz install clean help
+.PHONY: build demo test test-backends bench bench-quick bench-micro lint format asan tsan fuzz install dist clean help
 
 packages = scripts/install-packages.sh $(1)
 compile = cmake --preset $(1) && cmake --build --preset $(1) --parallel $(JOBS)
@@ -33,16 +33,17 @@ test-backends: ## the end-to-end tests over each other backend, with both famili
 	@for backend in iptables-nft iptables-legacy ebpf; do \
 	  LIMPID_TEST_ALL=1 LIMPID_TEST_BACKEND=$$backend scripts/run-tests.sh dev --label-regex '^netns$$' || exit 1; done
 
-bench: ## Limpid beside kernel forwarding and other proxies, interleaved; writes build/bench.json and build/bench.svg
+bench: ## Limpid beside kernel forwarding and other proxies, interleaved; writes docs/performance.{md,svg} and build/bench.json
 	@$(call packages,bench)
 	@$(call compile,release)
 	@cmake --build --preset release --target udp_exchange
 	@build/release/src/cli/limpid lab run --in router -- bench/bench.py --limpid "$(CURDIR)/build/release/src/cli/limpid" \
 	  --udp-exchange "$(CURDIR)/build/release/bench/udp_exchange" --rounds $(or $(ROUNDS),5) --seconds $(or $(SECONDS),4) \
-	  --json build/bench.json --chart build/bench.svg
+	  --json build/bench.json --chart $(or $(CHART),docs/performance.svg) --page $(or $(PAGE),docs/performance.md)
 
-bench-quick: ## the same in about two minutes, with one short round
-	@$(MAKE) bench ROUNDS=1 SECONDS=2
+bench-quick: ## the same in about two minutes, with one short round; the pages stay as they are
+	@mkdir -p build && cp docs/performance.md build/bench-quick.md
+	@$(MAKE) bench ROUNDS=1 SECONDS=2 CHART=build/bench-quick.svg PAGE=build/bench-quick.md
 
 bench-micro: ## single steps of the relay (Google Benchmark); FILTER=regex
 	@$(call packages,bench)
@@ -74,10 +75,14 @@ format: ## clang-format over our C++
 	@$(call packages,lint)
 	@scripts/format.sh
 
-install: ## into $(DESTDIR)$(PREFIX): program, library, man pages, completions
+install: ## into $(DESTDIR)$(PREFIX): program, library, man pages, completions, units, examples
 	@$(call packages,build)
 	@cmake --preset release -DCMAKE_INSTALL_PREFIX="$(PREFIX)" && cmake --build --preset release --parallel $(JOBS)
 	@DESTDIR="$(DESTDIR)" cmake --install build/release --strip
+
+dist: ## the source as build/dist/limpid-VERSION.tar.xz: of the commit, and the same bytes whoever makes it
+	@$(call packages,dist)
+	@scripts/make-dist.sh build/dist
 
 clean: ## removes build/
 	@rm -rf build

@@ -3,9 +3,13 @@
 # meanwhile hits all of them alike. Prints medians and ratios; trust the ratios. Run by `make bench`.
 import argparse
 import json
+import os
 import pathlib
+import platform
+import re
 import sys
 import tempfile
+import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 import contenders  # noqa: E402
@@ -62,6 +66,14 @@ def run_rounds(bench, options):
     return results, chosen
 
 
+def circumstances(options, results):
+    """In what the figures were taken: without it they mean nothing."""
+    model = re.search(r"^model name\s*: (.*)$", pathlib.Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    steal = max(sample["steal"] for by_name in results.values() for samples in by_name.values() for sample in samples)
+    return (f"{time.strftime('%Y-%m-%d')}, Linux {platform.release().split('-')[0]}, {os.cpu_count()} CPUs ({model[1] if model else 'unknown'}), "
+            f"{options.workers} workers for each proxy, {options.rounds} rounds of {options.seconds} s; largest steal {steal:.0%} of one CPU.")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limpid", required=True, help="the binary to measure")
@@ -73,6 +85,7 @@ def main():
     parser.add_argument("--only", help="only measurements with this text in their name")
     parser.add_argument("--json", help="write all samples to this file")
     parser.add_argument("--chart", help="write an SVG to this file")
+    parser.add_argument("--page", help="put the table into this Markdown file, between its markers")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="limpid-bench-") as directory:
         bench = Bench(Lab(), options, directory)
@@ -85,6 +98,9 @@ def main():
         pathlib.Path(options.json).write_text(json.dumps(results, indent=1))
     if options.chart:
         pathlib.Path(options.chart).write_text(report.chart(results, chosen))
+    if options.page:
+        page = pathlib.Path(options.page)
+        page.write_text(report.put_between_markers(page.read_text(), report.markdown(results, chosen, circumstances(options, results))))
     print(report.table(results, chosen))
 
 

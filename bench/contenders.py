@@ -99,10 +99,11 @@ class Limpid(Contender):
     name = "limpid"
     relays = True
     backend = "nftables"
+    flags = ()
 
     def start(self):
         self.spawn(self.limpid, "run", "--tcp", PORTS, "--udp", UDP_PORT, "--workers", str(self.workers), "--drain-timeout", "2s",
-                   "--backend", self.backend)
+                   "--backend", self.backend, *self.flags)
         wait_until(lambda: "msg=intercepting" in self.log() or self.process.poll() is not None, "limpid is ready")
         if self.process.poll() is not None:
             raise RuntimeError(self.log())
@@ -112,6 +113,20 @@ def limpid_over(backend):
     """Limpid with another interception backend: what differs is what each packet costs before it reaches the proxy."""
     return type(f"LimpidOver_{backend}", (Limpid,), {"name": f"limpid {backend}", "backend": backend,
                                                      "only": ("bulk up, 8 streams", "connections", "UDP echo, 64 bytes")})
+
+
+class CutThrough(Limpid):
+    """Flows leave the relay as soon as nothing is left to decide about them."""
+
+    name = "limpid cut-through"
+    flags = ("--cut-through", "auto")
+
+    def stop(self):
+        super().stop()
+        last = self.log().rpartition("msg=stopped")[2]
+        left = {name: int(count) for name, count in re.findall(r"\b(udp_sessions_total|(?:udp_)?cut_through)=(\d+)", last)}
+        if not left.get("cut_through") or (left["udp_sessions_total"] and not left["udp_cut_through"]):
+            raise RuntimeError(f"nothing was cut through: {self.log()[-2000:]}")
 
 
 class HAProxy(Contender):
@@ -168,4 +183,4 @@ class Squid(Contender):
 
 
 BACKENDS = tuple(limpid_over(backend) for backend in ("iptables-nft", "iptables-legacy", "ebpf"))
-ALL = {contender.name: contender for contender in (Contender, HAProxy, Nginx, Squid, Limpid, *BACKENDS)}
+ALL = {contender.name: contender for contender in (Contender, HAProxy, Nginx, Squid, Limpid, CutThrough, *BACKENDS)}

@@ -156,7 +156,7 @@ class Path:
 def prove_integrity(bench):
     """A file up and the same file down, through the contender: every byte must be as it was."""
     content = os.urandom(FILE_BYTES)
-    name = f"{bench.contender.name}.bin"
+    name = "sent-and-received.bin"
     url = f"http://{bench.lab.server_ipv4}/files/{name}"
     origin = pathlib.Path(bench.directory) / "files" / name
     source = pathlib.Path(bench.directory) / "sent.bin"

@@ -3,7 +3,7 @@ import html
 import statistics
 
 # Colour-blind safe, in the order of the contenders (Okabe and Ito).
-COLOURS = ("#999999", "#e69f00", "#56b4e9", "#cc79a7", "#009e73", "#0072b2", "#d55e00", "#f0e442")
+COLOURS = ("#999999", "#e69f00", "#56b4e9", "#cc79a7", "#009e73", "#0072b2", "#d55e00", "#f0e442", "#000000", "#8c564b")
 
 
 def median(samples, key="figure"):
@@ -51,6 +51,39 @@ def table(results, measurements):
     lines.append("CPU: the proxy's / the whole machine's, for each GB, or thousand requests, connections or echoes. Latency: median / 99th percentile.")
     lines.append(f"largest steal in one sample: {steal:.0%} of one CPU")
     return "\n".join(lines)
+
+
+def _markdown_cell(samples, base, measurement):
+    if not samples:
+        return "–"
+    middle = median(samples)
+    if measurement.more_is_better and base:
+        text = f"**{middle / base:.2f}** ({middle:.3g})"
+    else:
+        text = f"{middle:.2f}" if middle < 10 else f"{middle:.0f}"
+    if measurement.work and (process := median(samples, "process_seconds_per_work")):
+        text += f" {process * 1000:.0f}"
+    return text
+
+
+def markdown(results, measurements, circumstances):
+    """The table of docs/performance.md: ratios first, because only they outlive the machine."""
+    names = list(results)
+    lines = [circumstances, "", "| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    for measurement in measurements:
+        base = median(results[names[0]][measurement.name])
+        lines.append(f"| {measurement.name}, {measurement.unit} | " + " | ".join(_markdown_cell(results[name][measurement.name], base, measurement) for name in names) + " |")
+    return "\n".join(lines)
+
+
+def put_between_markers(text, figures):
+    """`text` with what stands between its two markers replaced."""
+    begin, end = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
+    before, _, rest = text.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        raise ValueError(f"no {begin} … {end}")
+    return f"{before}{begin}\n{figures}\n{end}{after}"
 
 
 def chart(results, measurements):

@@ -8,6 +8,8 @@
 //   has not sent (tcp_ack()).
 #pragma once
 
+#include <stddef.h>
+
 #include "answer.h"
 #include "cut_through_maps.h"
 #include "cut_through_translate.h"
@@ -57,18 +59,23 @@ static __always_inline int make_bare_ack(struct __sk_buff *skb, const struct pac
 	__u32 bytes = s->header_bytes;
 	__u32 rcv_nxt = way->right_edge;
 	__u32 snd_nxt = way->write_seq;
+	struct option_walk walk = {.at = s->at + sizeof(struct tcphdr), .end = s->at + bytes, .limits = 1};
 	asm volatile("" : "+r"(bytes));
 	if (bytes < sizeof(struct tcphdr) || bytes > sizeof(header) || s->at > 1024)
 		return -1;
 	if (skb->len > s->at + bytes && bpf_skb_change_tail(skb, s->at + bytes, 0))
 		return -1;
+	look_at_socket(skb, p, &rcv_nxt, &snd_nxt);
+	walk.sack_limit = snd_nxt;
+	if (walk_options(skb, &walk))
+		return -1;
 	if (bpf_skb_load_bytes(skb, s->at, header, bytes))
 		return -1;
-	look_at_socket(skb, p, &rcv_nxt, &snd_nxt);
 	struct tcphdr *tcp = (void *)header;
 	tcp->seq = bpf_htonl(rcv_nxt);
 	if ((__s32)(s->ack - snd_nxt) > 0)
 		tcp->ack_seq = bpf_htonl(snd_nxt);
+	tcp->syn = 0;
 	tcp->fin = 0;
 	tcp->psh = 0;
 	tcp->urg = 0;
@@ -107,4 +114,30 @@ static __always_inline void clone_for_socket(struct __sk_buff *skb)
 	bpf_clone_redirect(skb, skb->ifindex, BPF_F_INGRESS);
 	skb->mark = mark;
 	count(LIMPID_CUT_CLONED);
+}
+
+/* At tc egress: what our socket still sends while its flow drains. It does not hear of what its peer sends past it, so what it acknowledges gets old, and a peer takes no data
+   whose acknowledgement is older than a window (RFC 5961, section 5.2; tcp_ack()). It gets the latest that the other end has acknowledged to that peer. */
+static __always_inline void renew_acknowledgement(struct __sk_buff *skb, const struct packet *p, __u32 link)
+{
+	struct limpid_cut_tuple tuple, answers;
+	struct tcphdr tcp;
+	tuple_of(p, &tuple);
+	turn_around(&tuple, &answers);
+	const struct limpid_cut_entry *entry = bpf_map_lookup_elem(&limpid_cut_ways, &answers);
+	if (!entry || entry->phase != LIMPID_CUT_DRAINING)
+		return;
+	struct limpid_cut_flow *flow = bpf_map_lookup_elem(&limpid_cut_flow, &entry->flow);
+	if (!flow || load(skb, p->transport, &tcp, sizeof(tcp)) || !tcp.ack || tcp.syn || tcp.rst)
+		return;
+	const int direction = entry->direction == LIMPID_CUT_DOWN;
+	const struct limpid_cut_way *way = direction ? &flow->ways[1] : &flow->ways[0];
+	const struct limpid_cut_way *back = direction ? &flow->ways[0] : &flow->ways[1];
+	const __u32 ack = back->last_ack - way->seq_delta;
+	const __u32 sent = later((__u32)way->edge + ((flow->happened & LIMPID_CUT_FIN(direction)) != 0), way->right_edge);
+	if ((__s32)(ack - bpf_ntohl(tcp.ack_seq)) <= 0 || (__s32)(ack - sent) > 0)
+		return;
+	const __be32 renewed = bpf_htonl(ack);
+	if (bpf_l4_csum_replace(skb, link + p->transport + offsetof(struct tcphdr, check), tcp.ack_seq, renewed, sizeof(renewed)) == 0)
+		bpf_skb_store_bytes(skb, link + p->transport + offsetof(struct tcphdr, ack_seq), &renewed, sizeof(renewed), 0);
 }

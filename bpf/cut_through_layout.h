@@ -5,7 +5,7 @@
 
 #include <linux/types.h>
 
-#define LIMPID_CUT_VERSION 1
+#define LIMPID_CUT_VERSION 2
 #define LIMPID_CUT_MAGIC 0x6c637574 /* "lcut" */
 
 /* Names of maps and programs: the kernel keeps fifteen characters. */
@@ -47,6 +47,8 @@ struct limpid_cut_entry {
   __u8 phase;
   __u8 finished; /* a bit for each direction: its FIN raced the flip and was passed on by our sockets */
   __u8 recorded; /* its record has been given out */
+  __u8 released; /* our sockets are gone: whatever comes up the stack is forwarded */
+  __u8 unused[7];
 };
 
 /* One direction of a flow. The first part is constant, the second belongs to the programs. */

@@ -56,6 +56,7 @@ struct {
 
 /* Set at load. */
 const volatile __u32 limpid_cut_mark;      /* of packets to targets, for look-ups of routes: as our sockets' packets have it */
+const volatile __u32 limpid_cut_netfilter; /* 1: packets of flows without sockets pass through the kernel's own forwarding */
 const volatile __u32 limpid_cut_mark_flag; /* BPF_FIB_LOOKUP_MARK, where the kernel has it */
 
 static __always_inline void count(__u32 what)

@@ -41,6 +41,8 @@ struct option_walk {
 	__u32 end;
 	__u32 sum; /* of the differences */
 	__u32 sack_delta;
+	__u32 limits; /* instead: nothing changes but that no SACK block goes beyond `sack_limit` */
+	__u32 sack_limit;
 	struct stamps stamps;
 };
 
@@ -65,6 +67,14 @@ static __always_inline __u32 at_place(__u32 sum, __u32 at)
 	return at & 1 ? (sum << 8 | sum >> 8) & 0xffff : sum;
 }
 
+static __always_inline __be32 sack_edge(const struct option_walk *w, __be32 word)
+{
+	const __u32 edge = bpf_ntohl(word);
+	if (!w->limits)
+		return bpf_htonl(edge - w->sack_delta);
+	return (__s32)(edge - w->sack_limit) > 0 ? bpf_htonl(w->sack_limit) : word;
+}
+
 /* Options in any layout. Malformed ones are left as they are: the receiver will do with them what the kernel would. `at` is counted from the
    packet's first octet; checksums of an odd link header (there is none) would be wrong. */
 __noinline int walk_options(struct __sk_buff *skb, struct option_walk *w)
@@ -85,7 +95,7 @@ __noinline int walk_options(struct __sk_buff *skb, struct option_walk *w)
 		if (bpf_skb_load_bytes(skb, at, head, 2) || head[1] < 2 || at + head[1] > w->end)
 			return 0;
 		w->at = at + head[1];
-		if (head[0] == OPTION_TIMESTAMPS && head[1] == 10) {
+		if (head[0] == OPTION_TIMESTAMPS && head[1] == 10 && !w->limits) {
 			if (bpf_skb_load_bytes(skb, at + 2, old, sizeof(old)))
 				return -1;
 			__builtin_memcpy(new, old, sizeof(new));
@@ -100,10 +110,10 @@ __noinline int walk_options(struct __sk_buff *skb, struct option_walk *w)
 					break;
 				if (bpf_skb_load_bytes(skb, place, old, sizeof(old)))
 					return -1;
-				new[0] = bpf_htonl(bpf_ntohl(old[0]) - w->sack_delta);
-				new[1] = bpf_htonl(bpf_ntohl(old[1]) - w->sack_delta);
+				new[0] = sack_edge(w, old[0]);
+				new[1] = sack_edge(w, old[1]);
 				w->sum += at_place(bpf_csum_diff(old, sizeof(old), new, sizeof(new), 0), place);
-				if (bpf_skb_store_bytes(skb, place, new, sizeof(new), 0))
+				if (bpf_skb_store_bytes(skb, place, new, sizeof(new), w->limits ? BPF_F_RECOMPUTE_CSUM : 0))
 					return -1;
 			}
 		}
@@ -148,8 +158,9 @@ static __always_inline int have_linear(struct __sk_buff *skb, __u32 bytes)
 	return bpf_skb_pull_data(skb, bytes) ? -1 : 0;
 }
 
-/* Addresses and TTL. Returns the difference for the pseudo header. */
-static __always_inline int translate_ip(struct __sk_buff *skb, __u32 link, __u8 version, const __u32 *source, const __u32 *destination, __u32 *pseudo)
+/* Addresses, and `hops` off TTL or hop limit. Returns the difference for the pseudo header. */
+static __always_inline int translate_ip(struct __sk_buff *skb, __u32 link, __u8 version, const __u32 *source, const __u32 *destination, __u32 hops,
+					__u32 *pseudo)
 {
 	void *data = (void *)(long)skb->data;
 	void *end = (void *)(long)skb->data_end;
@@ -158,12 +169,12 @@ static __always_inline int translate_ip(struct __sk_buff *skb, __u32 link, __u8 
 		if ((void *)(ip + 1) > end)
 			return -1;
 		__be32 old[3] = {ip->saddr, ip->daddr, bpf_htonl((__u32)ip->ttl << 24)};
-		__be32 new[3] = {source[3], destination[3], bpf_htonl((__u32)(ip->ttl - 1) << 24)};
+		__be32 new[3] = {source[3], destination[3], bpf_htonl((__u32)(ip->ttl - hops) << 24)};
 		*pseudo = bpf_csum_diff(old, 8, new, 8, 0);
 		const __u32 sum = bpf_csum_diff(old, 12, new, 12, ~ip->check & 0xffff);
 		ip->saddr = source[3];
 		ip->daddr = destination[3];
-		ip->ttl--;
+		ip->ttl -= hops;
 		ip->check = ~fold(sum);
 		return 0;
 	}
@@ -179,8 +190,8 @@ static __always_inline int translate_ip(struct __sk_buff *skb, __u32 link, __u8 
 	__builtin_memcpy(&ip->saddr, new, sizeof(new));
 	/* No checksum takes the hop limit in, but CHECKSUM_COMPLETE does. */
 	const __be32 before = bpf_htonl(ip->hop_limit);
-	const __be32 after = bpf_htonl((__u32)ip->hop_limit - 1);
-	ip->hop_limit--;
+	const __be32 after = bpf_htonl((__u32)ip->hop_limit - hops);
+	ip->hop_limit -= hops;
 	bpf_csum_update(skb, bpf_csum_diff((__be32 *)&before, 4, (__be32 *)&after, 4, 0));
 	return 0;
 }
@@ -199,13 +210,13 @@ static __always_inline int fix_checksum(struct __sk_buff *skb, __u32 at, __u8 ve
 
 /* 0: done. Otherwise the packet is spoilt. */
 static __always_inline int translate_segment(struct __sk_buff *skb, __u32 link, __u8 version, const struct segment *s, struct limpid_cut_flow *flow,
-					     struct limpid_cut_way *way, const struct limpid_cut_way *back, __u64 now)
+					     struct limpid_cut_way *way, const struct limpid_cut_way *back, __u32 hops, __u64 now)
 {
 	struct option_walk walk = {};
 	__u32 at = s->at;
 	__u32 pseudo = 0;
 	asm volatile("" : "+r"(at));
-	if (at > 1024 || have_linear(skb, at + s->header_bytes) || translate_ip(skb, link, version, way->to.source, way->to.destination, &pseudo))
+	if (at > 1024 || have_linear(skb, at + s->header_bytes) || translate_ip(skb, link, version, way->to.source, way->to.destination, hops, &pseudo))
 		return -1;
 	void *end = (void *)(long)skb->data_end;
 	__be32 *tcp = (void *)(long)skb->data + at;

@@ -6,6 +6,7 @@
 #include "maps.h"
 #include "packet.h"
 #include "reject.h"
+#include "reopen.h"
 #include "scope.h"
 #include "sockets.h"
 
@@ -61,7 +62,7 @@ static __always_inline int give_to_listener(struct __sk_buff *skb, const struct 
 	if (!sock)
 		return decision;
 	if (facts.listens) {
-		if (!act || bpf_sk_assign(skb, sock, 0) == 0)
+		if (!act || (p->protocol == IPPROTO_TCP && is_first_packet(p) && give_to_time_wait(skb, p, sock) == 0) || bpf_sk_assign(skb, sock, 0) == 0)
 			decision = LIMPID_INTERCEPTED;
 	}
 	bpf_sk_release(sock);

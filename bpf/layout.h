@@ -5,7 +5,7 @@
 
 #include <linux/types.h>
 
-#define LIMPID_BPF_VERSION 1
+#define LIMPID_BPF_VERSION 2
 #define LIMPID_BPF_MAGIC 0x6c696d70 /* "limp" */
 #define LIMPID_PORT_BYTES 8192      /* a bit for each port */
 #define LIMPID_MAX_IDS 32
@@ -95,6 +95,14 @@ struct limpid_client {
   __u32 address[4];
   __u16 client_port; /* network order */
   __u16 server_port;
+};
+
+/* Map limpid_reopened: SYNs that are on their way to a socket in TIME_WAIT, which will ask for a listener. Ports in network order. */
+struct limpid_connection {
+  __u32 remote[4];
+  __u32 local[4];
+  __u16 remote_port;
+  __u16 local_port;
 };
 
 /* What becomes of a packet; map limpid_counters counts each. Those from LIMPID_DIVERTED on are taken. */

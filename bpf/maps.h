@@ -60,6 +60,21 @@ struct {
 	__type(value, __u64);
 } limpid_counters SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct limpid_connection);
+	__type(value, __u8);
+} limpid_reopened SEC(".maps");
+
+/* By family: IPv4, IPv6. What the programs have found, for limpid_reopen, which may not look for it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_SOCKMAP);
+	__uint(max_entries, 2);
+	__type(key, __u32);
+	__type(value, __u64);
+} limpid_listeners SEC(".maps");
+
 static __always_inline const struct limpid_policy *active_policy(__u32 *slot)
 {
 	const __u32 zero = 0;

@@ -1,5 +1,5 @@
 # What `cmake --install` puts where: the program, the public library (headers, one archive, pkg-config and CMake package files), man
-# pages (man/CMakeLists.txt), systemd units and shell completions. Paths follow GNUInstallDirs and the vendor directories of the shells.
+# pages (man/CMakeLists.txt), systemd units, examples and shell completions. Paths follow GNUInstallDirs and the vendor directories of the shells.
 include(CMakePackageConfigHelpers)
 
 install(TARGETS limpid RUNTIME DESTINATION ${CMAKE_INSTALL_SBINDIR})
@@ -36,11 +36,17 @@ install(FILES ${PROJECT_BINARY_DIR}/limpid.pc DESTINATION ${CMAKE_INSTALL_LIBDIR
 
 # The units name the program's own path. What they have in common is written once.
 file(READ packaging/systemd/hardening.conf LIMPID_RULES_HARDENING)
-set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS packaging/systemd/hardening.conf)
-foreach(unit limpid-rules@.service limpid-rules-watch@.service)
+file(READ packaging/systemd/hardening-run.conf LIMPID_RUN_HARDENING)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS packaging/systemd/hardening.conf packaging/systemd/hardening-run.conf)
+foreach(unit limpid.service limpid@.service limpid-rules@.service limpid-rules-watch@.service)
   configure_file(packaging/systemd/${unit} ${PROJECT_BINARY_DIR}/systemd/${unit} @ONLY)
   install(FILES ${PROJECT_BINARY_DIR}/systemd/${unit} DESTINATION lib/systemd/system)
 endforeach()
+
+# Configurations, monitoring, and programs on the library: to be read and copied.
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/examples/config ${PROJECT_SOURCE_DIR}/examples/monitoring DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
+file(GLOB programs CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/examples/*.cc)
+install(FILES ${programs} DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
 
 # The program writes its own completions, out of the same option tree that parses the command line.
 if(NOT CMAKE_CROSSCOMPILING AND NOT LIMPID_SANITIZE)

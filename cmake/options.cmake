@@ -7,6 +7,7 @@ set(LIMPID_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize= takes them (addr
 
 add_library(limpid_flags INTERFACE)
 target_compile_options(limpid_flags INTERFACE
+  -pthread  # everywhere, because RE2 brings it along and a precompiled header must fit all
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wsign-conversion -Wnon-virtual-dtor -Wold-style-cast
   -Wnull-dereference -Wimplicit-fallthrough -Werror=return-type -Werror=switch
   $<$<BOOL:${LIMPID_WERROR}>:-Werror>)

@@ -16,7 +16,7 @@ case $preset in
 esac
 
 # ctest's verdicts are in its report; the summary counts cases and decides the exit status.
-# Most tests wait more than they compute: four at a time keep two cores busy.
-$fixed_addresses ctest --test-dir "build/$preset" --parallel "${LIMPID_TEST_JOBS:-4}" --output-on-failure \
+# Most tests wait more than they compute: five at a time keep two cores busy.
+$fixed_addresses ctest --test-dir "build/$preset" --parallel "${LIMPID_TEST_JOBS:-5}" --output-on-failure \
   --output-junit "$PWD/$results/ctest.xml" --no-tests=error "$@" </dev/null || true
 exec /usr/bin/python3 tests/summary.py "$preset=$results"

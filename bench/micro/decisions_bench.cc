@@ -17,7 +17,8 @@ SocketAddress address(const char* text) {
 }
 
 void decide(benchmark::State& state) {
-  const Policy policy(PolicyOptions{.listeners = {address("127.0.0.1:1080"), address("[::1]:1080")}});
+  const Policy policy(
+      PolicyOptions{.fixed_target = {}, .listeners = {address("127.0.0.1:1080"), address("[::1]:1080")}});
   const FlowKey key{.client = address("192.0.2.2:40000"), .original_destination = address("198.51.100.2:80")};
   for (auto _ : state) benchmark::DoNotOptimize(policy.decide(key));
 }

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "relay/flow_table.h"
@@ -52,7 +53,7 @@ void find_a_session(benchmark::State& state) {
   std::vector<UdpSessionKey> keys;
   for (std::uint32_t i = 0; i < count; ++i) {
     keys.push_back(key_of(i));
-    table.create(keys.back());
+    std::ignore = table.create(keys.back());
   }
   std::size_t at = 0;
   std::uint64_t now = 0;

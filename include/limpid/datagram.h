@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
 
 #include "limpid/address.h"
 #include "limpid/error.h"
@@ -23,8 +24,8 @@ struct DatagramListenOptions {
   std::uint32_t mark = 0;  ///< SO_MARK, 0: none
 };
 
-/// A UDP socket with IP_TRANSPARENT (IPv6: IPV6_TRANSPARENT and IPV6_V6ONLY) that reports the original destination, TTL and
-/// TOS of each datagram. Port 0 lets the kernel choose. On a loopback address, behind nftables' `tproxy to`, it takes
+/// A UDP socket with IP_TRANSPARENT (IPv6: IPV6_TRANSPARENT and IPV6_V6ONLY) that reports the original destination, TTL,
+/// TOS and the interface of each datagram. Port 0 lets the kernel choose. On a loopback address, behind nftables' `tproxy to`, it takes
 /// what is forwarded; bound to a foreign address, what is diverted to that one.
 [[nodiscard]] Result<UniqueFd> listen_datagrams(const SocketAddress& local, const DatagramListenOptions& options = {});
 
@@ -38,6 +39,8 @@ struct DatagramSocketOptions {
   std::optional<SocketAddress> peer = std::nullopt;
   Family family = Family::ipv4;  ///< where neither source nor peer tells
   std::uint32_t mark = 0;        ///< SO_MARK, 0: none
+  /// Leaves through it, whatever routes say, and hears what arrives there alone (SO_BINDTODEVICE); empty: as routes say.
+  std::string_view interface{};
 };
 
 /// A socket that speaks to targets, transparent if it has a source. Reports ICMP errors in its error queue (IP_RECVERR);
@@ -57,6 +60,7 @@ struct ReceivedDatagram {
   std::optional<SocketAddress> original_destination;  ///< whom it was sent to; listeners only
   std::span<const std::byte> payload;
   HopFields fields;
+  std::uint32_t interface = 0;  ///< index of that by which it came, 1 for loopback; listeners only, 0 where not told
 };
 
 /// An ICMP or ICMPv6 error, as far as it is passed on.

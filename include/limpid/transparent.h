@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <optional>
+#include <string_view>
 
 #include "limpid/address.h"
 #include "limpid/error.h"
@@ -43,6 +44,7 @@ struct ConnectOptions {
   /// its SYN only with the first send(2), even of no bytes, and what fits of them in it.
   bool fast_open = false;
   std::uint32_t smallest_mtu = 0;  ///< as in ListenOptions
+  std::string_view interface{};    ///< leaves through it, whatever routes say (SO_BINDTODEVICE); empty: as routes say
 };
 
 /// Starts a TCP connection to `target` and returns at once: writability tells when it is decided, SO_ERROR how. The error code

@@ -74,4 +74,10 @@ Status give_up_privileges(const UnprivilegedUser& user, std::span<const unsigned
   return {};
 }
 
+Status give_up_capabilities() {
+  if (auto reduced = keep_capabilities({}); !reduced) return reduced;
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return system_error(errno, "set", "no_new_privs");
+  return {};
+}
+
 }  // namespace limpid

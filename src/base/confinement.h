@@ -27,6 +27,9 @@ void close_inherited_descriptors() noexcept;
 /// chroot(2) and chdir(2). An error of kind `usage` where there is no such directory.
 [[nodiscard]] Status enter_root_directory(const std::string& directory);
 
+/// No capability is left, and no program that is run later gets any back. Whoever may not change its user may still do this.
+[[nodiscard]] Status give_up_capabilities();
+
 /// Becomes `user` (if it is root), without supplementary groups, and keeps of all capabilities only `kept` (CAP_…, in effect), and
 /// those only if it had them. No program that is run later gets any back.
 [[nodiscard]] Status give_up_privileges(const UnprivilegedUser& user, std::span<const unsigned> kept);

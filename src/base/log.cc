@@ -14,16 +14,6 @@
 namespace limpid {
 namespace {
 
-std::string_view level_name(LogLevel level) {
-  switch (level) {
-    case LogLevel::debug: return "debug";
-    case LogLevel::info: return "info";
-    case LogLevel::warning: return "warning";
-    case LogLevel::error: return "error";
-  }
-  return "";
-}
-
 /// sd-daemon(3): journald takes "<N>" at the start of a line as its syslog priority.
 std::string_view journald_priority(LogLevel level) {
   switch (level) {
@@ -78,6 +68,23 @@ bool is_bare_logfmt_value(std::string_view text) {
 
 }  // namespace
 
+std::string_view to_string(LogLevel level) noexcept {
+  switch (level) {
+    case LogLevel::debug: return "debug";
+    case LogLevel::info: return "info";
+    case LogLevel::warning: return "warning";
+    case LogLevel::error: return "error";
+  }
+  return "";
+}
+
+std::optional<LogLevel> parse_log_level(std::string_view text) noexcept {
+  for (const LogLevel level : {LogLevel::debug, LogLevel::info, LogLevel::warning, LogLevel::error}) {
+    if (text == to_string(level)) return level;
+  }
+  return std::nullopt;
+}
+
 Field field(std::string_view key, std::string_view value) {
   return {key, std::string(value), true};
 }
@@ -113,7 +120,8 @@ std::string format_timestamp(std::int64_t microseconds_since_epoch) {
 }
 
 Logger::Logger(const Options& options)
-    : options_(options),
+    : level_(options.level),
+      format_(options.format),
       // systemd sets it for units whose stderr is the journal (systemd.exec(5)).
       // NOLINTNEXTLINE(concurrency-mt-unsafe): before any thread of ours, and nothing here changes the environment
       journald_(std::getenv("JOURNAL_STREAM") != nullptr),
@@ -125,15 +133,15 @@ Logger::Logger(const Options& options)
 Logger::~Logger() = default;
 
 void Logger::write(LogLevel level, std::string_view message, const std::vector<Field>& fields) const {
-  if (level < options_.level) return;
+  if (level < this->level()) return;
   std::string line;
   const auto now = std::chrono::system_clock::now().time_since_epoch();
   const auto timestamp = std::chrono::duration_cast<std::chrono::microseconds>(now).count();
-  append_field(line, field("ts", format_timestamp(timestamp)), options_.format);
-  append_field(line, field("level", level_name(level)), options_.format);
-  append_field(line, field("msg", message), options_.format);
-  for (const auto& each : fields) append_field(line, each, options_.format);
-  if (options_.format == LogFormat::json) line += '}';
+  append_field(line, field("ts", format_timestamp(timestamp)), format_);
+  append_field(line, field("level", to_string(level)), format_);
+  append_field(line, field("msg", message), format_);
+  for (const auto& each : fields) append_field(line, each, format_);
+  if (format_ == LogFormat::json) line += '}';
   if (journald_) line.insert(0, journald_priority(level));
   sink_->log(spdlog::level::info, line);
   sink_->flush();

@@ -2,8 +2,10 @@
 // Access log lines are formatted here as well, but written elsewhere (service/access_log).
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +17,9 @@ class logger;
 namespace limpid {
 
 enum class LogLevel : std::uint8_t { debug, info, warning, error };
+/// "debug", "info", "warning", "error".
+[[nodiscard]] std::string_view to_string(LogLevel level) noexcept;
+[[nodiscard]] std::optional<LogLevel> parse_log_level(std::string_view text) noexcept;
 enum class LogFormat : std::uint8_t { logfmt, json };
 
 /// One `key=value` of a line. Numbers are passed as text by field(); `quoted` says whether JSON shows it as a string.
@@ -48,6 +53,9 @@ class Logger {
   Logger(Logger&&) = delete;
   Logger& operator=(Logger&&) = delete;
 
+  /// From now on, for all threads.
+  void set_level(LogLevel level) noexcept { level_.store(level, std::memory_order_relaxed); }
+  [[nodiscard]] LogLevel level() const noexcept { return level_.load(std::memory_order_relaxed); }
   void write(LogLevel level, std::string_view message, const std::vector<Field>& fields = {}) const;
   void debug(std::string_view message, const std::vector<Field>& fields = {}) const {
     write(LogLevel::debug, message, fields);
@@ -63,7 +71,8 @@ class Logger {
   }
 
  private:
-  Options options_;
+  std::atomic<LogLevel> level_;
+  LogFormat format_;
   bool journald_;
   std::shared_ptr<spdlog::logger> sink_;
 };

@@ -44,8 +44,18 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   limpid::Action action;
   limpid::add_run_verb(app, action);
+  limpid::add_check_verb(app, action);
+  limpid::add_diff_verb(app, action);
+  limpid::add_reload_verb(app, action);
+  limpid::add_status_verb(app, action);
+  limpid::add_flows_verb(app, action);
+  limpid::add_top_verb(app, action);
+  limpid::add_kill_verb(app, action);
+  limpid::add_drain_verb(app, action);
+  limpid::add_log_level_verb(app, action);
   limpid::add_rules_verb(app, action);
   limpid::add_doctor_verb(app, action);
+  limpid::add_sysdump_verb(app, action);
   limpid::add_explain_verb(app, action);
   limpid::add_trace_verb(app, action);
   limpid::add_lab_verb(app, action);

@@ -222,7 +222,7 @@ void add_relay_verb(CLI::App& app, Action& action) {
       ->type_name("none|address|address+port|prefer-port")
       ->group(kTransparent);
   verb->add_option("--mark", flags->mark, "Packet mark of all our sockets")->type_name("MARK")->group(kTransparent);
-  add_relay_flags(*verb, flags->relay);
+  add_relay_flags(*verb, flags->relay, /*datagrams=*/false);
   verb->callback([flags, &action] { action = [flags] { return relay(*flags); }; });
 }
 

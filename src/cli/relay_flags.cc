@@ -50,10 +50,27 @@ Result<RelaySettings> parse_relay_flags(const RelayFlags& flags) {
   if (!log) return std::unexpected(log.error());
   settings.log = *log;
   settings.access_log = !flags.log.quiet;
+  if (!flags.access_log_format.empty()) {
+    if (flags.access_log_format != "logfmt" && flags.access_log_format != "json")
+      return usage_error("--access-log-format", flags.access_log_format, "no such format", "logfmt or json");
+    settings.access_log_format = flags.access_log_format == "json" ? LogFormat::json : LogFormat::logfmt;
+  }
+  const auto rate = parse_count("--access-log-rate", flags.access_log_rate, 1'000'000);
+  if (!rate) return std::unexpected(rate.error());
+  settings.access_log_rate = *rate;
+  settings.control = flags.control;
+  if (!flags.control.empty() && flags.control != "none" && !flags.control.starts_with('/'))
+    return usage_error("--control", flags.control, "not an absolute path", "write /run/limpid/ctl.sock, or none");
+  if (!flags.metrics.empty()) {
+    const auto metrics = SocketAddress::parse(flags.metrics);
+    if (!metrics) return usage_error("--metrics", flags.metrics, "not an address and a port", "write 127.0.0.1:9100");
+    settings.metrics = *metrics;
+  }
+  if (auto parsed = parse_upstream_flags(flags.upstreams, settings); !parsed) return std::unexpected(parsed.error());
   return settings;
 }
 
-void add_relay_flags(CLI::App& verb, RelayFlags& flags) {
+void add_relay_flags(CLI::App& verb, RelayFlags& flags, bool datagrams) {
   verb.add_option("--workers", flags.workers, "Threads; one for each CPU if not given")->type_name("N");
   verb.add_option("--max-flows", flags.max_flows, "More connections at one time than this are reset")->type_name("N");
   verb.add_option("--connect-timeout", flags.connect_timeout, "How long a target may take to answer (10s)")
@@ -65,7 +82,23 @@ void add_relay_flags(CLI::App& verb, RelayFlags& flags) {
       ->type_name("TIME");
   verb.add_option("--drain-timeout", flags.drain_timeout, "How long flows may go on after SIGTERM (30s)")
       ->type_name("TIME");
+  constexpr auto kHeading = "Operation";
+  verb.add_option("--control", flags.control,
+                  "Where limpid status, flows, reload and others reach it: a socket's path, or none")
+      ->type_name("PATH|none")
+      ->group(kHeading);
+  verb.add_option("--metrics", flags.metrics, "Serve /metrics for Prometheus here: 127.0.0.1:9100, [::1]:9100")
+      ->type_name("ADDRESS:PORT")
+      ->group(kHeading);
+  verb.add_option("--access-log-format", flags.access_log_format, "Of the access log alone: logfmt or json")
+      ->type_name("logfmt|json")
+      ->group(kHeading);
+  verb.add_option("--access-log-rate", flags.access_log_rate,
+                  "Not more lines of it a second than this; how many were left out is logged")
+      ->type_name("N")
+      ->group(kHeading);
   add_log_flags(verb, flags.log, "No access log, and ");
+  add_upstream_flags(verb, flags.upstreams, datagrams);
 }
 
 }  // namespace limpid

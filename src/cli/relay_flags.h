@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "cli/service_flags.h"
+#include "cli/upstream_flags.h"
 #include "limpid/error.h"
 #include "service/settings.h"
 
@@ -23,10 +24,16 @@ struct RelayFlags {
   std::string idle_timeout = "7440s";
   std::string half_closed_timeout = "7440s";
   std::string drain_timeout = "30s";
+  std::string control;
+  std::string metrics;
+  std::string access_log_format;
+  std::string access_log_rate;
   LogFlags log;
+  UpstreamFlags upstreams;
 };
 
-void add_relay_flags(CLI::App& verb, RelayFlags& flags);
+/// `datagrams`: whether the verb relays them.
+void add_relay_flags(CLI::App& verb, RelayFlags& flags, bool datagrams);
 /// Checks every flag; the error names the flag, what was wrong in it, and what would be right.
 [[nodiscard]] Result<RelaySettings> parse_relay_flags(const RelayFlags& flags);
 

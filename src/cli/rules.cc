@@ -16,6 +16,7 @@
 #include "cli/proxy_flags.h"
 #include "cli/service_flags.h"
 #include "cli/verb.h"
+#include "control/control_socket.h"
 #include "cutthrough/cut_through.h"
 #include "intercept/backend.h"
 #include "intercept/ebpf_warnings.h"
@@ -317,6 +318,8 @@ void print_removed(const RulesFlags& flags, const std::vector<std::string>& line
 int remove(const RulesFlags& flags) {
   const std::string cut_through_line =
       fmt::format("cut-through programs of \"{}\", and their flows", flags.interception.name);
+  const std::string control = default_control_path(flags.interception.name);
+  const std::string control_line = fmt::format("control socket {}", control);
   auto instance_lock = flags.dry_run ? Result<UniqueFd>(UniqueFd()) : lock_instance(flags.interception.name);
   if (!instance_lock) return report(instance_lock.error());
   // Who holds the lock for too long must not keep an operator from removing rules.
@@ -330,6 +333,7 @@ int remove(const RulesFlags& flags) {
     if (!cut_through) return report(cut_through.error());
     if (std::ranges::find(*cut_through, flags.interception.name) != cut_through->end())
       lines.push_back(cut_through_line);
+    if (is_stale_socket(control)) lines.push_back(control_line);
     print_removed(flags, lines);
     return kExitDone;
   }
@@ -339,6 +343,9 @@ int remove(const RulesFlags& flags) {
   const auto cut_through = remove_cut_through(flags.interception.name);
   if (!cut_through) return report(cut_through.error());
   if (*cut_through) removed->push_back(cut_through_line);
+  const auto stale = remove_stale_socket(control);
+  if (!stale) return report(stale.error());
+  if (*stale) removed->push_back(control_line);
   print_removed(flags, *removed);
   return kExitDone;
 }

@@ -29,7 +29,8 @@ struct Ours {
 
 std::vector<Ours> ours_among(const std::vector<Attachment>& attachments) {
   std::vector<Ours> ours;
-  for (const Attachment& attachment : with_names(attachments, {kCutIngress, kCutIngressHeadless})) {
+  for (const Attachment& attachment :
+       with_names(attachments, {kCutIngress, kCutIngressHeadless, kCutEgress, kCutEgressHeadless})) {
     if (const auto found = find_cut_maps(attachment.program))
       ours.push_back({.attachment = attachment, .name = found->owner.name});
   }
@@ -52,34 +53,51 @@ Status take_away(const Attachment& attachment, const limpid_cut_link& facts) {
 /// drain.
 bool is_behind_interception(const std::vector<Attachment>& all, const Attachment& ours) {
   const auto interception = with_names(all, {"limpid_ingress"});
-  return ours.mode == AttachMode::tcx && std::ranges::any_of(interception, [&](const Attachment& other) {
+  return ours.mode == AttachMode::tcx && ours.side == TrafficSide::ingress &&
+         std::ranges::any_of(interception, [&](const Attachment& other) {
            return other.mode == AttachMode::tcx && other.side == TrafficSide::ingress &&
                   std::ranges::find(all, other) < std::ranges::find(all, ours);
          });
 }
 
-/// True if it is new.
-Result<bool> attach_to(const CutPrograms& programs, const CutThroughOptions& options, const LinkInfo& link,
-                       const limpid_cut_link* known, AttachMode mode) {
-  const int program = link.ethernet ? programs.ethernet.get() : programs.headless.get();
-  const std::uint32_t number = info_of_program(program).id;
+/// What is there of an instance, on one side of one interface.
+struct Place {
+  bool is_there = false;  ///< the very program that is wanted
+  std::optional<Attachment> replaced{};
+};
+
+/// Takes away what is neither wanted nor to be replaced. `program`: -1: none is wanted.
+Result<Place> clear_place(int program, TrafficSide side, const CutThroughOptions& options, const LinkInfo& link,
+                          const limpid_cut_link* known, AttachMode mode) {
+  const std::uint32_t number = program < 0 ? 0 : info_of_program(program).id;
   const auto everybody = find_attachments(link.index);
   if (!everybody) return std::unexpected(everybody.error());
-  const std::vector<Ours> ours = ours_among(*everybody);
-  const Attachment* replaced = nullptr;
-  bool is_there = false;
-  for (const Ours& one : ours) {
-    if (one.name != options.name) continue;
+  Place place;
+  for (const Ours& one : ours_among(*everybody)) {
+    if (one.name != options.name || one.attachment.side != side) continue;
     if (one.attachment.program == number && one.attachment.mode == mode &&
         !is_behind_interception(*everybody, one.attachment)) {
-      is_there = true;
-    } else if (one.attachment.program != number && one.attachment.mode == mode && replaced == nullptr) {
-      replaced = &one.attachment;
+      place.is_there = true;
+    } else if (program >= 0 && one.attachment.program != number && one.attachment.mode == mode && !place.replaced) {
+      place.replaced = one.attachment;
     } else if (auto taken = take_away(one.attachment, known == nullptr ? limpid_cut_link{} : *known); !taken) {
       return std::unexpected(taken.error());
     }
   }
-  if (is_there && known != nullptr) return false;
+  return place;
+}
+
+/// True if it is new.
+Result<bool> attach_to(const CutPrograms& programs, const CutThroughOptions& options, const LinkInfo& link,
+                       const limpid_cut_link* known, AttachMode mode) {
+  const int in = link.ethernet ? programs.ethernet.get() : programs.headless.get();
+  const int out = link.ethernet ? programs.egress.get() : programs.egress_headless.get();
+  const auto ingress = clear_place(in, TrafficSide::ingress, options, link, known, mode);
+  if (!ingress) return std::unexpected(ingress.error());
+  const auto egress = clear_place(out, TrafficSide::egress, options, link, known, mode);
+  if (!egress) return std::unexpected(egress.error());
+  const bool complete = ingress->is_there && (out < 0 || egress->is_there);
+  if (complete && known != nullptr) return false;
   limpid_cut_link facts{};
   facts.headless = !link.ethernet;
   if (mode == AttachMode::clsact) {
@@ -91,12 +109,14 @@ Result<bool> attach_to(const CutPrograms& programs, const CutThroughOptions& opt
   // The programs look at the facts, so these come first.
   if (const int code = bpf_map_update_elem(programs.maps.links.get(), &link.index, &facts, BPF_ANY); code != 0)
     return bpf_error(-code, "write to", "map limpid_cut_link");
-  if (!is_there) {
-    if (auto attached =
-            attach_program(program, link.index, TrafficSide::ingress, mode, options.filter_priority, replaced);
-        !attached)
-      return std::unexpected(attached.error());
-  }
+  const auto attach = [&](int program, TrafficSide side, const Place& place) -> Status {
+    if (program < 0 || place.is_there) return {};
+    return attach_program(program, link.index, side, mode, options.filter_priority,
+                          place.replaced ? &*place.replaced : nullptr);
+  };
+  // What leaves is translated before anything is left to the kernel.
+  if (auto attached = attach(out, TrafficSide::egress, *egress); !attached) return std::unexpected(attached.error());
+  if (auto attached = attach(in, TrafficSide::ingress, *ingress); !attached) return std::unexpected(attached.error());
   return known == nullptr;
 }
 

@@ -14,6 +14,7 @@
 #include <cstring>
 #include <memory>
 
+#include "cutthrough/cut_entries.h"
 #include "net/bpf_object.h"
 #include "net/packet.h"
 
@@ -21,7 +22,6 @@ namespace limpid {
 namespace {
 
 constexpr std::string_view kWhat = "the cut-through programs";
-constexpr std::uint32_t kBatch = 512;
 
 constexpr std::uint32_t kLookupWithMark = 1U << 5U;  // BPF_FIB_LOOKUP_MARK, include/uapi/linux/bpf.h of Linux 6.10
 
@@ -53,12 +53,14 @@ std::optional<limpid_cut_owner> read_owner(int map) {
 }
 
 Status reuse(limpid_cut& skeleton, const CutMaps& kept) {
-  const std::array<std::pair<bpf_map*, int>, 6> all = {{{skeleton.maps.limpid_cut_own, kept.own.get()},
+  const std::array<std::pair<bpf_map*, int>, 8> all = {{{skeleton.maps.limpid_cut_own, kept.own.get()},
                                                         {skeleton.maps.limpid_cut_ways, kept.ways.get()},
                                                         {skeleton.maps.limpid_cut_flow, kept.flows.get()},
                                                         {skeleton.maps.limpid_cut_link, kept.links.get()},
                                                         {skeleton.maps.limpid_cut_stat, kept.counters.get()},
-                                                        {skeleton.maps.limpid_cut_over, kept.over.get()}}};
+                                                        {skeleton.maps.limpid_cut_over, kept.over.get()},
+                                                        {skeleton.maps.limpid_cut_udp, kept.datagrams.get()},
+                                                        {skeleton.maps.limpid_cut_talk, kept.sessions.get()}}};
   for (const auto& [map, fd] : all) {
     if (const int code = bpf_map__reuse_fd(map, fd); code != 0)
       return bpf_error(-code, "take over", bpf_map__name(map));
@@ -73,12 +75,15 @@ Result<CutPrograms> CutPrograms::load(const CutThroughOptions& options, const Cu
   const std::unique_ptr<limpid_cut, Closer> skeleton(limpid_cut::open());
   if (!skeleton) return bpf_error(errno, "open", kWhat);
   skeleton->rodata->limpid_cut_mark = options.mark;
+  skeleton->rodata->limpid_cut_netfilter = options.netfilter ? 1 : 0;
   skeleton->rodata->limpid_cut_mark_flag = has_marked_lookups() ? kLookupWithMark : 0;
   if (kept.complete()) {
     if (auto reused = reuse(*skeleton, kept); !reused) return std::unexpected(reused.error());
   } else {
     bpf_map__set_max_entries(skeleton->maps.limpid_cut_flow, options.most_flows);
     bpf_map__set_max_entries(skeleton->maps.limpid_cut_ways, options.most_flows * 2);
+    bpf_map__set_max_entries(skeleton->maps.limpid_cut_talk, options.datagrams.most_sessions);
+    bpf_map__set_max_entries(skeleton->maps.limpid_cut_udp, options.datagrams.most_sessions * 2);
   }
   if (const int code = limpid_cut::load(skeleton.get()); code != 0) {
     if (code == -EPERM) return bpf_error(EPERM, "load", kWhat);
@@ -90,6 +95,8 @@ Result<CutPrograms> CutPrograms::load(const CutThroughOptions& options, const Cu
   CutPrograms loaded;
   loaded.ethernet = copy_of(bpf_program__fd(skeleton->progs.limpid_cut_in));
   loaded.headless = copy_of(bpf_program__fd(skeleton->progs.limpid_cut_ip));
+  loaded.egress = copy_of(bpf_program__fd(skeleton->progs.limpid_cut_out));
+  loaded.egress_headless = copy_of(bpf_program__fd(skeleton->progs.limpid_cut_oip));
   loaded.attempt = copy_of(bpf_program__fd(skeleton->progs.limpid_cut_try));
   loaded.maps.own = copy_of(bpf_map__fd(skeleton->maps.limpid_cut_own));
   loaded.maps.ways = copy_of(bpf_map__fd(skeleton->maps.limpid_cut_ways));
@@ -97,12 +104,18 @@ Result<CutPrograms> CutPrograms::load(const CutThroughOptions& options, const Cu
   loaded.maps.links = copy_of(bpf_map__fd(skeleton->maps.limpid_cut_link));
   loaded.maps.counters = copy_of(bpf_map__fd(skeleton->maps.limpid_cut_stat));
   loaded.maps.over = copy_of(bpf_map__fd(skeleton->maps.limpid_cut_over));
-  if (!loaded.maps.complete() || !loaded.ethernet.valid() || !loaded.headless.valid() || !loaded.attempt.valid())
+  loaded.maps.datagrams = copy_of(bpf_map__fd(skeleton->maps.limpid_cut_udp));
+  loaded.maps.sessions = copy_of(bpf_map__fd(skeleton->maps.limpid_cut_talk));
+  if (!loaded.maps.complete() || !loaded.ethernet.valid() || !loaded.headless.valid() || !loaded.attempt.valid() ||
+      !loaded.egress.valid() || !loaded.egress_headless.valid())
     return system_error(errno, "open", kWhat);
-  // No program reads the map that says whose they are. Bound to them, it is found with them.
-  for (const int program : {loaded.ethernet.get(), loaded.headless.get()}) {
-    if (const int code = bpf_prog_bind_map(program, loaded.maps.own.get(), nullptr); code != 0)
-      return bpf_error(-code, "bind", "map limpid_cut_own");
+  // No program reads the map that says whose they are, nor what is kept for records. Bound to them, they are found with them.
+  for (const int program :
+       {loaded.ethernet.get(), loaded.headless.get(), loaded.egress.get(), loaded.egress_headless.get()}) {
+    for (const auto& [map, name] : {std::pair(loaded.maps.own.get(), "map limpid_cut_own"),
+                                    std::pair(loaded.maps.sessions.get(), "map limpid_cut_talk")}) {
+      if (const int code = bpf_prog_bind_map(program, map, nullptr); code != 0) return bpf_error(-code, "bind", name);
+    }
   }
   limpid_cut_owner owner{};
   owner.magic = LIMPID_CUT_MAGIC;
@@ -133,6 +146,8 @@ std::optional<FoundCutMaps> find_cut_maps(std::uint32_t program) {
   found.maps.links = take("limpid_cut_link");
   found.maps.counters = take("limpid_cut_stat");
   found.maps.over = take("limpid_cut_over");
+  found.maps.datagrams = take("limpid_cut_udp");
+  found.maps.sessions = take("limpid_cut_talk");
   return found;
 }
 
@@ -150,25 +165,9 @@ std::optional<limpid_cut_entry> find_entry(const CutMaps& maps, const limpid_cut
 
 std::vector<std::pair<CutThroughId, limpid_cut_flow>> all_flows(const CutMaps& maps) {
   std::vector<std::pair<CutThroughId, limpid_cut_flow>> all;
-  std::vector<std::uint64_t> keys(kBatch);
-  std::vector<limpid_cut_flow> values(kBatch);
-  std::uint32_t cursor = 0;
-  const void* from = nullptr;
-  for (;;) {
-    // A bucket is given out whole: where it does not fit, more room is needed (ENOSPC).
-    auto count = static_cast<std::uint32_t>(keys.size());
-    const int code = bpf_map_lookup_batch(maps.flows.get(), const_cast<void*>(from), &cursor, keys.data(),
-                                          values.data(), &count, nullptr);
-    if (code == -ENOSPC && keys.size() < (1U << 20U)) {
-      keys.resize(keys.size() * 2);
-      values.resize(values.size() * 2);
-      continue;
-    }
-    if (code != 0 && code != -ENOENT) return all;
-    for (std::uint32_t i = 0; i < count; ++i) all.emplace_back(CutThroughId{keys[i]}, values[i]);
-    if (code == -ENOENT) return all;
-    from = &cursor;
-  }
+  for (const auto& [id, flow] : all_entries<std::uint64_t, limpid_cut_flow>(maps.flows.get()))
+    all.emplace_back(CutThroughId{id}, flow);
+  return all;
 }
 
 std::vector<CutThroughId> take_news(const CutMaps& maps) {
@@ -207,10 +206,11 @@ Result<std::vector<std::uint64_t>> read_counters(const CutMaps& maps) {
   return totals;
 }
 
-Result<int> try_way_out(const CutPrograms& programs, const SocketAddress& source, const SocketAddress& destination,
-                        int from_link, std::uint32_t mark) {
+Result<int> try_way_out(const CutPrograms& programs, Transport transport, const SocketAddress& source,
+                        const SocketAddress& destination, int from_link, std::uint32_t mark) {
   constexpr std::size_t kEthernetBytes = 14;
-  const auto packet = build_syn(source, destination, 0, {});
+  const auto packet =
+      transport == Transport::tcp ? build_syn(source, destination, 0, {}) : build_datagram(source, destination, {}, {});
   std::array<std::byte, 128> frame{};
   frame[12] = source.family() == Family::ipv4 ? std::byte{0x08} : std::byte{0x86};
   frame[13] = source.family() == Family::ipv4 ? std::byte{0x00} : std::byte{0xdd};

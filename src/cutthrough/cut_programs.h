@@ -11,12 +11,15 @@
 #include "bpf/cut_through_layout.h"
 #include "cutthrough/cut_through.h"
 #include "limpid/unique_fd.h"
+#include "net/endpoint.h"
 
 namespace limpid {
 
 /// The kernel keeps fifteen characters of a program's name.
 inline constexpr const char* kCutIngress = "limpid_cut_in";
 inline constexpr const char* kCutIngressHeadless = "limpid_cut_ip";
+inline constexpr const char* kCutEgress = "limpid_cut_out";
+inline constexpr const char* kCutEgressHeadless = "limpid_cut_oip";
 
 struct CutMaps {
   UniqueFd own;
@@ -25,8 +28,11 @@ struct CutMaps {
   UniqueFd links;
   UniqueFd counters;
   UniqueFd over;
+  UniqueFd datagrams;  ///< limpid_cut_udp
+  UniqueFd sessions;   ///< limpid_cut_talk
   [[nodiscard]] bool complete() const noexcept {
-    return own.valid() && ways.valid() && flows.valid() && links.valid() && counters.valid() && over.valid();
+    return own.valid() && ways.valid() && flows.valid() && links.valid() && counters.valid() && over.valid() &&
+           datagrams.valid() && sessions.valid();
   }
 };
 
@@ -34,6 +40,8 @@ struct CutPrograms {
   CutMaps maps;
   UniqueFd ethernet;  ///< for interfaces with Ethernet headers
   UniqueFd headless;
+  UniqueFd egress;  ///< these two at tc egress
+  UniqueFd egress_headless;
   UniqueFd attempt;  ///< limpid_cut_try
 
   /// Has the kernel check and load them; over `kept`, if it is complete.
@@ -57,7 +65,7 @@ struct FoundCutMaps {
 [[nodiscard]] Result<std::vector<std::uint64_t>> read_counters(const CutMaps& maps);
 
 /// The interface by which the kernel would forward a packet with these addresses and this mark that came in at `from_link`. 0: none.
-[[nodiscard]] Result<int> try_way_out(const CutPrograms& programs, const SocketAddress& source,
+[[nodiscard]] Result<int> try_way_out(const CutPrograms& programs, Transport transport, const SocketAddress& source,
                                       const SocketAddress& destination, int from_link, std::uint32_t mark);
 
 }  // namespace limpid

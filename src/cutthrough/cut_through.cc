@@ -29,11 +29,16 @@ constexpr std::uint32_t kScan = 30;    ///< seconds between looks at all flows, 
 constexpr std::uint32_t kPressed = 5;  ///< seconds of lingering when there are many flows
 constexpr std::uint32_t kResetting = 10;  ///< seconds in which whoever still sends is told of an end from here
 
-std::unexpected<Error> refused(int code, const CutThroughFlow& flow, std::string_view cause) {
+CutLegs legs_of(const CutThroughFlow& flow) {
+  return {
+      .client = flow.up.from, .original_destination = flow.up.to, .source = flow.up.new_from, .target = flow.up.new_to};
+}
+
+std::unexpected<Error> refused(int code, const CutLegs& legs, std::string_view cause) {
   return std::unexpected(Error{.kind = ErrorKind::failure,
                                .code = code,
                                .operation = "cut through",
-                               .object = flow.up.from.to_string() + " to " + flow.up.new_to.to_string(),
+                               .object = legs.client.to_string() + " to " + legs.target.to_string(),
                                .cause = std::string(cause),
                                .remedy = {}});
 }
@@ -47,18 +52,25 @@ std::unexpected<Error> no_such_flow(CutThroughId id) {
                                .remedy = {}});
 }
 
-bool is_reset(const limpid_cut_flow& flow) {
-  return (flow.happened & (LIMPID_CUT_RST(LIMPID_CUT_UP) | LIMPID_CUT_RST(LIMPID_CUT_DOWN))) != 0;
+bool is_finished(const limpid_cut_flow& flow, const limpid_cut_entry& entry) {
+  constexpr std::uint32_t kBoth = LIMPID_CUT_FIN_ACKED(LIMPID_CUT_UP) | LIMPID_CUT_FIN_ACKED(LIMPID_CUT_DOWN);
+  return finished_ways(flow, entry) == kBoth;
+}
+
+/// Not by an end that was done and gone: it answers so what comes twice. A FIN that raced the flip is known of only after that.
+bool is_reset(const limpid_cut_flow& flow, const limpid_cut_entry& entry) {
+  return (flow.happened & (LIMPID_CUT_RST(LIMPID_CUT_UP) | LIMPID_CUT_RST(LIMPID_CUT_DOWN))) != 0 &&
+         !is_finished(flow, entry);
 }
 
 bool is_over(const limpid_cut_flow& flow, const limpid_cut_entry& entry) {
-  constexpr std::uint32_t kBoth = LIMPID_CUT_FIN_ACKED(LIMPID_CUT_UP) | LIMPID_CUT_FIN_ACKED(LIMPID_CUT_DOWN);
   return entry.phase == LIMPID_CUT_LINGERING || entry.phase == LIMPID_CUT_RESETTING ||
-         (entry.phase == LIMPID_CUT_ALONE && (finished_ways(flow, entry) == kBoth || is_reset(flow)));
+         (entry.phase == LIMPID_CUT_ALONE && (is_finished(flow, entry) || is_reset(flow, entry)));
 }
 
 /// How a flow that is over came to its end.
-CutThroughEnd end_of(const limpid_cut_flow& flow) {
+CutThroughEnd end_of(const limpid_cut_flow& flow, const limpid_cut_entry& entry) {
+  if (is_finished(flow, entry)) return CutThroughEnd::closed;
   if ((flow.happened & LIMPID_CUT_RST(LIMPID_CUT_UP)) != 0) return CutThroughEnd::client_reset;
   if ((flow.happened & (LIMPID_CUT_RST(LIMPID_CUT_DOWN) | LIMPID_CUT_REPLACED)) != 0)
     return CutThroughEnd::target_reset;
@@ -80,6 +92,7 @@ struct CutThrough::Kernel {
   std::mutex claiming;                ///< of tuples: whether one is free is asked and acted upon in two steps
   mutable std::mutex linking;
   std::set<int> links;
+  std::optional<CutDatagrams> datagrams;  ///< over the maps of `programs`
 
   void read_links() {
     const std::scoped_lock lock(linking);
@@ -97,7 +110,7 @@ struct CutThrough::Kernel {
   }
   [[nodiscard]] bool is_pressed() const { return all.load(std::memory_order_relaxed) > options.most_flows / 2; }
 
-  [[nodiscard]] Status check_ways(const CutThroughFlow& flow) const;
+  [[nodiscard]] Status check_ways(Transport transport, const CutLegs& legs) const;
   [[nodiscard]] Status claim(const limpid_cut_tuple& tuple, const limpid_cut_entry& entry, const CutThroughFlow& flow);
   void forget(CutThroughId id, const limpid_cut_flow& flow);  ///< under `claiming`
   void release(const limpid_cut_tuple& tuple, CutThroughId id) const;
@@ -111,18 +124,19 @@ struct CutThrough::Kernel {
 };
 
 /// Both ways must lead through interfaces at which our programs are: asked of the very look-up that they will do.
-Status CutThrough::Kernel::check_ways(const CutThroughFlow& flow) const {
-  const auto there = try_way_out(programs, flow.down.new_from, flow.down.new_to, kLoopback, 0);
+Status CutThrough::Kernel::check_ways(Transport transport, const CutLegs& legs) const {
+  const auto& [client, dialled, source, target] = legs;
+  const auto there = try_way_out(programs, transport, dialled, client, kLoopback, 0);
   if (!there) return std::unexpected(there.error());
   const auto to_target =
-      *there == 0 ? Result<int>(0) : try_way_out(programs, flow.up.new_from, flow.up.new_to, *there, options.mark);
+      *there == 0 ? Result<int>(0) : try_way_out(programs, transport, source, target, *there, options.mark);
   if (!to_target) return std::unexpected(to_target.error());
   const auto to_client =
-      *to_target == 0 ? Result<int>(0) : try_way_out(programs, flow.down.new_from, flow.down.new_to, *to_target, 0);
+      *to_target == 0 ? Result<int>(0) : try_way_out(programs, transport, dialled, client, *to_target, 0);
   if (!to_client) return std::unexpected(to_client.error());
-  if (*to_client == 0) return refused(ENETUNREACH, flow, "no route that forwards, or one end is this host");
+  if (*to_client == 0) return refused(ENETUNREACH, legs, "no route that forwards, or one end is this host");
   if (!has_program(*to_client) || !has_program(*to_target))
-    return refused(ENETUNREACH, flow, "its way leads through an interface without the programs");
+    return refused(ENETUNREACH, legs, "its way leads through an interface without the programs");
   return {};
 }
 
@@ -132,12 +146,13 @@ Status CutThrough::Kernel::claim(const limpid_cut_tuple& tuple, const limpid_cut
   if (code == -EEXIST) {
     const auto other = find_entry(programs.maps, tuple);
     const auto owner = other ? find_flow(programs.maps, CutThroughId{other->flow}) : std::nullopt;
-    if (other && owner && !is_over(*owner, *other)) return refused(EEXIST, flow, "another flow has one of its tuples");
+    if (other && owner && !is_over(*owner, *other))
+      return refused(EEXIST, legs_of(flow), "another flow has one of its tuples");
     // One that has been recorded goes with its tuple; another waits for collect(), which does not need the entry.
     if (other && owner && other->recorded != 0) forget(CutThroughId{other->flow}, *owner);
     code = bpf_map_update_elem(programs.maps.ways.get(), &tuple, &entry, BPF_ANY);
   }
-  if (code == -E2BIG) return refused(ENOSPC, flow, "there are as many flows as the maps hold");
+  if (code == -E2BIG) return refused(ENOSPC, legs_of(flow), "there are as many flows as the maps hold");
   if (code != 0) return bpf_error(-code, "write to", "map limpid_cut_ways");
   return {};
 }
@@ -189,7 +204,8 @@ void CutThrough::Kernel::collect_one(CutThroughId id, const limpid_cut_flow& flo
     sink(record_of(id, flow, end, now));
   };
   if (!own) {  // a new connection took its tuple
-    if ((flow.happened & LIMPID_CUT_FORGOTTEN_RECORDED) == 0) record(end_of(flow));
+    if ((flow.happened & LIMPID_CUT_FORGOTTEN_RECORDED) == 0)
+      record(end_of(flow, {}));  // forget() has kept what the entry knew
     remove(id, flow);
     return;
   }
@@ -204,7 +220,7 @@ void CutThrough::Kernel::collect_one(CutThroughId id, const limpid_cut_flow& flo
       return;
     case LIMPID_CUT_RESETTING:
       if (up->recorded == 0) {
-        record(is_reset(flow) ? end_of(flow) : CutThroughEnd::stopped);
+        record(is_reset(flow, *up) ? end_of(flow, *up) : CutThroughEnd::stopped);
         std::ignore = change(id, flow, [](limpid_cut_entry& entry) { entry.recorded = 1; });
       } else if (since >= kResetting) {
         remove(id, flow);
@@ -212,9 +228,9 @@ void CutThrough::Kernel::collect_one(CutThroughId id, const limpid_cut_flow& flo
       return;
     default: return;  // draining: the sockets' owner looks after it
   }
-  if (is_reset(flow)) {
+  if (is_reset(flow, *up)) {
     if (idle.count() < kAfterReset) return watch(id);
-    record(end_of(flow));
+    record(end_of(flow, *up));
     remove(id, flow);
   } else if (state.closed) {
     record(CutThroughEnd::closed);
@@ -255,6 +271,8 @@ Result<std::unique_ptr<CutThrough>> CutThrough::open(const CutThroughOptions& op
     return std::unexpected(attached.error());
   }
   kernel->read_links();
+  kernel->datagrams.emplace(kernel->programs.maps, options.datagrams,
+                            [&own = *kernel](const CutLegs& legs) { return own.check_ways(Transport::udp, legs); });
   const CutClock now = CutClock::now();
   for (const auto& [id, flow] : all_flows(kernel->programs.maps)) {
     kernel->next_id = std::max(kernel->next_id.load(), id.value + 1);
@@ -271,7 +289,8 @@ Result<std::unique_ptr<CutThrough>> CutThrough::open(const CutThroughOptions& op
 Result<CutThroughId> CutThrough::begin(const CutThroughFlow& flow) {
   auto made = make_flow(flow, CutClock::now());
   if (!made) return std::unexpected(made.error());
-  if (auto checked = kernel_->check_ways(flow); !checked) return std::unexpected(checked.error());
+  if (auto checked = kernel_->check_ways(Transport::tcp, legs_of(flow)); !checked)
+    return std::unexpected(checked.error());
   const CutThroughId id{kernel_->next_id.fetch_add(1, std::memory_order_relaxed)};
   limpid_cut_entry entry{};
   entry.flow = id.value;
@@ -287,7 +306,7 @@ Result<CutThroughId> CutThrough::begin(const CutThroughFlow& flow) {
   if (const int code = bpf_map_update_elem(kernel_->programs.maps.flows.get(), &id.value, &*made, BPF_NOEXIST);
       code != 0) {
     for (const limpid_cut_way& way : made->ways) kernel_->release(way.from, id);
-    if (code == -E2BIG) return refused(ENOSPC, flow, "there are as many flows as the maps hold");
+    if (code == -E2BIG) return refused(ENOSPC, legs_of(flow), "there are as many flows as the maps hold");
     return bpf_error(-code, "write to", "map limpid_cut_flow");
   }
   kernel_->all.fetch_add(1, std::memory_order_relaxed);
@@ -310,32 +329,10 @@ Status CutThrough::settle(CutThroughId id, CutThroughFins fins) {
   return {};
 }
 
-Status CutThrough::abandon(CutThroughId id) {
-  const auto touched = [](const limpid_cut_flow& flow) {
-    return flow.ways[LIMPID_CUT_UP].packets + flow.ways[LIMPID_CUT_DOWN].packets != 0;
-  };
-  auto flow = find_flow(kernel_->programs.maps, id);
+Status CutThrough::release(CutThroughId id) {
+  const auto flow = find_flow(kernel_->programs.maps, id);
   if (!flow) return no_such_flow(id);
-  std::array<std::optional<limpid_cut_entry>, 2> entries;
-  for (const int direction : {LIMPID_CUT_UP, LIMPID_CUT_DOWN})
-    entries[static_cast<std::size_t>(direction)] = find_entry(kernel_->programs.maps, flow->ways[direction].from);
-  const std::scoped_lock lock(kernel_->claiming);
-  if (!touched(*flow)) {
-    for (const limpid_cut_way& way : flow->ways) kernel_->release(way.from, id);
-    flow = find_flow(kernel_->programs.maps, id);
-    if (flow && !touched(*flow)) {
-      if (bpf_map_delete_elem(kernel_->programs.maps.flows.get(), &id.value) == 0)
-        kernel_->all.fetch_sub(1, std::memory_order_relaxed);
-      return {};
-    }
-    // One came in between: then it must go on.
-    for (const int direction : {LIMPID_CUT_UP, LIMPID_CUT_DOWN}) {
-      const auto& entry = entries[static_cast<std::size_t>(direction)];
-      if (flow && entry)
-        bpf_map_update_elem(kernel_->programs.maps.ways.get(), &flow->ways[direction].from, &*entry, BPF_NOEXIST);
-    }
-  }
-  return system_error(EBUSY, "take back", "cut-through flow " + std::to_string(id.value));
+  return kernel_->change(id, *flow, [](limpid_cut_entry& entry) { entry.released = 1; });
 }
 
 Status CutThrough::end(CutThroughId id) {
@@ -368,7 +365,7 @@ std::vector<CutThroughRecord> CutThrough::list() const {
   for (const auto& [id, flow] : all_flows(kernel_->programs.maps)) {
     const auto entry = find_entry(kernel_->programs.maps, flow.ways[LIMPID_CUT_UP].from);
     if (entry && entry->flow == id.value && entry->phase == LIMPID_CUT_ALONE)
-      records.push_back(record_of(id, flow, end_of(flow), now));
+      records.push_back(record_of(id, flow, end_of(flow, *entry), now));
   }
   return records;
 }
@@ -396,6 +393,10 @@ Status CutThrough::collect(const std::function<void(const CutThroughRecord&)>& s
       std::min(kScan, static_cast<std::uint32_t>(std::clamp<std::int64_t>(shortest.count() / 2, 0, kScan)));
   for (const auto& [id, flow] : all_flows(kernel_->programs.maps)) kernel_->collect_one(id, flow, now, sink);
   return {};
+}
+
+CutDatagrams& CutThrough::datagrams() noexcept {
+  return *kernel_->datagrams;
 }
 
 std::uint64_t CutThrough::flows() const noexcept {
@@ -426,7 +427,7 @@ Status CutThrough::close(const std::function<void(const CutThroughRecord&)>& sin
     if (!entry || entry->flow != id.value || entry->phase == LIMPID_CUT_LINGERING) continue;
     if (entry->recorded == 0 && entry->phase != LIMPID_CUT_DRAINING) {
       kernel_->alone.fetch_sub(1, std::memory_order_relaxed);
-      sink(record_of(id, flow, is_reset(flow) ? end_of(flow) : CutThroughEnd::stopped, now));
+      sink(record_of(id, flow, is_reset(flow, *entry) ? end_of(flow, *entry) : CutThroughEnd::stopped, now));
     }
     std::ignore = kernel_->reset(id, flow, true, now);
   }

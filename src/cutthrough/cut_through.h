@@ -1,5 +1,5 @@
 // Cut-through: TCP flows of which nothing is left to decide are translated and forwarded by eBPF programs at tc ingress. This is the whole interface:
-// load or adopt, begin a flow, settle it, end it, collect what is over. docs/cut-through.md has the theory. Knows no relay and reads no sockets.
+// load or adopt, begin a flow, settle it, end it, collect what is over; UDP sessions have one of their own, datagrams(). docs/cut-through.md has the theory. Knows no relay and reads no sockets.
 #pragma once
 
 #include <chrono>
@@ -10,6 +10,7 @@
 #include <utility>
 #include <vector>
 
+#include "cutthrough/cut_datagrams.h"
 #include "limpid/address.h"
 #include "limpid/error.h"
 
@@ -96,10 +97,13 @@ struct CutThroughOptions {
   std::uint32_t filter_priority = 1;  ///< where a clsact filter is used: lower than that of the eBPF backend
   std::uint32_t mark =
       0;  ///< the bypass mark: of the resets that end() sends, and, from Linux 6.10, of look-ups for the way to targets
+  bool netfilter =
+      false;  ///< packets of released flows pass through the kernel's own forwarding, so through the forward hook, as their client's connection
   std::uint32_t most_flows = 262144;
   std::chrono::seconds idle_timeout{7200};
   std::chrono::seconds half_closed_timeout{7200};  ///< after one FIN
   std::chrono::seconds linger{60};                 ///< after both, as TIME_WAIT; less when half of most_flows are there
+  CutDatagramOptions datagrams = {};
 };
 
 /// One for each process; every member may be called from any thread. Programs and maps stay in the kernel when the object goes, as they do when the
@@ -119,8 +123,8 @@ class CutThrough {
   [[nodiscard]] Result<CutThroughId> begin(const CutThroughFlow& flow);
   /// Nothing is cloned any more. Wait a millisecond for clones under way, then close both sockets in repair mode.
   [[nodiscard]] Status settle(CutThroughId id, CutThroughFins fins = {});
-  /// Takes a draining flow back: the entries are gone, the sockets have it. Only right away and if nothing has been translated: EBUSY otherwise.
-  [[nodiscard]] Status abandon(CutThroughId id);
+  /// Of a settled one, when its sockets are closed: with CutThroughOptions::netfilter its packets may pass through the kernel from now on.
+  [[nodiscard]] Status release(CutThroughId id);
   /// Resets both ends. The record comes from collect(), but that of a draining flow is the caller's.
   [[nodiscard]] Status end(CutThroughId id);
   [[nodiscard]] Result<CutThroughState> look(CutThroughId id) const;
@@ -134,6 +138,9 @@ class CutThrough {
   [[nodiscard]] Status collect(const std::function<void(const CutThroughRecord&)>& sink);
   /// How many flows live without a socket: settled or adopted, and not handed to a sink yet.
   [[nodiscard]] std::uint64_t flows() const noexcept;
+
+  /// UDP sessions.
+  [[nodiscard]] CutDatagrams& datagrams() noexcept;
 
   /// Interfaces have come or gone: attaches to new ones. Returns their names.
   [[nodiscard]] Result<std::vector<std::string>> on_link_change();

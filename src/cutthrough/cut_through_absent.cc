@@ -1,4 +1,6 @@
 // Cut-through of a build without clang, bpftool or libbpf: nothing is found, nothing is opened, and open() says why.
+#include <cstdlib>
+
 #include "cutthrough/cut_through.h"
 
 namespace limpid {
@@ -25,7 +27,7 @@ Result<CutThroughId> CutThrough::begin(const CutThroughFlow& /*flow*/) {
 Status CutThrough::settle(CutThroughId /*id*/, CutThroughFins /*fins*/) {
   return not_built_in();
 }
-Status CutThrough::abandon(CutThroughId /*id*/) {
+Status CutThrough::release(CutThroughId /*id*/) {
   return not_built_in();
 }
 Status CutThrough::end(CutThroughId /*id*/) {
@@ -55,6 +57,37 @@ Result<std::vector<std::pair<std::string, std::uint64_t>>> CutThrough::counters(
 Status CutThrough::close(const std::function<void(const CutThroughRecord&)>& /*sink*/) {
   return {};
 }
+
+// Never made: there is no CutThrough that could have one.
+CutDatagrams& CutThrough::datagrams() noexcept {
+  std::abort();
+}
+Status CutDatagrams::begin(const CutThroughSession& /*session*/) {
+  return not_built_in();
+}
+std::optional<CutThroughTraffic> CutDatagrams::look(const SocketAddress& /*client*/,
+                                                    const SocketAddress& /*original_destination*/) const {
+  return std::nullopt;
+}
+void CutDatagrams::add(const SocketAddress& /*client*/, const SocketAddress& /*original_destination*/,
+                       std::uint64_t /*bytes_up*/, std::uint64_t /*bytes_down*/) {}
+std::optional<CutThroughTraffic> CutDatagrams::end(const SocketAddress& /*client*/,
+                                                   const SocketAddress& /*original_destination*/) {
+  return std::nullopt;
+}
+std::vector<CutThroughSessionRecord> CutDatagrams::list() const {
+  return {};
+}
+bool CutDatagrams::expire(const SocketAddress& /*client*/, const SocketAddress& /*original_destination*/) {
+  return false;
+}
+bool CutDatagrams::taken(const SocketAddress& /*source*/, const SocketAddress& /*destination*/) const {
+  return false;
+}
+void CutDatagrams::collect(const Sink& /*sink*/) {}
+void CutDatagrams::end_if(const std::function<bool(const CutThroughSessionRecord&)>& /*wanted*/, const Sink& /*sink*/) {
+}
+void CutDatagrams::close(const Sink& /*sink*/) {}
 
 Result<std::vector<std::string>> find_cut_through() {
   return std::vector<std::string>{};

@@ -14,6 +14,7 @@ namespace limpid {
 namespace {
 
 constexpr unsigned kTcp = 6;
+constexpr unsigned kUdp = 17;
 constexpr unsigned kMostScale = 14;  // RFC 7323 section 2.3
 
 void put_address(std::uint32_t (&words)[4], const IpAddress& address) {
@@ -31,12 +32,6 @@ SocketAddress read_address(const std::uint32_t (&words)[4], std::uint16_t port) 
   std::array<std::uint8_t, 16> bytes{};
   std::memcpy(bytes.data(), words, bytes.size());
   return {.address = IpAddress::from_bytes(Family::ipv6, bytes).unmapped(), .port = Port{ntohs(port)}};
-}
-
-bool can_be_forwarded(const SocketAddress& address) {
-  const IpAddress& ip = address.address;
-  return address.port.value != 0 && !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast() &&
-         !ip.is_link_local() && !ip.is_broadcast();
 }
 
 std::unexpected<Error> refused(int code, const CutThroughFlow& flow, std::string_view cause) {
@@ -84,13 +79,19 @@ CutClock CutClock::now() noexcept {
   return clock;
 }
 
-limpid_cut_tuple tuple_of(const SocketAddress& source, const SocketAddress& destination) {
+bool can_be_forwarded(const SocketAddress& address) noexcept {
+  const IpAddress& ip = address.address;
+  return address.port.value != 0 && !ip.is_unspecified() && !ip.is_loopback() && !ip.is_multicast() &&
+         !ip.is_link_local() && !ip.is_broadcast();
+}
+
+limpid_cut_tuple tuple_of(const SocketAddress& source, const SocketAddress& destination, Transport transport) {
   limpid_cut_tuple tuple{};
   put_address(tuple.source, source.address);
   put_address(tuple.destination, destination.address);
   tuple.source_port = htons(source.port.value);
   tuple.destination_port = htons(destination.port.value);
-  tuple.protocol = kTcp;
+  tuple.protocol = transport == Transport::tcp ? kTcp : kUdp;
   return tuple;
 }
 

@@ -5,6 +5,7 @@
 
 #include "bpf/cut_through_layout.h"
 #include "cutthrough/cut_through.h"
+#include "net/endpoint.h"
 
 namespace limpid {
 
@@ -18,7 +19,10 @@ struct CutClock {
   }
 };
 
-[[nodiscard]] limpid_cut_tuple tuple_of(const SocketAddress& source, const SocketAddress& destination);
+[[nodiscard]] limpid_cut_tuple tuple_of(const SocketAddress& source, const SocketAddress& destination,
+                                        Transport transport = Transport::tcp);
+/// A host beyond this one, and a port.
+[[nodiscard]] bool can_be_forwarded(const SocketAddress& address) noexcept;
 [[nodiscard]] SocketAddress source_of(const limpid_cut_tuple& tuple);
 [[nodiscard]] SocketAddress destination_of(const limpid_cut_tuple& tuple);
 

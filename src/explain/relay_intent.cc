@@ -54,6 +54,7 @@ std::string in_words(const RelayIntent& intent, const FlowKey& flow) {
         return fmt::format(
             "{} would reset it: {} is loopback, link-local, multicast or unspecified, and not dialled for a client",
             who, flow.original_destination.to_string());
+      case Refusal::unresolved_name: return fmt::format("{} would reset it: its name has no address", who);
     }
   }
   std::string as;

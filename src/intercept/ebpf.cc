@@ -261,6 +261,7 @@ Status install_ebpf(const Plan& plan) {
     auto loaded = EbpfPrograms::load(inputs.ownership);
     if (!loaded) return std::unexpected(loaded.error());
     programs = std::move(*loaded);
+    if (auto attached = programs->attach_reopening(); !attached) return attached;
   }
   if (auto written = programs->write_own(own_networks()); !written) return written;
   if (auto written = programs->write_owner(inputs.ownership); !written) return written;

@@ -20,8 +20,9 @@ namespace {
 
 constexpr const char* kRoot = "/sys/fs/bpf";
 constexpr int kNamespaceCookie = 71;  // SO_NETNS_COOKIE, include/uapi/asm-generic/socket.h
-constexpr std::array<std::string_view, 9> kNames = {"ingress",  "egress", "owner",  "policies", "active",
-                                                    "networks", "links",  "served", "counters"};
+constexpr std::array<std::string_view, 13> kNames = {"ingress",   "egress", "owner",    "policies", "active",
+                                                     "networks",  "links",  "served",   "counters", "reopened",
+                                                     "listeners", "reopen", "reopening"};
 
 /// Never given out again, unlike the number of its inode.
 std::optional<std::uint64_t> namespace_cookie() {

@@ -19,6 +19,8 @@ namespace {
 
 constexpr std::string_view kBackend = "--backend ebpf";
 constexpr unsigned kMappedBits = 96;
+/// ::ffff:0:0/96: so many zeros, then ones.
+constexpr unsigned kMappedOnes = 80;
 
 void write_ports(const PortSet& ports, std::span<__u8> bits) {
   for (const PortRange& range : ports.ranges()) {
@@ -39,8 +41,31 @@ PortSet read_ports(std::span<const __u8> bits) {
   return ports;
 }
 
+/// ::/0 and the like have ::ffff:0:0/96 in them, which stands for IPv4 in the trie: what is beside it, as networks.
+void add_beside_mapped(unsigned length, limpid_role role, std::vector<limpid_network>& networks) {
+  for (unsigned bit = length; bit < kMappedBits; ++bit) {
+    std::array<std::uint8_t, 16> bytes{};
+    for (unsigned i = 0; i <= bit; ++i) {
+      const bool is_set = (i >= kMappedOnes) != (i == bit);  // the mapped block's bit, but for the last one
+      if (is_set) bytes.at(i / 8) = static_cast<std::uint8_t>(bytes.at(i / 8) | 0x80U >> i % 8);
+    }
+    limpid_network network{};
+    network.prefix_length = LIMPID_NETWORK_BITS + bit + 1;
+    network.role = static_cast<__u8>(role);
+    std::memcpy(network.address, bytes.data(), bytes.size());
+    networks.push_back(network);
+  }
+}
+
 void add_networks(const std::vector<Prefix>& prefixes, limpid_role role, std::vector<limpid_network>& networks) {
-  for (const Prefix& prefix : prefixes) networks.push_back(network_of(prefix, role));
+  const auto mapped = IpAddress::from_bytes(Family::ipv6, {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, 0, 0});
+  for (const Prefix& prefix : prefixes) {
+    if (prefix.family() == Family::ipv6 && prefix.length() < kMappedBits && prefix.contains(mapped)) {
+      add_beside_mapped(prefix.length(), role, networks);
+    } else {
+      networks.push_back(network_of(prefix, role));
+    }
+  }
 }
 
 Prefix read_network(const limpid_network& network) {

@@ -4,6 +4,7 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <limpid_bpf.skel.h>  // generated
 
@@ -95,8 +96,11 @@ Result<EbpfPrograms> EbpfPrograms::load(const Ownership& ownership) {
   loaded.links_ = copy_of(bpf_map__fd(skeleton->maps.limpid_links));
   loaded.served_ = copy_of(bpf_map__fd(skeleton->maps.limpid_served));
   loaded.counters_ = copy_of(bpf_map__fd(skeleton->maps.limpid_counters));
+  loaded.reopened_ = copy_of(bpf_map__fd(skeleton->maps.limpid_reopened));
+  loaded.listeners_ = copy_of(bpf_map__fd(skeleton->maps.limpid_listeners));
+  loaded.reopen_ = copy_of(bpf_program__fd(skeleton->progs.limpid_reopen));
   for (const auto& [fd, name] : loaded.objects()) {
-    if (fd < 0) return system_error(errno, "open", name);
+    if (fd < 0 && name != "reopening") return system_error(errno, "open", name);
   }
   // No program reads the map that says whose they are. Bound to them, it is found with them.
   for (const int program : {loaded.ingress(), loaded.egress()}) {
@@ -125,6 +129,8 @@ std::optional<EbpfPrograms> EbpfPrograms::find(std::uint32_t program) {
   found.links_ = take("limpid_links");
   found.served_ = take("limpid_served");
   found.counters_ = take("limpid_counters");
+  found.reopened_ = take("limpid_reopened");
+  found.listeners_ = take("limpid_listeners");
   return found;
 }
 
@@ -189,6 +195,8 @@ Status EbpfPrograms::write_policy(const EbpfPolicy& policy) {
   if (auto written = update(policies_.get(), &slot, &policy.policy, "limpid_policies"); !written) return written;
   const std::uint32_t zero = 0;
   if (auto switched = update(active_.get(), &zero, &slot, "limpid_active"); !switched) return switched;
+  // It may name another listener.
+  for (const std::uint32_t family : {0U, 1U}) bpf_map_delete_elem(listeners_.get(), &family);
   return clear_networks(*active);
 }
 
@@ -299,10 +307,20 @@ Result<int> EbpfPrograms::try_packet(const EbpfQuestion& question) const {
   return static_cast<int>(options.retval);
 }
 
+Status EbpfPrograms::attach_reopening() {
+  const UniqueFd here(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
+  if (!here.valid()) return system_error(errno, "open", "/proc/self/ns/net");
+  reopening_ = UniqueFd(bpf_link_create(reopen_.get(), here.get(), BPF_SK_LOOKUP, nullptr));
+  if (!reopening_.valid()) return bpf_error(errno, "attach", "program limpid_reopen");
+  return {};
+}
+
 std::vector<std::pair<int, std::string>> EbpfPrograms::objects() const {
-  return {{ingress_.get(), "ingress"},   {egress_.get(), "egress"}, {owner_.get(), "owner"},
-          {policies_.get(), "policies"}, {active_.get(), "active"}, {networks_.get(), "networks"},
-          {links_.get(), "links"},       {served_.get(), "served"}, {counters_.get(), "counters"}};
+  return {{ingress_.get(), "ingress"},    {egress_.get(), "egress"},       {owner_.get(), "owner"},
+          {policies_.get(), "policies"},  {active_.get(), "active"},       {networks_.get(), "networks"},
+          {links_.get(), "links"},        {served_.get(), "served"},       {counters_.get(), "counters"},
+          {reopened_.get(), "reopened"},  {listeners_.get(), "listeners"}, {reopen_.get(), "reopen"},
+          {reopening_.get(), "reopening"}};
 }
 
 }  // namespace limpid

@@ -61,6 +61,8 @@ class EbpfPrograms {
   [[nodiscard]] std::vector<std::pair<int, std::string>> objects() const;
   [[nodiscard]] int ingress() const noexcept { return ingress_.get(); }
   [[nodiscard]] int egress() const noexcept { return egress_.get(); }
+  /// The kernel asks `limpid_reopen` for a listener from now on, until the link is closed and unpinned.
+  [[nodiscard]] Status attach_reopening();
   void set_egress(UniqueFd program) noexcept { egress_ = std::move(program); }
 
  private:
@@ -77,6 +79,10 @@ class EbpfPrograms {
   UniqueFd links_;
   UniqueFd served_;
   UniqueFd counters_;
+  UniqueFd reopened_;
+  UniqueFd listeners_;
+  UniqueFd reopen_;
+  UniqueFd reopening_;  ///< its link to the network namespace
 };
 
 }  // namespace limpid

@@ -51,7 +51,7 @@ Result<UniqueFd> unix_socket() {
 }
 
 /// The lock, or an invalid descriptor when somebody has it.
-Result<UniqueFd> try_lock(const AbstractAddress& address, std::string_view object) {
+Result<UniqueFd> try_to_own(const AbstractAddress& address, std::string_view object) {
   auto socket = unix_socket();
   if (!socket) return socket;
   if (::bind(socket->get(), generic(address), address.length) != 0) {
@@ -107,11 +107,18 @@ Result<UniqueFd> lock_instance(const std::string& name) {
   if (auto valid = check_instance_name(name); !valid) return std::unexpected(valid.error());
   const std::string object = fmt::format("instance \"{}\"", name);
   const AbstractAddress address = abstract_address("limpid/instance/" + name);
-  auto lock = try_lock(address, object);
+  auto lock = try_to_own(address, object);
   if (!lock || lock->valid()) return lock;
   auto holder = find_holder(address);
   return failure("lock", object, fmt::format("held by {}", holder ? holder->text : "another process"),
                  "stop it first, or choose another --name");
+}
+
+std::optional<std::string> holder_of_instance(const std::string& name) {
+  if (!check_instance_name(name)) return std::nullopt;
+  const auto holder = find_holder(abstract_address("limpid/instance/" + name));
+  if (!holder || !holder->connection.valid()) return std::nullopt;
+  return holder->text;
 }
 
 namespace {
@@ -121,7 +128,7 @@ Result<UniqueFd> wait_for_lock(std::string_view name, std::string_view object) {
   const auto deadline = Clock::now() + kPlanningPatience;
   std::string holder_text = "another process";
   while (true) {
-    auto lock = try_lock(address, object);
+    auto lock = try_to_own(address, object);
     if (!lock || lock->valid()) return lock;
     auto holder = find_holder(address);
     if (!holder) return std::unexpected(holder.error());

@@ -124,7 +124,7 @@ Status Demo::start_limpid() {
   if (auto there = visit("router"); !there) return there;
   ++starts_;
   const auto started = std::chrono::steady_clock::now();
-  auto limpid = BackgroundProcess::start({"/proc/self/exe", "run", "--tcp", "80"},
+  auto limpid = BackgroundProcess::start({"/proc/self/exe", "run", "--tcp", "80", "--control", "none"},
                                          {.standard_output = access_log(), .standard_error = messages()});
   if (!limpid) return std::unexpected(limpid.error());
   limpid_.emplace(*std::move(limpid));

@@ -1,12 +1,15 @@
 // ctnetlink (net/netfilter/nf_conntrack_netlink.c): requests that name an entry by one of its tuples.
 #include "net/conntrack.h"
 
+#include <linux/netfilter/nf_conntrack_common.h>
+#include <linux/netfilter/nf_conntrack_tcp.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <linux/netlink.h>
 #include <netinet/in.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <optional>
 
 #include "net/netlink_message.h"
@@ -80,13 +83,20 @@ Status forget_connection(Transport transport, const SocketAddress& source, const
   return changed;
 }
 
+bool tracks_connections() noexcept {
+  // net/netfilter/nf_conntrack_standalone.c
+  std::error_code ignored;
+  return std::filesystem::exists("/proc/sys/net/netfilter/nf_conntrack_max", ignored);
+}
+
 Result<TrackedConnections> TrackedConnections::open() {
   auto socket = NetlinkSocket::open(NETLINK_NETFILTER);
   if (!socket) return std::unexpected(socket.error());
   return TrackedConnections(std::move(*socket));
 }
 
-Result<bool> TrackedConnections::is_translated(const SocketAddress& local, const SocketAddress& peer) {
+Result<bool> TrackedConnections::is_translated(Transport transport, const SocketAddress& local,
+                                               const SocketAddress& peer) {
   // Scopes are no part of a tuple.
   const Tuple ours{.source = {.address = local.address, .port = local.port},
                    .destination = {.address = peer.address, .port = peer.port}};
@@ -95,7 +105,7 @@ Result<bool> TrackedConnections::is_translated(const SocketAddress& local, const
   begin_request(request, local.family());
   // Found by either of an entry's tuples, whatever the attribute is called (__nf_conntrack_find_get). What the socket sends is the
   // original direction of a connection that it has opened, and the reply of one that it has accepted; both are before translation.
-  put_tuple(request.header(), CTA_TUPLE_ORIG, Transport::tcp, ours.source, ours.destination);
+  put_tuple(request.header(), CTA_TUPLE_ORIG, transport, ours.source, ours.destination);
   bool translated = false;
   auto asked = socket_.ask(request.header(), "look up the connection to", "", [&](const nlmsghdr& found) {
     const netlink::Attributes<CTA_TUPLE_REPLY> attributes(found, sizeof(nfgenmsg));
@@ -106,6 +116,30 @@ Result<bool> TrackedConnections::is_translated(const SocketAddress& local, const
   if (asked) return translated;
   if (asked.error().code == ENOENT) return false;
   return std::unexpected(asked.error());
+}
+
+void TrackedConnections::go_on(const SocketAddress& client, const SocketAddress& server) {
+  constexpr std::uint32_t kFirstTimeoutS = 3600;  // the next packet sets the usual one
+  constexpr std::uint8_t kEstablished = 3;        // TCP_CONNTRACK_ESTABLISHED
+  constexpr std::uint8_t kLiberal = 0x08;         // IP_CT_TCP_FLAG_BE_LIBERAL
+  constexpr std::uint32_t kStatus = IPS_CONFIRMED | IPS_SEEN_REPLY | IPS_ASSURED;
+  netlink::Request request((NFNL_SUBSYS_CTNETLINK << 8U) | IPCTNL_MSG_CT_NEW, NLM_F_CREATE);
+  begin_request(request, client.family());
+  nlmsghdr& message = request.header();
+  put_tuple(message, CTA_TUPLE_ORIG, Transport::tcp, client, server);
+  put_tuple(message, CTA_TUPLE_REPLY, Transport::tcp, server, client);
+  mnl_attr_put_u32(&message, CTA_TIMEOUT, htonl(kFirstTimeoutS));
+  mnl_attr_put_u32(&message, CTA_STATUS, htonl(kStatus));
+  nlattr* protocol = mnl_attr_nest_start(&message, CTA_PROTOINFO);
+  nlattr* tcp = mnl_attr_nest_start(&message, CTA_PROTOINFO_TCP);
+  mnl_attr_put_u8(&message, CTA_PROTOINFO_TCP_STATE, kEstablished);
+  const nf_ct_tcp_flags liberal{.flags = kLiberal, .mask = kLiberal};
+  mnl_attr_put(&message, CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, sizeof liberal, &liberal);
+  mnl_attr_put(&message, CTA_PROTOINFO_TCP_FLAGS_REPLY, sizeof liberal, &liberal);
+  mnl_attr_nest_end(&message, tcp);
+  mnl_attr_nest_end(&message, protocol);
+  // Without it the next packet begins an entry, in the middle of a connection.
+  [[maybe_unused]] const Status changed = socket_.change(message, "keep the connection to", "");
 }
 
 void TrackedConnections::forget(const SocketAddress& local, const SocketAddress& peer) {

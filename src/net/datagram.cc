@@ -102,10 +102,14 @@ void read_control(msghdr& message, ReceivedDatagram& datagram) {
     const int type = control->cmsg_type;
     if (control->cmsg_level == SOL_IP) {
       if (type == IP_ORIGDSTADDR) datagram.original_destination = control_address<sockaddr_in>(control);
+      if (type == IP_PKTINFO)
+        datagram.interface = static_cast<std::uint32_t>(control_value<in_pktinfo>(control).ipi_ifindex);
       if (type == IP_TOS) datagram.fields.traffic_class = control_value<std::uint8_t>(control);
       if (type == IP_TTL) datagram.fields.ttl = static_cast<std::uint8_t>(control_value<int>(control));
     } else if (control->cmsg_level == SOL_IPV6) {
       if (type == IPV6_ORIGDSTADDR) datagram.original_destination = control_address<sockaddr_in6>(control);
+      if (type == IPV6_PKTINFO)
+        datagram.interface = static_cast<std::uint32_t>(control_value<in6_pktinfo>(control).ipi6_ifindex);
       if (type == IPV6_TCLASS) datagram.fields.traffic_class = static_cast<std::uint8_t>(control_value<int>(control));
       if (type == IPV6_HOPLIMIT) datagram.fields.ttl = static_cast<std::uint8_t>(control_value<int>(control));
     }
@@ -162,6 +166,8 @@ Result<UniqueFd> listen_datagrams(const SocketAddress& local, const DatagramList
   wanted.push_back(transparent_option(local.family()));
   wanted.push_back(local.family() == Family::ipv4 ? Option{SOL_IP, IP_RECVORIGDSTADDR, 1, "IP_RECVORIGDSTADDR"}
                                                   : Option{SOL_IPV6, IPV6_RECVORIGDSTADDR, 1, "IPV6_RECVORIGDSTADDR"});
+  wanted.push_back(local.family() == Family::ipv4 ? Option{SOL_IP, IP_PKTINFO, 1, "IP_PKTINFO"}
+                                                  : Option{SOL_IPV6, IPV6_RECVPKTINFO, 1, "IPV6_RECVPKTINFO"});
   if (options.reuse_port) wanted.push_back({SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT"});
   if (options.mark != 0) wanted.push_back({SOL_SOCKET, SO_MARK, static_cast<int>(options.mark), "SO_MARK"});
   if (auto applied = apply(fd->get(), wanted, object); !applied) return std::unexpected(applied.error());
@@ -190,6 +196,10 @@ Result<UniqueFd> open_datagram_socket(const DatagramSocketOptions& options) {
     if (options.source->port.value != 0) wanted.push_back({SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR"});
   }
   if (auto applied = apply(fd->get(), wanted, object); !applied) return std::unexpected(applied.error());
+  if (!options.interface.empty() && setsockopt(fd->get(), SOL_SOCKET, SO_BINDTODEVICE, options.interface.data(),
+                                               static_cast<socklen_t>(options.interface.size())) != 0) {
+    return system_error(errno, "bind to interface", options.interface);
+  }
   sockaddr_storage native{};
   if (options.source) {
     const auto length = options.source->to_native(native);
@@ -253,7 +263,8 @@ std::span<const ReceivedDatagram> DatagramBatch::receive(int fd, std::size_t mos
     datagram = {.peer = *peer,
                 .original_destination = std::nullopt,
                 .payload = std::span(memory_->payloads[at]).first(memory_->messages[at].msg_len),
-                .fields = {}};
+                .fields = {},
+                .interface = 0};
     read_control(memory_->messages[at].msg_hdr, datagram);
   }
   return std::span(received_).first(used);

@@ -139,6 +139,10 @@ Result<UniqueFd> connect_transparent(const SocketAddress& target, const ConnectO
   if (auto set = set_common(fd->get(), options.mark, options.keepalive_idle, options.smallest_mtu, target); !set) {
     return std::unexpected(set.error());
   }
+  if (!options.interface.empty() && setsockopt(fd->get(), SOL_SOCKET, SO_BINDTODEVICE, options.interface.data(),
+                                               static_cast<socklen_t>(options.interface.size())) != 0) {
+    return system_error(errno, "bind to interface", options.interface);
+  }
   if (options.source) {
     if (auto bound = bind_source(fd->get(), *options.source); !bound) return std::unexpected(bound.error());
   }

@@ -20,6 +20,7 @@ std::string_view to_string(Refusal reason) noexcept {
     case Refusal::direct: return "direct";
     case Refusal::self: return "self";
     case Refusal::forbidden_target: return "forbidden_target";
+    case Refusal::unresolved_name: return "unresolved_name";
   }
   return "";
 }
@@ -52,6 +53,11 @@ Decision Policy::decide(const FlowKey& key) const noexcept {
   return {.refusal = std::nullopt, .dial = dial_to({.address = target}, key.client)};
 }
 
+Decision Policy::decide_to(const FlowKey& key, const Target& target) const noexcept {
+  if (is_own_listener(target.address)) return {.refusal = Refusal::self, .dial = {}};
+  return {.refusal = std::nullopt, .dial = dial_to(target, key.client)};
+}
+
 Decision Policy::decide_by_list(const FlowKey& key) const noexcept {
   const Target target = options_.targets->first();
   if (is_own_listener(target.address)) return {.refusal = Refusal::self, .dial = {}};
@@ -62,7 +68,9 @@ Decision Policy::decide_by_list(const FlowKey& key) const noexcept {
 }
 
 Dial Policy::dial_to(const Target& target, const SocketAddress& client) const noexcept {
-  Dial dial{.target = target.address, .source = target.on_this_host ? SourceMode::none : options_.source};
+  Dial dial{.target = target.address,
+            .source = target.on_this_host ? SourceMode::none : options_.source,
+            .upstream = options_.upstream ? options_.upstream->load(std::memory_order_acquire) : std::uint16_t{0}};
   if (dial.source != SourceMode::none && target.address.family() != client.family()) {
     dial.source_family_differs = true;
     dial.source = SourceMode::none;

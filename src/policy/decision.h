@@ -1,6 +1,7 @@
 // What to do with a new flow, decided from values alone: no sockets, no clock. Pure but for whose turn it is in a TargetList.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "limpid/address.h"
+#include "policy/leg_options.h"
 #include "policy/target_list.h"
 
 namespace limpid {
@@ -35,16 +37,19 @@ enum class SourceMode : std::uint8_t {
 }
 
 enum class Refusal : std::uint8_t {
-  direct,           ///< it reached our listener without having been intercepted
-  self,             ///< the target is one of our own listeners
-  forbidden_target  ///< loopback, link-local, multicast or unspecified original destination
+  direct,            ///< it reached our listener without having been intercepted
+  self,              ///< the target is one of our own listeners
+  forbidden_target,  ///< loopback, link-local, multicast or unspecified original destination
+  unresolved_name    ///< it is to go where its name leads, and that leads nowhere
 };
 [[nodiscard]] std::string_view to_string(Refusal reason) noexcept;
 
 struct Dial {
   SocketAddress target;
   SourceMode source = SourceMode::address;
-  bool source_family_differs = false;  ///< IPv4 client, IPv6 target or the reverse: the source cannot be kept
+  bool source_family_differs = false;       ///< IPv4 client, IPv6 target or the reverse: the source cannot be kept
+  std::uint16_t upstream = 0;               ///< number of the group of upstreams that it goes through; 0: none
+  std::shared_ptr<const LegOptions> leg{};  ///< as a rule says; nullptr: as usual
 };
 
 struct Decision {
@@ -66,6 +71,8 @@ struct PolicyOptions {
   Arrival arrival = Arrival::intercepted;
   SourceMode source = SourceMode::address;
   std::vector<SocketAddress> listeners;  ///< our own, as bound
+  /// For every flow, as in Dial; a reload may change it. nullptr: none.
+  std::shared_ptr<const std::atomic<std::uint16_t>> upstream{};
 };
 
 /// Immutable; shared by all workers, replaced whole.
@@ -73,8 +80,11 @@ class Policy {
  public:
   explicit Policy(PolicyOptions options) : options_(std::move(options)) {}
   [[nodiscard]] Decision decide(const FlowKey& key) const noexcept;
+  /// The same for a flow that a rule sends to `target`.
+  [[nodiscard]] Decision decide_to(const FlowKey& key, const Target& target) const noexcept;
   /// True when every flow goes to one configured place instead of its original destination.
   [[nodiscard]] bool has_fixed_target() const noexcept { return options_.targets || options_.fixed_target; }
+  [[nodiscard]] bool is_own_listener(const SocketAddress& address) const noexcept;
   /// Where to go on when `failed`, the latest of `attempts` attempts of this client's, was in vain. Empty: nowhere.
   [[nodiscard]] std::optional<Dial> next_dial(const SocketAddress& client, const SocketAddress& failed,
                                               unsigned attempts) const noexcept;
@@ -82,7 +92,6 @@ class Policy {
  private:
   [[nodiscard]] Decision decide_by_list(const FlowKey& key) const noexcept;
   [[nodiscard]] Dial dial_to(const Target& target, const SocketAddress& client) const noexcept;
-  [[nodiscard]] bool is_own_listener(const SocketAddress& address) const noexcept;
   PolicyOptions options_;
 };
 

@@ -7,6 +7,9 @@
 #include <sys/socket.h>
 
 #include <cerrno>
+#include <utility>
+
+#include "net/client_arrival.h"
 
 namespace limpid {
 namespace {
@@ -78,6 +81,11 @@ AcceptOutcome Acceptor::accept_to_refuse(std::uint32_t listener, Accepted& accep
 
 void Acceptor::refill_reserve() noexcept {
   if (!reserve_.valid()) reserve_ = open_reserve();
+}
+
+void Acceptor::keep_syn_headers(bool keep) noexcept {
+  if (std::exchange(keeps_syn_headers_, keep) == keep) return;
+  for (const UniqueFd& listener : listeners_) limpid::keep_syn_headers(listener.get(), keep);
 }
 
 void Acceptor::pause() noexcept {

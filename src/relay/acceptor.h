@@ -38,6 +38,8 @@ class Acceptor {
   [[nodiscard]] AcceptOutcome accept_to_refuse(std::uint32_t listener, Accepted& accepted) noexcept;
   void refill_reserve() noexcept;
 
+  /// Whether connections come with the headers of their SYNs (sender_of_syn()). Costs some memory for each of them.
+  void keep_syn_headers(bool keep) noexcept;
   void pause() noexcept;  ///< epoll stops reporting the listeners; the kernel keeps queueing
   void resume() noexcept;
   [[nodiscard]] bool paused() const noexcept { return paused_; }
@@ -53,6 +55,7 @@ class Acceptor {
   std::vector<UniqueFd> listeners_;
   UniqueFd reserve_;  ///< given up for a moment to accept, and refuse, when none is left
   bool paused_ = false;
+  bool keeps_syn_headers_ = false;
 };
 
 /// Makes close() send a RST instead of a FIN, and closes.

@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <string_view>
 
+#include "relay/histogram.h"
+
 namespace limpid {
 
 enum class Counter : std::uint8_t {
@@ -18,11 +20,25 @@ enum class Counter : std::uint8_t {
   refused_self,              ///< target was one of our own listeners
   refused_forbidden_target,  ///< loopback, link-local, multicast, … as original destination
   refused_limit,             ///< no file descriptors or flow slots left
+  rejected,                  ///< flows that a rule rejects
+  dropped,                   ///< flows that a rule drops
+  sniffed,                   ///< flows whose decision waited for their first bytes
+  sniffed_unknown,           ///< of those, how many were decided without knowing what they are
+  names_asked,               ///< flows whose name had to be looked up (by-name)
+  names_cached,              ///< flows whose name had been looked up before
+  name_unresolved,           ///< flows refused because their name has no address, or none in time
+  refused_proxy_header,      ///< no PROXY header, or a wrong one, where there had to be one
   connect_refused,           ///< target answered with RST
   connect_timeout,
-  connect_unreachable,   ///< ICMP error or no route
-  connect_failed,        ///< any other reason
-  target_failovers,      ///< a target failed, and the next one was dialled
+  connect_unreachable,  ///< ICMP error or no route
+  connect_failed,       ///< any other reason
+  target_failovers,     ///< a target failed, and the next one was dialled
+  upstream_failovers,   ///< an upstream failed a flow, and the next one was asked
+  upstream_direct,      ///< flows that went without, because their group was down
+  upstream_refused,     ///< flows that ended because of their upstream, as FlowEnd says
+  upstream_failed,
+  upstream_timeout,
+  upstream_down,
   source_unavailable,    ///< the demanded source address and port could not be had
   source_port_kept,      ///< address+port, prefer-port: the target saw the client's port
   source_port_fallback,  ///< prefer-port: it was taken, another one was used
@@ -30,6 +46,7 @@ enum class Counter : std::uint8_t {
   client_resets,
   target_resets,
   idle_timeouts,
+  killed,         ///< flows and UDP sessions that the operator has ended
   spliced_bytes,  ///< of all bytes, how many never came to user space
   udp_sessions_total,
   udp_sessions_ended,
@@ -41,6 +58,7 @@ enum class Counter : std::uint8_t {
   udp_evicted,             ///< sessions ended to make room
   udp_icmp_errors,         ///< ICMP errors passed on to clients
   cut_through,             ///< flows that left us while they lived
+  udp_cut_through,         ///< exchanges of UDP sessions that are forwarded past us
   cut_through_bytes_up,    ///< client → target, of those that are over: all of their bytes
   cut_through_bytes_down,  ///< target → client
   access_log_dropped,  ///< access log records lost because nobody read them fast enough; the last one (kCounterCount)
@@ -61,6 +79,10 @@ class Counters {
   [[nodiscard]] std::uint64_t get(Counter counter) const noexcept {
     return values_[static_cast<std::size_t>(counter)].load(std::memory_order_relaxed);
   }
+
+  DurationHistogram connect_time;      ///< of target legs: until the connection is made
+  DurationHistogram flow_duration;     ///< of connections that were relayed, when they are over
+  DurationHistogram session_duration;  ///< of UDP sessions
 
  private:
   std::array<std::atomic<std::uint64_t>, kCounterCount> values_{};

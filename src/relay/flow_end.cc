@@ -37,6 +37,15 @@ void count_end(Counters& counters, FlowEnd end, std::uint64_t times) noexcept {
     case FlowEnd::refused_self: counters.add(Counter::refused_self, times); break;
     case FlowEnd::refused_forbidden_target: counters.add(Counter::refused_forbidden_target, times); break;
     case FlowEnd::refused_limit: counters.add(Counter::refused_limit, times); break;
+    case FlowEnd::refused_proxy_header: counters.add(Counter::refused_proxy_header, times); break;
+    case FlowEnd::upstream_refused: counters.add(Counter::upstream_refused, times); break;
+    case FlowEnd::upstream_failed: counters.add(Counter::upstream_failed, times); break;
+    case FlowEnd::upstream_timeout: counters.add(Counter::upstream_timeout, times); break;
+    case FlowEnd::upstream_down: counters.add(Counter::upstream_down, times); break;
+    case FlowEnd::name_unresolved: counters.add(Counter::name_unresolved, times); break;
+    case FlowEnd::killed: counters.add(Counter::killed, times); break;
+    case FlowEnd::rejected: counters.add(Counter::rejected, times); break;
+    case FlowEnd::dropped: counters.add(Counter::dropped, times); break;
     case FlowEnd::closed:
     case FlowEnd::stopped:
     case FlowEnd::unanswered:
@@ -50,14 +59,21 @@ FlowEnd refusal_end(Refusal refusal) noexcept {
     case Refusal::direct: return FlowEnd::refused_direct;
     case Refusal::self: return FlowEnd::refused_self;
     case Refusal::forbidden_target: return FlowEnd::refused_forbidden_target;
+    case Refusal::unresolved_name: return FlowEnd::name_unresolved;
   }
   return FlowEnd::error;
+}
+
+FlowEnd end_of(const FlowVerdict& verdict) noexcept {
+  return verdict.action == FlowVerdict::Action::refuse ? refusal_end(verdict.refusal) : FlowEnd::rejected;
 }
 
 void note_reset_after_finish(Flow& flow, bool is_target) noexcept {
   const Direction& from = is_target ? flow.down : flow.up;
   const Direction& to = is_target ? flow.up : flow.down;
-  if (from.done && !to.done) (is_target ? flow.target : flow.client).reset = true;
+  // The plain end of TLS hangs up when the connection has broken, or when both sides have finished; it has no other sign of a reset.
+  const bool ended = from.done || (is_target && flow.encrypted);
+  if (ended && !to.done) (is_target ? flow.target : flow.client).reset = true;
 }
 
 }  // namespace limpid

@@ -18,9 +18,18 @@ std::string_view to_string(FlowEnd end) noexcept {
     case FlowEnd::refused_self: return "refused_self";
     case FlowEnd::refused_forbidden_target: return "refused_forbidden_target";
     case FlowEnd::refused_limit: return "refused_limit";
+    case FlowEnd::refused_proxy_header: return "refused_proxy_header";
+    case FlowEnd::upstream_refused: return "upstream_refused";
+    case FlowEnd::upstream_failed: return "upstream_failed";
+    case FlowEnd::upstream_timeout: return "upstream_timeout";
+    case FlowEnd::upstream_down: return "upstream_down";
+    case FlowEnd::name_unresolved: return "name_unresolved";
     case FlowEnd::stopped: return "stopped";
     case FlowEnd::unanswered: return "unanswered";
     case FlowEnd::evicted: return "evicted";
+    case FlowEnd::killed: return "killed";
+    case FlowEnd::rejected: return "rejected";
+    case FlowEnd::dropped: return "dropped";
     case FlowEnd::error: return "error";
   }
   return "";

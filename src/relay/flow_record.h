@@ -6,10 +6,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <utility>
 
 #include "limpid/address.h"
+#include "policy/client_facts.h"
 #include "policy/decision.h"
+#include "policy/flow_facts.h"
 
 namespace limpid {
 
@@ -28,15 +32,41 @@ enum class FlowEnd : std::uint8_t {
   refused_self,
   refused_forbidden_target,
   refused_limit,
-  stopped,     ///< the drain at shutdown ran out of time
-  unanswered,  ///< a UDP session that no target ever answered
-  evicted,     ///< a UDP session that had to make room for another
-  error,       ///< a local failure (no memory, …)
+  refused_proxy_header,  ///< somebody who is to introduce clients sent no PROXY header, or a wrong one
+  upstream_refused,      ///< an upstream's rules forbid the destination, or it gives no reason
+  upstream_failed,       ///< no connection to an upstream, or no handshake
+  upstream_timeout,      ///< an upstream did not answer in time
+  upstream_down,         ///< all upstreams of the group are down
+  name_unresolved,       ///< it was to go where its name leads, and that has no address
+  stopped,               ///< the drain at shutdown ran out of time
+  unanswered,            ///< a UDP session that no target ever answered
+  evicted,               ///< a UDP session that had to make room for another
+  killed,                ///< by the operator
+  rejected,              ///< by a rule
+  dropped,               ///< by a rule
+  error,                 ///< a local failure (no memory, …)
 };
 [[nodiscard]] std::string_view to_string(FlowEnd end) noexcept;
 
 enum class Protocol : std::uint8_t { tcp, udp };
 [[nodiscard]] std::string_view to_string(Protocol protocol) noexcept;
+
+/// What had to be learnt of a flow before rules could decide.
+struct Learnt {
+  std::string name;    ///< in its first bytes; empty: none, or nobody has looked
+  ClientFacts client;  ///< those that were asked for
+};
+
+/// What rules made of a flow.
+struct Ruling {
+  std::shared_ptr<const Learnt> learnt{};  ///< nullptr: nothing
+  std::uint32_t rule = 0;                  ///< which one decided, from 1; 0: none
+  AppProtocol protocol = AppProtocol::unknown;
+  bool asked = false;    ///< there are rules
+  bool sniffed = false;  ///< a decision depended on the first bytes
+  bool ech = false;      ///< in which there was encrypted_client_hello
+  [[nodiscard]] std::string_view name() const noexcept { return learnt ? learnt->name : std::string_view(); }
+};
 
 struct FlowRecord {
   SocketAddress client;
@@ -49,7 +79,9 @@ struct FlowRecord {
   SourceMode source = SourceMode::none;  ///< what the target really saw
   Protocol protocol = Protocol::tcp;
   FlowEnd end = FlowEnd::closed;
-  bool cut_through = false;  ///< it left the relay while it lived
+  bool cut_through = false;        ///< it left the relay while it lived
+  std::string_view upstream = {};  ///< its name, which lives as long as the relay; empty: none
+  Ruling ruling{};
 };
 
 /// A bounded queue from one worker to one reader. Full means dropped: a slow reader must never hold up the relay.
@@ -69,7 +101,8 @@ class RecordRing {
   [[nodiscard]] bool pop(FlowRecord& record) noexcept {
     const auto head = head_.load(std::memory_order_relaxed);
     if (head == tail_.load(std::memory_order_acquire)) return false;
-    record = (*slots_)[head % kCapacity];
+    record =
+        std::move((*slots_)[head % kCapacity]);  // a name is freed by its last reader, not when the slot is used again
     head_.store(head + 1, std::memory_order_release);
     return true;
   }

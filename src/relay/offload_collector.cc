@@ -19,6 +19,7 @@ constexpr std::chrono::milliseconds kHurried{20};
 OffloadCollector::OffloadCollector(FlowOffload& offload, SharedRelayState& shared)
     : offload_(offload), shared_(shared), thread_([this](const std::stop_token& stopped) { work(stopped); }) {
   shared_.offloaded.fetch_add(offload_.adopted(), std::memory_order_relaxed);
+  shared_.offloaded_sessions.fetch_add(offload_.adopted_sessions(), std::memory_order_relaxed);
 }
 
 OffloadCollector::~OffloadCollector() {
@@ -31,6 +32,15 @@ void OffloadCollector::hurry() noexcept {
     hurried_ = true;
   }
   changed_.notify_one();
+}
+
+std::size_t OffloadCollector::end_forbidden(Decider& decider) {
+  return offload_.end_forbidden([&](const FlowRecord& record) {
+    const auto transport = record.protocol == Protocol::udp ? Transport::udp : Transport::tcp;
+    return decider.forbidden_by(transport,
+                                {.client = record.client, .original_destination = record.original_destination},
+                                record.ruling, nullptr);
+  });
 }
 
 void OffloadCollector::close() {
@@ -55,11 +65,13 @@ void OffloadCollector::work(const std::stop_token& stopped) {
 
 void OffloadCollector::take(const FlowRecord& record) noexcept {
   count_end(counters_, record.end);
-  counters_.add(Counter::flows_ended);
+  const bool udp = record.protocol == Protocol::udp;
+  (udp ? counters_.session_duration : counters_.flow_duration).add(std::chrono::microseconds{record.duration_us});
+  counters_.add(udp ? Counter::udp_sessions_ended : Counter::flows_ended);
   counters_.add(Counter::cut_through_bytes_up, record.bytes_up);
   counters_.add(Counter::cut_through_bytes_down, record.bytes_down);
   if (!records_.push(record)) counters_.add(Counter::access_log_dropped);
-  shared_.offloaded.fetch_sub(1, std::memory_order_relaxed);
+  (udp ? shared_.offloaded_sessions : shared_.offloaded).fetch_sub(1, std::memory_order_relaxed);
   taken_ = true;
 }
 

@@ -25,6 +25,8 @@ class OffloadCollector {
 
   /// Somebody waits for the flows to end: look more often.
   void hurry() noexcept;
+  /// Ends those that the rules of now forbid (FlowOffload::end_forbidden()).
+  std::size_t end_forbidden(Decider& decider);
   /// Ends those that are left, and the thread. Once no worker hands any over.
   void close();
 

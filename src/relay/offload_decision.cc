@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 
 namespace limpid {
 namespace {
@@ -19,8 +20,12 @@ constexpr std::array<std::string_view, kStayReasonCount> kNames{"stayed_local_en
                                                                 "stayed_sack_differs",
                                                                 "stayed_ecn_differs",
                                                                 "stayed_segment_size",
+                                                                "stayed_routed_otherwise",
+                                                                "stayed_many_receivers",
+                                                                "stayed_other_target",
                                                                 "stayed_no_way",
                                                                 "stayed_refused",
+                                                                "stayed_encrypted",
                                                                 "stayed_bytes_held",
                                                                 "stayed_bytes_unsent",
                                                                 "stayed_out_of_order",
@@ -48,6 +53,14 @@ bool fits(const LegFacts& from, const LegFacts& to) noexcept {
 
 std::string_view to_string(StayReason reason) noexcept {
   return kNames.at(static_cast<std::size_t>(reason));
+}
+
+StayReason stay_reason(int code) noexcept {
+  switch (code) {
+    case ENETUNREACH: return StayReason::no_way;
+    case EAFNOSUPPORT: return StayReason::families_differ;
+    default: return StayReason::refused;
+  }
 }
 
 bool is_momentary(StayReason reason) noexcept {

@@ -25,9 +25,13 @@ enum class StayReason : std::uint8_t {
   sack_differs,        ///< one leg has SACK, the other has none
   ecn_differs,         ///< one leg has ECN, the other has none
   segment_size,        ///< one end would send segments larger than the other may be sent
-  no_way,              ///< forwarding is off, or a way leads through an interface without our programs
-  refused,             ///< for another reason of the kernel's, such as a full table
+  routed_otherwise,    ///< its target leg has a mark or an interface of its own, which packets past us would not have
+  many_receivers,      ///< UDP: the target is a multicast or broadcast address
+  other_target,  ///< netfilter is to see the flow, and the client has dialled another address or port than the target's
+  no_way,        ///< forwarding is off, or a way leads through an interface without our programs
+  refused,       ///< for another reason of the kernel's, such as a full table
   // For the moment: tried again a few times.
+  encrypted,     ///< one leg is TLS of ours
   bytes_held,    ///< bytes in our buffers that a socket does not take
   bytes_unsent,  ///< or in a socket, which has not sent them yet
   out_of_order,  ///< bytes that came behind a gap, of which only our socket knows
@@ -39,6 +43,8 @@ inline constexpr std::size_t kStayReasonCount = static_cast<std::size_t>(StayRea
 
 /// As counters name it: "stayed_local_end", …
 [[nodiscard]] std::string_view to_string(StayReason reason) noexcept;
+/// For an errno of who was to take it over.
+[[nodiscard]] StayReason stay_reason(int code) noexcept;
 [[nodiscard]] bool is_momentary(StayReason reason) noexcept;
 
 /// What the handshakes agreed on must be the same on both legs, but for what can be translated.

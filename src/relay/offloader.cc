@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <filesystem>
 #include <utility>
 
 #include "limpid/transparent.h"
@@ -19,11 +18,6 @@ namespace {
 /// Between two attempts of a hold, and between two holds.
 constexpr std::uint64_t kRetryMs = 16;
 constexpr std::uint64_t kRestMs = 3000;
-/// What is on its way to a socket on another CPU, when a flow is handed over or settled, arrives in a fraction of this.
-constexpr std::uint64_t kLastPacketsMs = 3;
-
-/// There when the kernel tracks connections (net/netfilter/nf_conntrack_standalone.c).
-constexpr const char* kTracking = "/proc/sys/net/netfilter/nf_conntrack_max";
 
 /// Flows with the client's own port have sockets with SO_REUSEADDR (bind_source in net/transparent.cc); so have accepted ones.
 bool target_reuses_address(const Flow& flow) noexcept {
@@ -45,14 +39,6 @@ bool is_over(int fd) noexcept {
   return !traits || traits->finished;
 }
 
-StayReason reason_of(int code) noexcept {
-  switch (code) {
-    case ENETUNREACH: return StayReason::no_way;
-    case EAFNOSUPPORT: return StayReason::families_differ;
-    default: return StayReason::refused;
-  }
-}
-
 OffloadWay way(const LegFacts& ours, const LegFacts& other) noexcept {
   return {.from = {},
           .to = {},
@@ -70,28 +56,16 @@ OffloadWay way(const LegFacts& ours, const LegFacts& other) noexcept {
 }  // namespace
 
 Result<std::unique_ptr<Offloader>> Offloader::create(FlowOffload& offload, bool local_ends) {
-  std::optional<TrackedConnections> tracked;
-  std::error_code ignored;
-  if (std::filesystem::exists(kTracking, ignored)) {
-    auto opened = TrackedConnections::open();
-    if (!opened) return std::unexpected(opened.error());
-    tracked = std::move(*opened);
-  }
-  std::optional<RouteSocket> routes;
-  if (local_ends) {
-    auto opened = RouteSocket::open();
-    if (!opened) return std::unexpected(opened.error());
-    routes = std::move(*opened);
-  }
-  return std::unique_ptr<Offloader>(new Offloader(offload, std::move(tracked), std::move(routes)));
+  auto paths = OffloadPaths::open(local_ends);
+  if (!paths) return std::unexpected(paths.error());
+  return std::unique_ptr<Offloader>(new Offloader(offload, std::move(*paths)));
 }
 
-Offloader::Offloader(FlowOffload& offload, std::optional<TrackedConnections> tracked, std::optional<RouteSocket> routes)
-    : offload_(offload), tracked_(std::move(tracked)), routes_(std::move(routes)) {}
+Offloader::Offloader(FlowOffload& offload, OffloadPaths paths) : offload_(offload), paths_(std::move(paths)) {}
 
 bool Offloader::is_taken(int target_fd, const SocketAddress& target) const {
   const auto source = original_destination(target_fd);  // getsockname(2)
-  return source && offload_.is_taken(target, *source);
+  return source && offload_.is_taken(Protocol::tcp, target, *source);
 }
 
 bool Offloader::try_begin(Flow& flow) {
@@ -102,15 +76,17 @@ bool Offloader::try_begin(Flow& flow) {
 }
 
 void Offloader::hold(Flow& flow, StayReason reason) {
-  ++flow.offload_attempts;
+  if (flow.silent_attempts == 0 || !flow.held) ++flow.offload_attempts;
   if (!is_momentary(reason)) flow.offload_attempts = kMostAttempts;
+  const auto delay_ms = kRetryMs << flow.silent_attempts;
+  if (flow.silent_attempts < kSilentAttempts) ++flow.silent_attempts;
   const bool goes_on = flow.offload_attempts % kAttemptsOfHold != 0;
   if (goes_on) {
     // Again each time: a segment of another size lets it go (net/tcp_state.h).
     hold_tcp_window(flow.client.fd.get());
     hold_tcp_window(flow.target.fd.get());
     flow.held = true;
-    flow.give_up_ms = monotonic_ms() + kRetryMs;
+    flow.give_up_ms = monotonic_ms() + delay_ms;
     return;
   }
   if (std::exchange(flow.held, false)) {
@@ -119,31 +95,20 @@ void Offloader::hold(Flow& flow, StayReason reason) {
   }
   flow.give_up_ms = monotonic_ms() + kRestMs;
   if (may_try(flow)) return;
-  auto& count = stayed_.at(static_cast<std::size_t>(reason));
-  count.store(count.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  stayed_.add(reason);
 }
 
-/// Without asking the kernel where that suffices.
 std::optional<StayReason> Offloader::reason_for_good(const Flow& flow, const SocketAddress& source) {
-  const auto& client = flow.client_address;
-  const auto& target = flow.target_address;
-  if (client.family() != target.family()) return StayReason::families_differ;
-  if (client.address.is_link_local() || target.address.is_link_local()) return StayReason::link_local;
-  if (client.address.is_loopback() || target.address.is_loopback()) return StayReason::local_end;
-  for (const auto* end : {&client, &target}) {
-    if (!routes_) break;
-    const auto local = routes_->is_local(end->address);
-    if (!local || *local) return StayReason::local_end;
-  }
-  if (!tracked_) return std::nullopt;
-  const auto client_leg = tracked_->is_translated(flow.original_destination, client);
-  const auto target_leg = tracked_->is_translated(source, target);
-  if (!client_leg || !target_leg) return StayReason::untold_translation;
-  if (*client_leg || *target_leg) return StayReason::translated;
-  return std::nullopt;
+  if (flow.routed_otherwise) return StayReason::routed_otherwise;
+  if (offload_.passes_netfilter() && flow.target_address != flow.original_destination) return StayReason::other_target;
+  return paths_.reason_to_stay(Transport::tcp, {.client = flow.client_address,
+                                                .original_destination = flow.original_destination,
+                                                .source = source,
+                                                .target = flow.target_address});
 }
 
 std::optional<StayReason> Offloader::try_now(Flow& flow) {
+  if (flow.encrypted) return StayReason::encrypted;
   if (flow.client.urgent || flow.target.urgent) return StayReason::urgent;
   if (flow.up.done || flow.down.done || flow.client.hangup || flow.target.hangup) return StayReason::half_closed;
   if (flow.up.source_end != SourceEnd::none || flow.down.source_end != SourceEnd::none) return StayReason::half_closed;
@@ -190,23 +155,27 @@ std::optional<StayReason> Offloader::hand_over(Flow& flow, const LegFacts& clien
                       .bytes_up = flow.up.bytes + (client.position.received - client.position.read),
                       .bytes_down = flow.down.bytes + (target.position.received - target.position.read),
                       .started_us = wall_clock_us() - age_us,
-                      .source = flow.source};
+                      .source = flow.source,
+                      .upstream = flow.upstream ? flow.upstream->shown() : std::string_view{},
+                      .ruling = flow.ruling};
   // What the sockets still read must not make them promise more than the other end has.
   hold_tcp_window(flow.client.fd.get());
   hold_tcp_window(flow.target.fd.get());
   const auto begun = offload_.begin(offloaded);
   if (begun) {
     flow.offload_id = *begun;
-    flow.give_up_ms = monotonic_ms() + kLastPacketsMs;
+    flow.offload_moment = offload_.this_moment();
     return std::nullopt;
   }
   release_tcp_window(flow.client.fd.get());
   release_tcp_window(flow.target.fd.get());
-  return reason_of(begun.error().code);
+  return stay_reason(begun.error().code);
 }
 
 LeaveStep Offloader::step(Flow& flow) {
-  if (flow.settled) return monotonic_ms() < flow.give_up_ms ? LeaveStep::waits : LeaveStep::quiet;
+  // What another CPU was in the middle of, when the flow was handed over or settled, must have reached its socket.
+  const bool passed = offload_.has_passed(flow.offload_moment);
+  if (flow.settled) return passed ? LeaveStep::quiet : LeaveStep::waits;
   const int client_fd = flow.client.fd.get();
   const int target_fd = flow.target.fd.get();
   const TcpQueues client = tcp_queues(client_fd);
@@ -227,7 +196,7 @@ LeaveStep Offloader::step(Flow& flow) {
   }
   acknowledge_now(client_fd);
   acknowledge_now(target_fd);
-  if (monotonic_ms() < flow.give_up_ms) return LeaveStep::waits;
+  if (!passed) return LeaveStep::waits;
   // From here on, the end of this process is no event for either end.
   if (!flow.silent) {
     if (!begin_tcp_repair(client_fd) || !begin_tcp_repair(target_fd)) return LeaveStep::lost;
@@ -240,7 +209,7 @@ LeaveStep Offloader::step(Flow& flow) {
                                          .at_least = {.up = flow.up.bytes, .down = flow.down.bytes}}))
     return LeaveStep::lost;
   flow.settled = true;
-  flow.give_up_ms = monotonic_ms() + kLastPacketsMs;
+  flow.offload_moment = offload_.this_moment();
   return LeaveStep::waits;
 }
 
@@ -253,9 +222,16 @@ bool Offloader::end(Flow& flow) {
 }
 
 void Offloader::leave_tracking(const Flow& flow) {
-  if (!tracked_) return;
-  tracked_->forget(flow.original_destination, flow.client_address);
-  if (const auto source = original_destination(flow.target.fd.get())) tracked_->forget(*source, flow.target_address);
+  TrackedConnections* tracked = paths_.tracked();
+  if (tracked == nullptr) return;
+  const auto source = original_destination(flow.target.fd.get());
+  // With the client's own port both legs are one connection to it.
+  if (source && *source != flow.client_address) tracked->forget(*source, flow.target_address);
+  if (offload_.passes_netfilter()) {
+    tracked->go_on(flow.client_address, flow.original_destination);
+  } else {
+    tracked->forget(flow.original_destination, flow.client_address);
+  }
 }
 
 void Offloader::close_silently(Flow& flow) {

@@ -7,21 +7,19 @@
 // reading and the hand-over is delivered by the sockets, later, and changes no constant.
 // Right after connect that moment is there, nearly always. Later, in bulk, it has to be made: while a flow is *held*, neither end is told of more
 // window than it knows of, so what lies in our sockets gets less until the other end has room for all that is left. A hold lasts a second
-// at most, and there are three of them, because it costs throughput.
+// of traffic at most, and there are three of them, because it costs throughput. Silence changes nothing but what acknowledgements still
+// under way do; so attempts in silence become rarer, stop, do not count, and go on when bytes move.
 #pragma once
 
-#include <array>
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <optional>
 
 #include "limpid/error.h"
-#include "net/conntrack.h"
-#include "net/netlink.h"
 #include "relay/flow.h"
 #include "relay/flow_offload.h"
 #include "relay/offload_decision.h"
+#include "relay/offload_paths.h"
 
 namespace limpid {
 
@@ -40,10 +38,14 @@ class Offloader {
 
   /// Whether a connection that is being made has the addresses and ports of a flow that was handed over: then it cannot come about.
   [[nodiscard]] bool is_taken(int target_fd, const SocketAddress& target) const;
-  /// Tries to hand the flow over. Sets `offload_id` on success; if not, `held` says whether it is to be tried again soon, at `give_up_ms`.
+  /// Tries to hand the flow over. Sets `offload_id` on success; if not, it is to be tried again at `give_up_ms` at the earliest.
   [[nodiscard]] bool try_begin(Flow& flow);
   /// Whether try_begin() may be called at all, again or for the first time.
   [[nodiscard]] static bool may_try(const Flow& flow) noexcept { return flow.offload_attempts < kMostAttempts; }
+  /// Whether to do so even if no byte moves.
+  [[nodiscard]] static bool may_try_in_silence(const Flow& flow) noexcept {
+    return may_try(flow) && flow.silent_attempts < kSilentAttempts;
+  }
   /// Of a flow that was handed over, and is over here.
   void leave_tracking(const Flow& flow);
 
@@ -55,15 +57,14 @@ class Offloader {
   static void close_silently(Flow& flow);
 
   /// By anybody, at any time.
-  [[nodiscard]] std::uint64_t stayed(StayReason reason) const noexcept {
-    return stayed_.at(static_cast<std::size_t>(reason)).load(std::memory_order_relaxed);
-  }
+  [[nodiscard]] std::uint64_t stayed(StayReason reason) const noexcept { return stayed_.of(reason); }
 
  private:
   static constexpr std::uint8_t kAttemptsOfHold = 60;
   static constexpr std::uint8_t kMostAttempts = 3 * kAttemptsOfHold;
+  static constexpr std::uint8_t kSilentAttempts = 8;  ///< the first 16 ms after the one before, each twice as late: 2 s
 
-  Offloader(FlowOffload& offload, std::optional<TrackedConnections> tracked, std::optional<RouteSocket> routes);
+  Offloader(FlowOffload& offload, OffloadPaths paths);
   [[nodiscard]] std::optional<StayReason> reason_for_good(const Flow& flow, const SocketAddress& source);
   [[nodiscard]] std::optional<StayReason> try_now(Flow& flow);
   void hold(Flow& flow, StayReason reason);
@@ -71,9 +72,8 @@ class Offloader {
                                                     const SocketAddress& source);
 
   FlowOffload& offload_;
-  std::optional<TrackedConnections> tracked_;  ///< empty: this kernel tracks no connections
-  std::optional<RouteSocket> routes_;          ///< empty: no end can be local
-  std::array<std::atomic<std::uint64_t>, kStayReasonCount> stayed_{};
+  OffloadPaths paths_;
+  StayCounts stayed_;
 };
 
 }  // namespace limpid

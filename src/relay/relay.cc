@@ -51,6 +51,13 @@ struct Budget {
   std::size_t pipes_per_worker = 0;
 };
 
+bool uses_tls(const UpstreamGroups* groups) {
+  return groups != nullptr && std::ranges::any_of(groups->at_work(), [&](std::uint16_t number) {
+           return std::ranges::any_of(groups->at(number).options().members,
+                                      [](const Upstream& member) { return member.tls.used; });
+         });
+}
+
 Result<Budget> divide_descriptors(std::size_t workers, bool udp, const RelayOptions& wanted) {
   rlimit limit{};
   if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return system_error(errno, "read RLIMIT_NOFILE", "");
@@ -59,14 +66,18 @@ Result<Budget> divide_descriptors(std::size_t workers, bool udp, const RelayOpti
   std::size_t available = limit.rlim_cur - std::min<std::size_t>(limit.rlim_cur, used);
   Budget budget;
   if (udp) {
-    budget.udp_sessions = available / kUdpShare;
+    // Through an upstream, each has a control connection as well. A reload that brings the first upstream finds fewer descriptors than it should.
+    const std::size_t each = wanted.upstreams && !wanted.upstreams->at_work().empty() ? 2 : 1;
+    budget.udp_sessions = available / kUdpShare / each;
     if (wanted.udp.limits.total != 0) budget.udp_sessions = std::min(budget.udp_sessions, wanted.udp.limits.total);
     budget.udp_sessions = std::max(budget.udp_sessions, workers);
-    available -= std::min(available, budget.udp_sessions);
+    available -= std::min(available, budget.udp_sessions * each);
   }
   // An eighth for pipes: a burst uses two descriptors on top of its flow's two, and few flows burst at one time.
   budget.pipes_per_worker = std::min(kMostPipesPerWorker, available / 16 / workers);
-  budget.flows = (available - std::min(available, budget.pipes_per_worker * workers * 2)) / 2;
+  // Between a TLS leg and the network there is a socket pair.
+  const std::size_t each_flow = uses_tls(wanted.upstreams.get()) ? 4 : 2;
+  budget.flows = (available - std::min(available, budget.pipes_per_worker * workers * 2)) / each_flow;
   if (budget.flows < kFewestFlows) {
     return failure("start relay", "", "the limit of open files is too small for any flow", "raise it: ulimit -n 20000");
   }
@@ -77,6 +88,9 @@ Result<Budget> divide_descriptors(std::size_t workers, bool udp, const RelayOpti
 /// The kernel spreads a client's ports over the workers, so each gets its part of every limit, rounded up.
 UdpOptions part_of_one_worker(const RelayOptions& options, const Budget& budget, std::size_t workers) {
   UdpOptions udp = options.udp;
+  udp.rules = options.rules;
+  udp.timeouts.sniff = options.timeouts.sniff;
+  udp.upstreams = options.upstreams;
   const std::size_t per_source = udp.limits.per_source != 0 ? udp.limits.per_source : kUdpSessionsPerSource;
   udp.limits = {.total = budget.udp_sessions / workers, .per_source = (per_source + workers - 1) / workers};
   return udp;
@@ -94,16 +108,26 @@ Result<std::unique_ptr<Relay>> Relay::start(const RelayOptions& options, std::ve
   const auto budget = divide_descriptors(listeners.size(), udp, options);
   if (!budget) return std::unexpected(budget.error());
   relay->max_flows_ = budget->flows;
-  const WorkerOptions worker_options{.policy = options.policy,
-                                     .target_leg = options.target_leg,
-                                     .timeouts = options.timeouts,
-                                     .max_flows = relay->max_flows_,
-                                     .max_pipes = budget->pipes_per_worker,
-                                     .once = options.once,
-                                     .udp = part_of_one_worker(options, *budget, listeners.size()),
-                                     .offload = options.hands_over ? options.offload : nullptr,
-                                     .local_ends = options.local_ends};
+  relay->upstreams_ = options.upstreams;
+  relay->offload_ = options.offload;
+  relay->judge_ = std::make_unique<Decider>(options.policy, options.rules);
+  WorkerOptions worker_options{.policy = options.policy,
+                               .rules = options.rules,
+                               .sniff_bytes = options.sniff_bytes,
+                               .target_leg = options.target_leg,
+                               .timeouts = options.timeouts,
+                               .max_flows = relay->max_flows_,
+                               .max_pipes = budget->pipes_per_worker,
+                               .once = options.once,
+                               .udp = part_of_one_worker(options, *budget, listeners.size()),
+                               .offload = options.hands_over ? options.offload : nullptr,
+                               .offload_age = options.offload_age,
+                               .upstreams = options.upstreams,
+                               .introducers = options.introducers,
+                               .local_ends = options.local_ends,
+                               .names = options.names};
   for (auto& own_listeners : listeners) {
+    worker_options.number = static_cast<std::uint16_t>(relay->workers_.size());
     auto worker = Worker::create(worker_options, relay->shared_, std::move(own_listeners));
     if (!worker) return std::unexpected(worker.error());
     relay->workers_.push_back(std::move(*worker));
@@ -159,6 +183,21 @@ std::size_t Relay::open_flows() const noexcept {
   const auto with_sockets = shared_.open_flows.load(std::memory_order_relaxed);
   const auto leaving = shared_.leaving.load(std::memory_order_relaxed);
   return with_sockets - std::min(with_sockets, leaving) + offloaded_flows();
+}
+
+std::size_t Relay::open_sessions() const noexcept {
+  // Ends are read first: a session that ends meanwhile is still open for this answer.
+  const auto ended = count(Counter::udp_sessions_ended);
+  const auto begun = count(Counter::udp_sessions_total) + adopted_sessions();
+  return begun - std::min(begun, ended);
+}
+
+std::size_t Relay::adopted_flows() const noexcept {
+  return collector_ != nullptr ? offload_->adopted() : 0;
+}
+
+std::size_t Relay::adopted_sessions() const noexcept {
+  return collector_ != nullptr ? offload_->adopted_sessions() : 0;
 }
 
 void Relay::end_offloaded() {

@@ -1,6 +1,7 @@
 // Relay: the workers and their threads. Knows listeners, a policy and timeouts; knows no firewall.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -13,11 +14,14 @@
 #include "limpid/unique_fd.h"
 #include "relay/offload_collector.h"
 #include "relay/worker.h"
+#include "upstream/groups.h"
 
 namespace limpid {
 
 struct RelayOptions {
   std::shared_ptr<const Policy> policy;
+  std::shared_ptr<const CurrentRules> rules;  ///< nullptr: none, ever; workers and UDP engines ask them
+  std::size_t sniff_bytes = kMostStreamBytes;
   TargetLegOptions target_leg;
   RelayTimeouts timeouts;
   std::size_t max_flows = 0;       ///< 0: as many as file descriptors allow
@@ -25,8 +29,12 @@ struct RelayOptions {
   FlowOffload* offload = nullptr;  ///< takes flows over (cut-through); outlives the relay
   bool hands_over =
       true;  ///< false: flows that an earlier process has handed to `offload` are looked after, no more follow
-  bool local_ends = true;  ///< clients or targets may be programs of this host
-  UdpOptions udp;          ///< limits: of all workers together, 0: a quarter of the descriptors, and 1,024 a source
+  std::chrono::milliseconds offload_age{0};  ///< at which a TCP flow is handed over; 0: as soon as its target answers
+  std::shared_ptr<const UpstreamGroups> upstreams{};  ///< that the policy may name; nullptr: none
+  std::vector<Prefix> introducers{};                  ///< networks whose connections begin with a PROXY header
+  bool local_ends = true;                             ///< clients or targets may be programs of this host
+  NameLookups* names = nullptr;                       ///< outlives the relay; nullptr: nothing goes by name
+  UdpOptions udp;  ///< limits: of all workers together, 0: a quarter of the descriptors, and 1,024 a source
 };
 
 /// Owns the threads. Signals that others wait for must be blocked before start(), because threads inherit the mask.
@@ -43,6 +51,8 @@ class Relay {
 
   void drain() noexcept;
   void stop() noexcept;
+  /// Ends the flows that the rules of now forbid: resets those of TCP. Waits for the workers, but not longer than that.
+  AuditOutcome end_forbidden(std::chrono::milliseconds patience);
   [[nodiscard]] bool finished() const noexcept;  ///< every worker has ended
   /// Those that were handed over included.
   [[nodiscard]] std::size_t open_flows() const noexcept;
@@ -55,7 +65,17 @@ class Relay {
   [[nodiscard]] std::uint64_t count(Counter counter) const noexcept;
   /// How many flows stayed for this reason, of all that could have been handed over.
   [[nodiscard]] std::uint64_t stayed(StayReason reason) const noexcept;
+  /// nullptr: none.
+  [[nodiscard]] const UpstreamGroups* upstreams() const noexcept { return upstreams_.get(); }
   /// Whether flows are handed over at all.
+  [[nodiscard]] std::size_t offloaded_sessions() const noexcept {
+    return shared_.offloaded_sessions.load(std::memory_order_relaxed);
+  }
+  /// UDP sessions that live, handed over or not.
+  [[nodiscard]] std::size_t open_sessions() const noexcept;
+  /// Of those that were handed over: what an earlier process had left when this one began, of which less is known. Never fewer, even when they are over.
+  [[nodiscard]] std::size_t adopted_flows() const noexcept;
+  [[nodiscard]] std::size_t adopted_sessions() const noexcept;
   [[nodiscard]] bool offloads() const noexcept { return collector_ != nullptr; }
   /// Once finished(): resets those that were handed over and are left. Their records can still be taken.
   void end_offloaded();
@@ -64,6 +84,18 @@ class Relay {
   [[nodiscard]] int finished_descriptor() const noexcept { return shared_.finished_event.get(); }
   /// How the latest flow ended: the outcome of `once`. Empty before any did; meant only after finished().
   [[nodiscard]] std::optional<FlowEnd> last_end() const noexcept;
+
+  // Questions of operators (relay_questions.cc). From any thread.
+  /// Asks every worker; when all have answered, `done` is called, on one of their threads.
+  [[nodiscard]] std::shared_ptr<FlowSearch> search_flows(FlowQuery query, std::function<void()> done);
+  /// Once it is done: with those that were handed over.
+  [[nodiscard]] FlowPage finish_search(FlowSearch& search) const;
+  /// Resets both sides of a flow, ends a UDP session. `done` hears whether there was one of that name.
+  void kill_flow(const FlowName& name, std::function<void(bool)> done);
+  /// `done` is called, on one of their threads, when every worker has come round in its loop once more (or has ended): never, as long as one is stuck.
+  void ask_for_progress(std::function<void()> done);
+  [[nodiscard]] HistogramReading read(DurationHistogram Counters::* histogram) const noexcept;
+  [[nodiscard]] std::size_t workers() const noexcept { return workers_.size(); }
 
   /// One reader at a time: hands over every record that is there.
   void take_records(const std::function<void(const FlowRecord&)>& consume);
@@ -76,6 +108,9 @@ class Relay {
   Relay() = default;
   SharedRelayState shared_;
   std::size_t max_flows_ = 0;
+  std::shared_ptr<const UpstreamGroups> upstreams_;
+  FlowOffload* offload_ = nullptr;               ///< nullptr: none; outlives the relay
+  std::unique_ptr<Decider> judge_;               ///< of flows that no worker has; main thread only
   std::unique_ptr<OffloadCollector> collector_;  ///< nullptr: nothing is handed over
   std::vector<std::unique_ptr<Worker>> workers_;
   std::vector<std::jthread> threads_;

@@ -23,7 +23,8 @@ Result<TargetLeg> dial_from(const SocketAddress& target, std::optional<SocketAdd
                                          .mark = options.bypass_mark,
                                          .keepalive_idle = options.keepalive_idle,
                                          .fast_open = options.fast_open,
-                                         .smallest_mtu = options.smallest_mtu});
+                                         .smallest_mtu = options.smallest_mtu,
+                                         .interface = options.interface});
   if (!fd) return std::unexpected(std::move(fd.error()));
   return TargetLeg{.fd = std::move(*fd), .source = seen};
 }
@@ -50,6 +51,9 @@ Result<TargetLeg> open_as(const Dial& dial, const SocketAddress& client, const T
   } else if (dial.source_family_differs) {
     counters.add(Counter::source_fallback_none);
   }
+  if (const auto source = dial.leg ? dial.leg->source(dial.target.family()) : std::nullopt) {
+    return dial_from(dial.target, SocketAddress{.address = *source, .port = {}}, SourceMode::none, options);
+  }
   switch (mode) {
     case SourceMode::none: return dial_from(dial.target, std::nullopt, SourceMode::none, options);
     case SourceMode::address: return dial_from(dial.target, any_port, SourceMode::address, options);
@@ -75,8 +79,15 @@ Result<TargetLeg> open_as(const Dial& dial, const SocketAddress& client, const T
 
 Result<TargetLeg> open_target_leg(const Dial& dial, const ClientSide& client, const TargetLegOptions& options,
                                   Counters& counters) {
-  auto leg = open_as(dial, client.address, options, counters);
-  if (!leg || !options.fast_open) return leg;
+  TargetLegOptions own = options;
+  if (dial.leg) {
+    own.bypass_mark |= dial.leg->mark;
+    if (!dial.leg->interface.empty()) own.interface = dial.leg->interface;
+  }
+  auto leg = open_as(dial, client.address, own, counters);
+  if (!leg) return leg;
+  leg->routed_otherwise = own.bypass_mark != options.bypass_mark || !own.interface.empty();
+  if (!options.fast_open) return leg;
   const auto sent = send_first_bytes(client.fd, leg->fd.get());
   if (!sent) return std::unexpected(sent.error());
   leg->sent_with_syn = *sent;

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <string_view>
 
 #include "limpid/address.h"
 #include "limpid/error.h"
@@ -17,11 +18,14 @@ struct TargetLegOptions {
   std::chrono::seconds keepalive_idle{0};
   std::uint32_t smallest_mtu = 0;  ///< as in ListenOptions
   bool fast_open = false;          ///< TCP Fast Open: what the client has said already leaves with the SYN
+  std::string_view interface{};    ///< as in ConnectOptions
 };
 
 struct TargetLeg {
   UniqueFd fd;                           ///< its connection is under way
   SourceMode source = SourceMode::none;  ///< what the target will really see: none, address or address_and_port
+  bool routed_otherwise = false;         ///< than packets with its addresses and the bypass mark
+  bool encrypted = false;                ///< `fd` is the plain end of one in TlsLegs
   std::uint16_t sent_with_syn = 0;       ///< of the client's first bytes; discard_sent() takes them off its socket
 };
 

@@ -11,12 +11,16 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <unordered_map>
 #include <vector>
 
 #include "limpid/address.h"
 #include "limpid/unique_fd.h"
 #include "policy/decision.h"
+#include "relay/flow_record.h"
+#include "relay/udp_association.h"
+#include "relay/udp_ruling.h"
 
 namespace limpid {
 
@@ -25,6 +29,14 @@ struct UdpSessionKey {
   SocketAddress client;
   SocketAddress destination;
   bool operator==(const UdpSessionKey&) const = default;
+};
+
+/// Datagrams in a row between the client and one target: what is worth handing over (cut-through).
+struct UdpExchange {
+  SocketAddress partner;
+  std::uint16_t datagrams = 0;
+  bool asked = false;     ///< the client has written
+  bool answered = false;  ///< the partner has
 };
 
 struct UdpSession {
@@ -41,8 +53,20 @@ struct UdpSession {
   std::uint32_t generation = 0;          ///< odd while in use
   std::uint32_t newer = 0;               ///< neighbours in its queue
   std::uint32_t older = 0;
+  UdpExchange exchange;                ///< the latest
+  Ruling ruling;                       ///< that of the first datagram
+  std::unique_ptr<UdpRuling> decided;  ///< of an entry that has no socket, but remembers a decision (udp_rules.cc)
   SourceMode source = SourceMode::none;
   bool answered = false;
+  bool mixed = false;             ///< there were exchanges with others before the latest
+  bool candidate = false;         ///< the latest waits to be handed over
+  bool routed_otherwise = false;  ///< than packets with its addresses and the bypass mark
+  bool stays = false;             ///< none is handed over any more
+  bool cut = false;     ///< that with `target` is forwarded past us; the socket is kept for the port and for others
+  bool spent = false;   ///< the same, and nothing is kept: gone in a moment
+  bool counted = true;  ///< its end is to be counted
+  bool fixed_target = false;                         ///< the client knows its targets by the original destination
+  std::unique_ptr<UdpAssociation> association = {};  ///< through an upstream; nullptr: none
 };
 
 struct UdpLimits {

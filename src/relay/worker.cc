@@ -1,4 +1,4 @@
-// The walk of a connection: accept → original destination → decision → target leg → two pumps → the end.
+// The walk of a connection: accept → original destination → decision (worker_decide.cc) → target leg → two pumps → the end.
 //
 // Theory of operation. Each worker owns its listeners (SO_REUSEPORT spreads connections over them), its flows and
 // everything they borrow; workers share only a count of open flows. Both legs are watched edge-triggered from the
@@ -29,6 +29,7 @@ constexpr std::uint32_t kGone = EPOLLERR | EPOLLHUP;
 constexpr int kAcceptBatch = 64;
 /// How long listeners rest when there is no room: new connections are refused within this time, at little cost.
 constexpr std::uint64_t kPauseMs = 10;
+constexpr std::uint64_t kNever = UINT64_MAX;  // a deadline
 /// generation (odd) | slot | which leg: 0 the client's, 1 the target's.
 std::uint64_t event_data(FlowId id, bool target) noexcept {
   return (std::uint64_t{id.generation} << 32U) | (std::uint64_t{id.index} << 1U) | (target ? 1U : 0U);
@@ -65,15 +66,24 @@ Worker::Worker(const WorkerOptions& options, SharedRelayState& shared, UniqueFd 
       epoll_(std::move(epoll)),
       command_(std::move(command)),
       acceptor_(std::move(acceptor)),
+      decider_(options.policy, options.rules),
       timers_(monotonic_ms()),
       pipes_(options.max_pipes),
       shared_buffer_(BufferPool::kLargestBytes),
-      resources_{.shared_buffer = shared_buffer_, .buffers = buffers_, .pipes = pipes_, .counters = counters_} {}
+      resources_{.shared_buffer = shared_buffer_, .buffers = buffers_, .pipes = pipes_, .counters = counters_},
+      number_(options.number) {}
 
 Status Worker::start_udp(std::vector<UniqueFd> listeners) {
+  if (options_.names != nullptr) mailbox_ = std::make_shared<NameMailbox>(command_.get());
   if (listeners.empty()) return {};
-  auto engine = UdpEngine::create(options_.udp, std::move(listeners), counters_,
-                                  [this](const FlowRecord& record) { emit(record); });
+  UdpOptions udp = options_.udp;
+  udp.names = options_.names;
+  udp.mailbox = mailbox_;
+  auto engine = UdpEngine::create(
+      udp, std::move(listeners), counters_, [this](const FlowRecord& record) { emit(record); },
+      {.offload = options_.offload != nullptr && options_.offload->passes_netfilter() ? nullptr : options_.offload,
+       .local_ends = options_.local_ends,
+       .open = &shared_.offloaded_sessions});
   if (!engine) return std::unexpected(engine.error());
   udp_ = std::move(*engine);
   epoll_event event{.events = EPOLLIN, .data = {.u64 = kUdpData}};
@@ -85,6 +95,7 @@ Status Worker::start_udp(std::vector<UniqueFd> listeners) {
 
 void Worker::run() {
   std::array<epoll_event, 256> events{};
+  acceptor_.keep_syn_headers(decider_.may_ask_for(Fact::hardware));
   while (mode_ != Mode::stopping && (mode_ == Mode::serving || flows_.size() > 0)) {
     const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), wait_ms());
     now_ms_ = monotonic_ms();
@@ -92,6 +103,7 @@ void Worker::run() {
       dispatch(events[static_cast<std::size_t>(i)].events, events[static_cast<std::size_t>(i)].data.u64);
     }
     give_others_a_turn();
+    run_errands();
     expired_.clear();
     timers_.advance(now_ms_, expired_);
     for (const auto index : expired_) expire(index);
@@ -101,10 +113,12 @@ void Worker::run() {
       eventfd_write(shared_.record_event.get(), 1);
     }
   }
+  give_up_errands();
   end_all_flows();
   if (udp_ != nullptr) udp_->end_all(FlowEnd::stopped);
   acceptor_.close();
-  finished_.store(true, std::memory_order_release);
+  if (mailbox_) mailbox_->close();
+  finished_.store(true);
   eventfd_write(shared_.finished_event.get(), 1);
   eventfd_write(shared_.record_event.get(), 1);
 }
@@ -121,7 +135,7 @@ void Worker::stop() noexcept {
 }
 
 int Worker::wait_ms() const noexcept {
-  if (!ready_.empty()) return 0;
+  if (!ready_.empty() || !errands_.empty()) return 0;
   int timer = timers_.wait_ms(now_ms_);
   if (const int udp = udp_ != nullptr ? udp_->wait_ms(now_ms_) : -1; udp >= 0) {
     timer = timer < 0 ? udp : std::min(timer, udp);
@@ -147,7 +161,30 @@ void Worker::dispatch(std::uint32_t events, std::uint64_t data) {
   if ((events & (EPOLLRDHUP | kGone)) != 0) leg.hangup = true;
   if ((events & EPOLLPRI) != 0) leg.urgent = leg.readable = true;
   switch (flow->state) {
-    case FlowState::connecting: finish_connecting(*flow, id, !is_target, events); break;
+    case FlowState::introducing: read_introduction(*flow, id); break;
+    case FlowState::deciding:
+      if ((events & kGone) != 0 && !has_unread_bytes(flow->client))
+        return end_flow(*flow, id, FlowEnd::client_reset, Closing::with_reset);
+      look_at_first_bytes(*flow, id);
+      break;
+    case FlowState::resolving: look_after_waiting_client(*flow, id, events); break;
+    case FlowState::ignoring:
+      if (leg.hangup) end_flow(*flow, id, FlowEnd::dropped, Closing::with_reset);
+      break;
+    case FlowState::connecting:
+      if (is_target) {
+        finish_connecting(*flow, id, events);
+      } else {
+        look_after_waiting_client(*flow, id, events);
+      }
+      break;
+    case FlowState::handshaking:
+      if (is_target) {
+        shake_hands(*flow, id);
+      } else {
+        look_after_waiting_client(*flow, id, events);
+      }
+      break;
     case FlowState::leaving: leave_step(*flow, id); break;
     case FlowState::relaying:
       if ((events & kGone) != 0) note_reset_after_finish(*flow, is_target);
@@ -172,8 +209,10 @@ void Worker::run_udp() {
 void Worker::obey_commands() {
   eventfd_t ignored = 0;
   eventfd_read(command_.get(), &ignored);
-  mode_ = requested_.load();
-  if (mode_ != Mode::draining) return;
+  errand_box_.take(errands_);
+  take_names();
+  const Mode before = std::exchange(mode_, std::max(mode_, requested_.load()));
+  if (mode_ != Mode::draining || before == Mode::draining) return;
   // Whoever completed a handshake before the drain began is still served.
   for (std::uint32_t listener = 0; listener < acceptor_.count(); ++listener) {
     Accepted accepted;
@@ -183,11 +222,13 @@ void Worker::obey_commands() {
     }
   }
   acceptor_.close();
+  end_ignored_flows();
   // Sessions end with the last TCP flow: new datagrams are not captured any more, answers still arrive until then.
   if (udp_ != nullptr) udp_->close_listeners();
 }
 
 void Worker::accept_connections(std::uint32_t listener) {
+  acceptor_.keep_syn_headers(decider_.may_ask_for(Fact::hardware));  // for those that follow
   for (int i = 0; i < kAcceptBatch; ++i) {
     // Counted first, so that workers together never pass the limit.
     if (shared_.open_flows.fetch_add(1, std::memory_order_relaxed) >= options_.max_flows) {
@@ -223,35 +264,6 @@ void Worker::refuse_connections(std::uint32_t listener) {
   resume_ms_ = now_ms_ + kPauseMs;
 }
 
-void Worker::begin_flow(Accepted accepted) {
-  counters_.add(Counter::flows_total);
-  const auto original = original_destination(accepted.fd.get());
-  if (!original) return refuse(std::move(accepted), {}, FlowEnd::client_reset);  // reset before it was accepted
-  const auto decision = options_.policy->decide({.client = accepted.client, .original_destination = *original});
-  if (decision.refusal) return refuse(std::move(accepted), *original, refusal_end(*decision.refusal));
-
-  Dial dial = decision.dial;
-  std::uint32_t attempts = 0;
-  auto leg = call_first_possible(dial, {.fd = accepted.fd.get(), .address = accepted.client}, attempts);
-  if (!leg) return refuse(std::move(accepted), *original, connect_failure(leg.error().code));
-  FlowId id;
-  Flow* flow = flows_.create(id);
-  if (flow == nullptr) return refuse(std::move(accepted), *original, FlowEnd::error);
-  flow->client.fd = std::move(accepted.fd);
-  flow->target.fd = std::move(leg->fd);
-  flow->client_address = accepted.client;
-  flow->original_destination = *original;
-  flow->target_address = dial.target;
-  flow->source = leg->source;
-  flow->attempts = attempts;
-  flow->sent_with_syn = leg->sent_with_syn;
-  flow->started_ms = flow->last_activity_ms = now_ms_;
-  flow->give_up_ms = now_ms_ + static_cast<std::uint64_t>(options_.timeouts.connect.count());
-  if (!watch(*flow, id, false) || !watch(*flow, id, true))
-    return end_flow(*flow, id, FlowEnd::error, Closing::with_reset);
-  timers_.schedule(id.index, flow->give_up_ms);
-}
-
 /// Some targets cannot even be called (no route, no port left): the policy may have others. Leaves in `dial` who was called.
 Result<TargetLeg> Worker::call_first_possible(Dial& dial, const ClientSide& client, std::uint32_t& attempts) {
   for (;;) {
@@ -267,28 +279,24 @@ Result<TargetLeg> Worker::call_first_possible(Dial& dial, const ClientSide& clie
 
 /// The client knows nothing of a failed attempt as long as there is another target; its bytes still wait in its socket.
 void Worker::try_next_target(Flow& flow, FlowId id, FlowEnd end) {
+  if (flow.upstream) return try_next_upstream(flow, id, end);
   auto next = options_.policy->next_dial(flow.client_address, flow.target_address, flow.attempts);
   if (!next) return end_flow(flow, id, end, Closing::with_reset);
   counters_.add(Counter::target_failovers);
   auto leg = call_first_possible(*next, {.fd = flow.client.fd.get(), .address = flow.client_address}, flow.attempts);
   if (!leg) return end_flow(flow, id, connect_failure(leg.error().code), Closing::with_reset);
-  flow.target = {.fd = std::move(leg->fd)};
-  flow.target_address = next->target;
-  flow.source = leg->source;
-  flow.sent_with_syn = leg->sent_with_syn;
-  flow.give_up_ms = now_ms_ + static_cast<std::uint64_t>(options_.timeouts.connect.count());
-  if (!watch(flow, id, true)) return end_flow(flow, id, FlowEnd::error, Closing::with_reset);
-  timers_.schedule(id.index, flow.give_up_ms);
+  take_leg(flow, id, std::move(*leg), next->target);
 }
 
-void Worker::refuse(Accepted accepted, const SocketAddress& original_destination, FlowEnd end) {
+void Worker::refuse(Accepted accepted, const SocketAddress& original_destination, FlowEnd end, const Ruling& ruling) {
   count_end(counters_, end);
   counters_.add(Counter::flows_ended);
   emit({.client = accepted.client,
         .original_destination = original_destination,
         .target = {},
         .started_us = wall_clock_us(),
-        .end = end});
+        .end = end,
+        .ruling = ruling});
   reset_connection(std::move(accepted.fd));
   shared_.open_flows.fetch_sub(1, std::memory_order_relaxed);
 }
@@ -298,27 +306,40 @@ bool Worker::watch(const Flow& flow, FlowId id, bool target) {
   return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, (target ? flow.target : flow.client).fd.get(), &event) == 0;
 }
 
-void Worker::finish_connecting(Flow& flow, FlowId id, bool client_spoke, std::uint32_t events) {
-  if (client_spoke) {
-    // A client that finished early (half-close) is served, and so are the last words of one that was reset; one that is
-    // gone without a word needs no connection any more.
-    if ((events & kGone) != 0 && !has_unread_bytes(flow.client)) {
-      end_flow(flow, id, FlowEnd::client_reset, Closing::with_reset);
-    }
-    return;
+/// A client that finished early (half-close) is served, and so are the last words of one that was reset; one that is gone without a
+/// word needs no connection any more.
+void Worker::look_after_waiting_client(Flow& flow, FlowId id, std::uint32_t events) {
+  if ((events & kGone) != 0 && !has_unread_bytes(flow.client)) {
+    end_flow(flow, id, FlowEnd::client_reset, Closing::with_reset);
   }
+}
+
+void Worker::finish_connecting(Flow& flow, FlowId id, std::uint32_t events) {
   int code = 0;
   socklen_t length = sizeof code;
-  getsockopt(flow.target.fd.get(), SOL_SOCKET, SO_ERROR, &code, &length);
+  if (flow.encrypted) {
+    code = tls_outcome(flow.target.fd.get());
+    if (code == EINPROGRESS) return;
+    if (code != 0)
+      return try_next_target(flow, id, connect_failure(code == ECONNRESET || code == EPIPE ? EPROTO : code));
+  } else {
+    getsockopt(flow.target.fd.get(), SOL_SOCKET, SO_ERROR, &code, &length);
+  }
   if (code == ECONNRESET || code == EPIPE) {
     // A refusal would be ECONNREFUSED (tcp_reset in net/ipv4/tcp_input.c): the handshake had succeeded, and what the
     // target sent before its RST is still to be read. The error is consumed by now, so remember it.
     flow.target.reset = true;
   } else if (code != 0) {
     return try_next_target(flow, id, connect_failure(code));
-  } else if ((events & EPOLLOUT) == 0) {
+  } else if (!flow.encrypted && (events & EPOLLOUT) == 0) {
     return;
   }
+  counters_.connect_time.add(std::chrono::microseconds{monotonic_us_low() - flow.dialled_us});
+  if (flow.upstream && begin_handshake(flow, id)) return;
+  start_relaying(flow, id);
+}
+
+void Worker::start_relaying(Flow& flow, FlowId id) {
   if (flow.sent_with_syn > 0) {
     // A client that is gone has taken its unread bytes with it; what the target has of them is counted all the same.
     if (!discard_sent(flow.client.fd.get(), flow.sent_with_syn)) flow.client.reset = true;
@@ -328,6 +349,11 @@ void Worker::finish_connecting(Flow& flow, FlowId id, bool client_spoke, std::ui
   flow.state = FlowState::relaying;
   flow.last_activity_ms = now_ms_;
   flow.give_up_ms = 0;
+  if (offloader_ != nullptr && options_.offload_age.count() > 0) {
+    flow.give_up_ms = now_ms_ + static_cast<std::uint64_t>(options_.offload_age.count());
+    schedule_idle(flow, id);
+    return relay_bytes(flow, id);
+  }
   schedule_idle(flow, id);
   // Before anything is read: then no bytes are on their way through us, and windows are still alike.
   if (!try_leave(flow, id)) relay_bytes(flow, id);
@@ -342,6 +368,7 @@ void Worker::relay_bytes(Flow& flow, FlowId id) {
   if (flow.up.bytes != bytes_up) counters_.add(Counter::bytes_up, flow.up.bytes - bytes_up);
   if (flow.down.bytes != bytes_down) counters_.add(Counter::bytes_down, flow.down.bytes - bytes_down);
   flow.last_activity_ms = now_ms_;
+  if (flow.up.bytes != bytes_up || flow.down.bytes != bytes_down) flow.silent_attempts = 0;
 
   if (up == PumpOutcome::no_memory || down == PumpOutcome::no_memory) {
     return end_flow(flow, id, FlowEnd::error, Closing::with_reset);
@@ -358,13 +385,15 @@ void Worker::relay_bytes(Flow& flow, FlowId id) {
 }
 
 void Worker::schedule_idle(const Flow& flow, FlowId id) {
-  if (flow.held) return;  // its timer is the next attempt's
   const bool half_closed = flow.up.done || flow.down.done;
   const auto patience = half_closed ? options_.timeouts.half_closed : options_.timeouts.idle;
-  if (patience.count() == 0) {
+  auto next = patience.count() > 0 ? flow.last_activity_ms + static_cast<std::uint64_t>(patience.count()) : kNever;
+  if (offloader_ != nullptr && now_ms_ < flow.give_up_ms && Offloader::may_try_in_silence(flow))
+    next = std::min(next, flow.give_up_ms);
+  if (next == kNever) {
     timers_.cancel(id.index);
   } else {
-    timers_.schedule(id.index, flow.last_activity_ms + static_cast<std::uint64_t>(patience.count()));
+    timers_.schedule(id.index, next);
   }
 }
 
@@ -373,19 +402,21 @@ void Worker::expire(std::uint32_t index) {
   if (flow == nullptr) return;
   const FlowId id{.index = index, .generation = flow->generation};
   switch (flow->state) {
+    case FlowState::deciding: return look_at_first_bytes(*flow, id);
+    case FlowState::resolving: return end_flow(*flow, id, FlowEnd::name_unresolved, Closing::with_reset);
+    case FlowState::ignoring: return end_flow(*flow, id, FlowEnd::dropped, Closing::with_reset);
+    case FlowState::introducing: return end_flow(*flow, id, FlowEnd::refused_proxy_header, Closing::with_reset);
     case FlowState::connecting: return try_next_target(*flow, id, FlowEnd::connect_timeout);
+    case FlowState::handshaking: return expire_handshake(*flow, id);
     case FlowState::lingering: return check_linger(*flow, id);
     case FlowState::leaving: return leave_step(*flow, id);
     case FlowState::relaying: break;
   }
-  if (flow->held) {
-    if (!try_leave(*flow, id) && !flow->held) schedule_idle(*flow, id);
-    return;
-  }
+  if (offloader_ != nullptr && Offloader::may_try_in_silence(*flow) && try_leave(*flow, id)) return;
   // Bytes do not move the timer, they only note when they moved: most flows end before it fires once.
   const bool half_closed = flow->up.done || flow->down.done;
   const auto patience = half_closed ? options_.timeouts.half_closed : options_.timeouts.idle;
-  if (now_ms_ >= flow->last_activity_ms + static_cast<std::uint64_t>(patience.count())) {
+  if (patience.count() > 0 && now_ms_ >= flow->last_activity_ms + static_cast<std::uint64_t>(patience.count())) {
     return end_flow(*flow, id, FlowEnd::idle_timeout, Closing::with_reset);
   }
   schedule_idle(*flow, id);
@@ -394,6 +425,7 @@ void Worker::expire(std::uint32_t index) {
 void Worker::end_flow(Flow& flow, FlowId id, FlowEnd end, Closing closing) {
   if (flow.state == FlowState::leaving) return end_leaving(flow, id, end);
   timers_.cancel(id.index);
+  if (flow.state == FlowState::resolving) wanted_.erase(id.index);
   release(flow.up, resources_);
   release(flow.down, resources_);
   record_end(flow, end);
@@ -409,6 +441,7 @@ void Worker::record_end(const Flow& flow, FlowEnd end) noexcept {
   count_end(counters_, end);
   counters_.add(Counter::flows_ended);
   const auto duration_ms = static_cast<std::int64_t>(monotonic_ms() - flow.started_ms);
+  if (flow.state >= FlowState::relaying) counters_.flow_duration.add(std::chrono::milliseconds{duration_ms});
   emit({.client = flow.client_address,
         .original_destination = flow.original_destination,
         .target = flow.target_address,
@@ -418,7 +451,9 @@ void Worker::record_end(const Flow& flow, FlowEnd end) noexcept {
         .duration_us = duration_ms * 1000,
         .source = flow.source,
         .end = end,
-        .cut_through = flow.state == FlowState::leaving});
+        .cut_through = flow.state == FlowState::leaving,
+        .upstream = flow.upstream ? flow.upstream->shown() : std::string_view{},
+        .ruling = flow.ruling});
 }
 
 void Worker::end_all_flows() {

@@ -4,6 +4,7 @@
 // stay until all that they have sent is acknowledged. Then they are closed without a word, and the flow's record is left to whoever has it.
 #include <algorithm>
 
+#include "relay/upstream_leg.h"
 #include "relay/worker.h"
 
 namespace limpid {
@@ -16,27 +17,35 @@ constexpr int kMostDials = 8;
 }  // namespace
 
 /// Not with the port of a flow that has left us: the kernel takes that for free.
-Result<TargetLeg> Worker::open_leg(const Dial& dial, const ClientSide& client) {
-  auto leg = open_target_leg(dial, client, options_.target_leg, counters_);
-  if (offloader_ == nullptr) return leg;
-  for (int dials = 1; leg && dials < kMostDials && offloader_->is_taken(leg->fd.get(), dial.target); ++dials) {
+Result<TargetLeg> Worker::open_leg(const Dial& dial, const ClientSide& client, const Upstream* upstream) {
+  const auto open = [&] {
+    return upstream == nullptr ? open_target_leg(dial, client, options_.target_leg, counters_)
+                               : open_upstream_leg(*upstream, dial, client, options_.target_leg, counters_);
+  };
+  auto leg = open();
+  for (int dials = 1;
+       leg && offloader_ != nullptr && dials < kMostDials && offloader_->is_taken(leg->fd.get(), dial.target);
+       ++dials) {
     // The first one is closed only when the second is made, which so gets another port. Before its SYN is answered that sends nothing.
-    auto another = open_target_leg(dial, client, options_.target_leg, counters_);
+    auto another = open();
     leg = std::move(another);
   }
+  return leg && upstream != nullptr && upstream->tls.used ? encrypt(std::move(*leg), *upstream) : std::move(leg);
+}
+
+Result<TargetLeg> Worker::encrypt(TargetLeg leg, const Upstream& upstream) {
+  auto plain = tls_.open(std::move(leg.fd), upstream);
+  if (!plain) return std::unexpected(std::move(plain.error()));
+  leg.fd = std::move(*plain);
+  leg.encrypted = true;
   return leg;
 }
 
 bool Worker::try_leave(Flow& flow, FlowId id) {
   if (offloader_ == nullptr || mode_ == Mode::stopping) return false;
   if (!Offloader::may_try(flow) || now_ms_ < flow.give_up_ms) return false;
-  const bool was_held = flow.held;
   if (!offloader_->try_begin(flow)) {
-    if (flow.held) {
-      timers_.schedule(id.index, flow.give_up_ms);
-    } else if (was_held) {
-      schedule_idle(flow, id);
-    }
+    schedule_idle(flow, id);
     return false;
   }
   counters_.add(Counter::cut_through);
@@ -67,7 +76,9 @@ void Worker::leave_step(Flow& flow, FlowId id) {
   if (step == LeaveStep::lost) return end_leaving(flow, id, FlowEnd::error);
   if (step == LeaveStep::quiet) {
     offloader_->leave_tracking(flow);
-    return forget(flow, id);
+    const auto name = flow.offload_id;
+    forget(flow, id);
+    return options_.offload->release(name);
   }
   timers_.schedule(id.index, now_ms_ + flow.linger_delay_ms);
   flow.linger_delay_ms = std::min(flow.linger_delay_ms * 2, kLongestDelayMs);

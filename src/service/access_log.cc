@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <chrono>
 #include <climits>
+#include <utility>
 
 namespace limpid {
 namespace {
@@ -15,6 +16,7 @@ namespace {
 /// each flow.
 constexpr std::chrono::milliseconds kCollect{20};
 constexpr std::chrono::milliseconds kIdleWait{1000};
+constexpr std::chrono::seconds kTellEvery{10};
 /// Once: a reader that has used it up gets no more until it reads again, so that a stop is not held up by a pipe that
 /// nobody empties.
 constexpr int kReaderPatienceMs = 1000;
@@ -30,17 +32,23 @@ std::string format_access_line(const FlowRecord& record, LogFormat format) {
   append_field(line, field("orig_dst", record.original_destination.to_string()), format);
   append_field(line, field("target", dialled ? record.target.to_string() : "-"), format);
   append_field(line, field("source", dialled ? to_string(record.source) : "-"), format);
+  if (record.ruling.asked) append_field(line, field("rule", std::uint64_t{record.ruling.rule}), format);
+  if (record.ruling.sniffed) {
+    append_field(line, field("app", to_string(record.ruling.protocol)), format);
+    append_field(line, field("name", record.ruling.name().empty() ? "-" : record.ruling.name()), format);
+  }
   append_field(line, field("bytes_up", record.bytes_up), format);
   append_field(line, field("bytes_down", record.bytes_down), format);
   append_field(line, field("duration_ms", static_cast<std::uint64_t>(record.duration_us / 1000)), format);
   append_field(line, field("end", to_string(record.end)), format);
+  if (!record.upstream.empty()) append_field(line, field("upstream", record.upstream), format);
   if (record.cut_through) append_field(line, field("cut_through", "yes"), format);
   line += format == LogFormat::json ? "}\n" : "\n";
   return line;
 }
 
-AccessLog::AccessLog(Relay& relay, LogFormat format, Output output)
-    : relay_(relay), format_(format), output_(output), thread_([this](const std::stop_token& token) { work(token); }) {}
+AccessLog::AccessLog(Relay& relay, const Options& options, const Logger& log)
+    : relay_(relay), options_(options), log_(log), thread_([this](const std::stop_token& token) { work(token); }) {}
 
 AccessLog::~AccessLog() {
   thread_.request_stop();
@@ -53,18 +61,40 @@ void AccessLog::work(const std::stop_token& stopped) {
   while (!last_round) {
     last_round = stopped.stop_requested();
     relay_.take_records([this](const FlowRecord& record) {
-      if (output_ == Output::nowhere) return;
-      const std::string line = format_access_line(record, format_);
+      if (options_.output == Output::nowhere || !is_admitted()) return;
+      const std::string line = format_access_line(record, options_.format);
       // POLLOUT on a pipe promises room for PIPE_BUF bytes (pipe(7)): pieces of that size never block.
       if (pending_.size() + line.size() > PIPE_BUF) write_pending();
       pending_ += line;
       ++pending_lines_;
     });
     write_pending();
+    tell_of_left_out(last_round);
     if (last_round) break;
     relay_.wait_for_records(stopped.stop_requested() ? std::chrono::milliseconds{0} : kIdleWait);
     if (!stopped.stop_requested()) std::this_thread::sleep_for(kCollect);
   }
+}
+
+/// So many in each second, from the first one that was admitted.
+bool AccessLog::is_admitted() {
+  if (options_.most_per_second == 0) return true;
+  const auto now = std::chrono::steady_clock::now();
+  if (now - window_ >= std::chrono::seconds(1)) {
+    window_ = now;
+    in_window_ = 0;
+  }
+  if (in_window_++ < options_.most_per_second) return true;
+  ++left_out_;
+  return false;
+}
+
+void AccessLog::tell_of_left_out(bool at_once) {
+  if (left_out_ == 0) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (!at_once && now - told_ < kTellEvery) return;
+  told_ = now;
+  log_.warning("access log lines were left out: --access-log-rate", {field("lines", std::exchange(left_out_, 0))});
 }
 
 void AccessLog::write_pending() {

@@ -3,6 +3,8 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <cstdint>
 #include <string>
 #include <thread>
 
@@ -11,14 +13,21 @@
 
 namespace limpid {
 
-/// One line with its newline: ts proto client orig_dst target source bytes_up bytes_down duration_ms end.
+/// One line with its newline: ts proto client orig_dst target source bytes_up bytes_down duration_ms end, and upstream and cut_through where they are true of it. Where there
+/// are rules: rule, and app and name if the decision depended on them.
 [[nodiscard]] std::string format_access_line(const FlowRecord& record, LogFormat format);
 
 /// Drains the relay's records from construction until destruction, which writes what is left if somebody still reads.
 class AccessLog {
  public:
   enum class Output : std::uint8_t { standard_output, nowhere };
-  AccessLog(Relay& relay, LogFormat format, Output output);
+  struct Options {
+    LogFormat format = LogFormat::logfmt;
+    Output output = Output::standard_output;
+    std::uint64_t most_per_second = 0;  ///< 0: all
+  };
+  /// `log` hears how many lines the limit has left out, now and then.
+  AccessLog(Relay& relay, const Options& options, const Logger& log);
   AccessLog(const AccessLog&) = delete;
   AccessLog& operator=(const AccessLog&) = delete;
   AccessLog(AccessLog&&) = delete;
@@ -31,10 +40,16 @@ class AccessLog {
  private:
   void work(const std::stop_token& stopped);
   void write_pending();
+  [[nodiscard]] bool is_admitted();
+  void tell_of_left_out(bool at_once);
 
   Relay& relay_;
-  LogFormat format_;
-  Output output_;
+  Options options_;
+  const Logger& log_;
+  std::chrono::steady_clock::time_point window_{};  ///< the second that is counted
+  std::uint64_t in_window_ = 0;
+  std::uint64_t left_out_ = 0;  ///< since it was told
+  std::chrono::steady_clock::time_point told_{};
   std::string pending_;
   std::uint64_t pending_lines_ = 0;
   bool stalled_ = false;  ///< the reader did not read last time: it is not waited for again until it does

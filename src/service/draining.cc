@@ -2,6 +2,7 @@
 #include "service/draining.h"
 
 #include <csignal>
+#include <utility>
 
 #include "service/access_log.h"
 #include "service/signals.h"
@@ -14,7 +15,8 @@ constexpr std::chrono::milliseconds kHandshakePatience{100};
 
 }  // namespace
 
-void drain(Relay& relay, const Logger& log, int signal_fd, std::chrono::milliseconds patience) {
+void drain(Relay& relay, const Logger& log, int signal_fd, std::chrono::milliseconds patience,
+           const std::function<void()>& still_draining) {
   // Handshakes that are under way now would be reset with the listeners: most take less than this.
   const int early = next_signal(signal_fd, kHandshakePatience);
   log.info("draining", {field("flows_open", relay.open_flows()),
@@ -26,11 +28,41 @@ void drain(Relay& relay, const Logger& log, int signal_fd, std::chrono::millisec
   while (!at_once && !is_over() && std::chrono::steady_clock::now() < deadline) {
     const int signal = next_signal(signal_fd, kDrainPoll);
     if (signal != 0 && signal != SIGUSR1) break;
+    if (still_draining) still_draining();
   }
   relay.stop();
-  while (!relay.finished()) [[maybe_unused]]
-    const int ignored = next_signal(signal_fd, kDrainPoll);
+  while (!relay.finished()) {
+    // Nobody is asked for more time here: a worker that is stuck must not keep its supervisor from ending it.
+    [[maybe_unused]] const int ignored = next_signal(signal_fd, kDrainPoll);
+  }
 }
+
+namespace {
+
+std::pair<std::uint64_t, std::uint64_t> count_up_and_down(const UpstreamGroups& groups) {
+  std::uint64_t up = 0;
+  std::uint64_t down = 0;
+  for (const auto number : groups.at_work()) {
+    const auto& group = groups.at(number);
+    for (unsigned i = 0; i < group.options().members.size(); ++i) ++(group.state(i).up ? up : down);
+  }
+  return {up, down};
+}
+
+/// A line for each upstream: their names are nothing that a counter's name could be made of.
+void log_upstreams(const Logger& log, const UpstreamGroups& groups) {
+  for (const auto number : groups.at_work()) {
+    const auto& group = groups.at(number);
+    for (unsigned i = 0; i < group.options().members.size(); ++i) {
+      const auto state = group.state(i);
+      log.info("upstream", {field("upstream", group.member(i).name), field("group", group.options().name),
+                            field("state", state.up ? "up" : "down"), field("flows", state.flows),
+                            field("failures", state.failures), field("latency_us", state.latency_us)});
+    }
+  }
+}
+
+}  // namespace
 
 void log_counters(const Logger& log, std::string_view message, const Relay& relay, const std::vector<Field>& more) {
   std::vector<Field> fields;
@@ -41,12 +73,19 @@ void log_counters(const Logger& log, std::string_view message, const Relay& rela
   }
   if (relay.offloads()) {
     fields.push_back(field("cut_through_open", relay.offloaded_flows()));
+    fields.push_back(field("udp_cut_through_open", relay.offloaded_sessions()));
     for (std::size_t i = 0; i < kStayReasonCount; ++i) {
       const auto reason = static_cast<StayReason>(i);
       fields.push_back(field(to_string(reason), relay.stayed(reason)));
     }
   }
+  if (relay.upstreams() != nullptr) {
+    const auto [up, down] = count_up_and_down(*relay.upstreams());
+    fields.push_back(field("upstreams_up", up));
+    fields.push_back(field("upstreams_down", down));
+  }
   fields.insert(fields.end(), more.begin(), more.end());
+  if (relay.upstreams() != nullptr) log_upstreams(log, *relay.upstreams());
   log.info(message, fields);
 }
 
@@ -54,8 +93,12 @@ void serve_with_access_log(Relay& relay, const RelaySettings& settings, const Lo
                            const std::function<void()>& serve) {
   std::uint64_t unwritten = 0;
   {
-    const AccessLog access_log(relay, settings.log.format,
-                               settings.access_log ? AccessLog::Output::standard_output : AccessLog::Output::nowhere);
+    const AccessLog access_log(
+        relay,
+        {.format = settings.access_log_format.value_or(settings.log.format),
+         .output = settings.access_log ? AccessLog::Output::standard_output : AccessLog::Output::nowhere,
+         .most_per_second = settings.access_log_rate},
+        log);
     serve();
     unwritten = access_log.unwritten();
   }

@@ -12,8 +12,10 @@
 
 namespace limpid {
 
-/// Lets flows finish until `patience` is over or a second signal comes; then ends the rest. Returns when none is left.
-void drain(Relay& relay, const Logger& log, int signal_fd, std::chrono::milliseconds patience);
+/// Lets flows finish until `patience` is over or a second signal comes; then ends the rest. Returns when none is left. `still_draining` is called again
+/// and again meanwhile, many times a second.
+void drain(Relay& relay, const Logger& log, int signal_fd, std::chrono::milliseconds patience,
+           const std::function<void()>& still_draining = {});
 
 /// One message with every counter, and `more` behind them.
 void log_counters(const Logger& log, std::string_view message, const Relay& relay, const std::vector<Field>& more = {});

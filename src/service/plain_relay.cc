@@ -17,12 +17,19 @@
 #include "base/confinement.h"
 #include "net/netlink.h"
 #include "net/sysctl.h"
+#include "relay/clock.h"
 #include "relay/relay.h"
+#include "service/control_api.h"
+#include "service/control_doors.h"
+#include "service/control_reports.h"
 #include "service/draining.h"
+#include "service/instance_state.h"
 #include "service/listeners.h"
+#include "service/orders.h"
 #include "service/resolver_process.h"
 #include "service/resources.h"
 #include "service/signals.h"
+#include "service/upstreams.h"
 
 namespace limpid {
 namespace {
@@ -178,13 +185,33 @@ Status confine(const PlainRelayOptions& options, const UnprivilegedUser& nobody)
   return give_up_privileges(nobody, kept);
 }
 
-/// Until a signal, or until the one connection of `once` is over.
+/// How long a drain may take, if an operator wants one.
+std::optional<std::chrono::milliseconds> obey_orders(ServiceOrders& orders, const Relay& relay, InstanceState& instance,
+                                                     std::chrono::milliseconds usual) {
+  while (const auto order = orders.take()) {
+    if (order->kind == ServiceOrder::Kind::reload) {
+      order->answer(report_errors({"limpid relay has no configuration to reload"}), false);
+      continue;
+    }
+    instance.change([](InstanceSituation& now) { now.draining = true; });
+    order->answer(fmt::format(R"({{"ok":true,"flows":{}}})", relay.open_flows()), true);
+    return order->timeout.value_or(usual);
+  }
+  return std::nullopt;
+}
+
+/// Until a signal or an operator ends it, or until the one connection of `once` is over.
 void serve(const PlainRelayOptions& options, Relay& relay, Targets& targets, std::optional<ResolverProcess>& resolver,
-           const Logger& log, int signal_fd) {
+           const Logger& log, int signal_fd, ServiceOrders& orders, InstanceState& instance) {
   for (;;) {
-    std::array<pollfd, 3> wanted{pollfd{signal_fd, POLLIN, 0}, pollfd{relay.finished_descriptor(), POLLIN, 0},
-                                 pollfd{resolver ? resolver->descriptor() : -1, POLLIN, 0}};
+    std::array<pollfd, 4> wanted{pollfd{signal_fd, POLLIN, 0}, pollfd{relay.finished_descriptor(), POLLIN, 0},
+                                 pollfd{resolver ? resolver->descriptor() : -1, POLLIN, 0},
+                                 pollfd{orders.descriptor(), POLLIN, 0}};
     poll(wanted.data(), wanted.size(), -1);
+    if (wanted[3].revents != 0) {
+      const auto patience = obey_orders(orders, relay, instance, options.drain_timeout);
+      if (patience) return drain(relay, log, signal_fd, *patience);
+    }
     if (wanted[1].revents != 0 && relay.finished()) return;
     if (wanted[2].revents != 0) {
       const auto news = resolver->next();
@@ -198,9 +225,26 @@ void serve(const PlainRelayOptions& options, Relay& relay, Targets& targets, std
     if (signal == SIGUSR1) {
       log_counters(log, "counters", relay);
     } else if (signal != 0) {
+      instance.change([](InstanceSituation& now) { now.draining = true; });
+      orders.close();
       return drain(relay, log, signal_fd, options.drain_timeout);
     }
   }
+}
+
+InstanceState describe_instance(const PlainRelayOptions& options, const std::vector<SocketAddress>& listeners,
+                                const ControlDoors& doors) {
+  InstanceFacts facts{.verb = "relay",
+                      .source = std::string(to_string(options.source)),
+                      .control_path = doors.socket ? doors.socket->path() : "",
+                      .metrics_address = doors.metrics_address,
+                      .started_us = wall_clock_us()};
+  for (const SocketAddress& listener : listeners) {
+    const char* family = listener.family() == Family::ipv4 ? "ipv4" : "ipv6";
+    if (std::ranges::find(facts.families, family) == facts.families.end()) facts.families.emplace_back(family);
+    facts.listeners.push_back(listener.to_string());
+  }
+  return InstanceState(std::move(facts), {});
 }
 
 Status outcome_of_one(const Relay& relay) {
@@ -214,7 +258,10 @@ Status outcome_of_one(const Relay& relay) {
 
 Status run_plain_relay(const PlainRelayOptions& options) {
   if (options.root_directory) close_inherited_descriptors();
-  const Logger log(options.log);
+  Logger log(options.log);
+  if (options.root_directory && options.control.starts_with('/'))
+    return usage_error("--control", options.control, "with --chroot it could not be removed at the end",
+                       "leave one of them out; --metrics works with both");
   auto host = own_addresses();
   if (!host) return std::unexpected(host.error());
   const auto addresses = listen_addresses(options);
@@ -239,6 +286,17 @@ Status run_plain_relay(const PlainRelayOptions& options) {
   const auto nobody = find_unprivileged_user();
   auto resolver = start_resolver(options, targets, nobody);
   if (!resolver) return std::unexpected(resolver.error());
+  auto doors = open_control_doors(options, /*instance=*/{}, log);
+  if (!doors) return std::unexpected(doors.error());
+  const auto orders = ServiceOrders::open();
+  if (!orders) return std::unexpected(orders.error());
+  const auto upstreams =
+      Upstreams::open(options,
+                      {.listeners = listeners->addresses,
+                       .bypass_mark = options.mark,
+                       .resolver_user = options.root_directory ? std::optional(nobody) : std::nullopt},
+                      log);
+  if (!upstreams) return std::unexpected(upstreams.error());
   if (auto confined = confine(options, nobody); !confined) return confined;
 
   const auto policy =
@@ -246,22 +304,33 @@ Status run_plain_relay(const PlainRelayOptions& options) {
                                                    .targets = targets.list(),
                                                    .arrival = options.transparent ? Arrival::either : Arrival::direct,
                                                    .source = options.source,
-                                                   .listeners = listeners->addresses});
+                                                   .listeners = listeners->addresses,
+                                                   .upstream = (*upstreams)->usual()});
   auto relay = Relay::start({.policy = policy,
+                             .rules = nullptr,
                              .target_leg = {.bypass_mark = options.mark,
                                             .keepalive_idle = options.keepalive_idle,
                                             .fast_open = options.fast_open},
                              .timeouts = options.timeouts,
                              .max_flows = options.max_flows,
                              .once = options.once,
+                             .upstreams = (*upstreams)->groups(),
+                             .introducers = options.introducers,
                              .udp = {}},
                             std::move(listeners->per_worker));
   if (!relay) return std::unexpected(relay.error());
   log.info("relaying",
            {field("listen", joined(listeners->addresses)), field("targets", joined_targets(*targets.list())),
             field("source", to_string(options.source)), field("max_flows", (*relay)->max_flows())});
-  serve_with_access_log(**relay, options, log,
-                        [&] { serve(options, **relay, targets, *resolver, log, signals->get()); });
+  InstanceState instance = describe_instance(options, listeners->addresses, *doors);
+  const auto api =
+      ControlApi::start({.relay = **relay, .log = log, .instance = instance, .orders = **orders}, std::move(*doors));
+  if (!api) return std::unexpected(api.error());
+  (*upstreams)->begin();
+  serve_with_access_log(**relay, options, log, [&] {
+    serve(options, **relay, targets, *resolver, log, signals->get(), **orders, instance);
+    (*orders)->close();
+  });
   return options.once ? outcome_of_one(**relay) : Status();
 }
 

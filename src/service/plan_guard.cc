@@ -137,19 +137,20 @@ void PlanGuard::look() {
     log_->warning("could not look whether the rules are still there", {field("error", drift.error().message())});
     return;
   }
+  condition_->disturbed = !drift->empty();
   if (drift->empty()) {
     if (std::exchange(reported_, false)) log_->info("the rules are as they should be again");
     return;
   }
   if (mode_ == Repair::off) {
     if (!std::exchange(reported_, true)) {
-      ++drifts_;
+      ++condition_->drifts;
       log_->warning("somebody has changed our rules; they are left so (--repair off)",
                     {field("found", in_words(*drift))});
     }
     return;
   }
-  ++drifts_;
+  ++condition_->drifts;
   log_->warning("somebody has changed our rules; putting them back", {field("found", in_words(*drift))});
   repair(heard);
 }
@@ -169,11 +170,12 @@ void PlanGuard::warn_of_rules_before_ours() {
 void PlanGuard::repair(Clock::time_point heard) {
   if (is_a_fight(heard)) {
     gave_up_ = true;
+    condition_->gave_up = true;
     log_->error(
         "something takes our rules away again and again, so they are not put back any more (find it: `nft monitor`, "
         "`ip monitor rule`; "
         "then restart)",
-        {field("repairs", repairs_)});
+        {field("repairs", condition_->repairs)});
     return;
   }
   const auto planning_lock = lock_planning();
@@ -183,7 +185,8 @@ void PlanGuard::repair(Clock::time_point heard) {
     first_heard_ = last_heard_ = Clock::now() + std::chrono::seconds(1);
     return;
   }
-  ++repairs_;
+  ++condition_->repairs;
+  condition_->disturbed = false;
   last_repair_ = Clock::now();
   // What we have done ourselves is no news.
   if (take_news()) first_heard_ = last_heard_ = Clock::now();
@@ -194,11 +197,22 @@ bool PlanGuard::is_a_fight(Clock::time_point heard) {
   return strikes_ >= kMostStrikes;
 }
 
-int keep_until_signal(int signal_fd, PlanGuard* guard, std::chrono::milliseconds patience) {
+Status PlanGuard::follow_plan() {
+  auto installed = list_installed(*plan_);
+  if (!installed) return std::unexpected(installed.error());
+  installed_ = std::move(*installed);
+  // What we have done ourselves is no news.
+  first_heard_.reset();
+  if (take_news()) first_heard_ = last_heard_ = Clock::now();
+  return {};
+}
+
+int keep_until_signal(int signal_fd, PlanGuard* guard, std::chrono::milliseconds patience, int also) {
   using std::chrono::milliseconds;
   const auto deadline = std::chrono::steady_clock::now() + patience;
   for (;;) {
-    std::array<pollfd, 3> wanted{pollfd{signal_fd, POLLIN, 0}, pollfd{-1, POLLIN, 0}, pollfd{-1, POLLIN, 0}};
+    std::array<pollfd, 4> wanted{pollfd{signal_fd, POLLIN, 0}, pollfd{-1, POLLIN, 0}, pollfd{-1, POLLIN, 0},
+                                 pollfd{also, POLLIN, 0}};
     milliseconds wait{-1};
     if (patience.count() >= 0) {
       wait = std::max(milliseconds{0}, std::chrono::ceil<milliseconds>(deadline - std::chrono::steady_clock::now()));
@@ -217,6 +231,7 @@ int keep_until_signal(int signal_fd, PlanGuard* guard, std::chrono::milliseconds
     if (wanted[0].revents != 0) {
       if (const int signal = next_signal(signal_fd, milliseconds{0}); signal != 0) return signal;
     }
+    if (wanted[3].revents != 0) return kSomebodyAsks;
     if (patience.count() >= 0 && std::chrono::steady_clock::now() >= deadline) return 0;
   }
 }

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,6 +24,14 @@ enum class Repair : std::uint8_t {
   off,  ///< what is missing is reported: something else is in charge of the rules
 };
 
+/// How the plan fares: written by the guard, read by anybody.
+struct PlanCondition {
+  std::atomic<std::uint64_t> drifts{0};   ///< how often others had changed it
+  std::atomic<std::uint64_t> repairs{0};  ///< how often it was put back
+  std::atomic<bool> disturbed{false};     ///< it differs now, as far as is known
+  std::atomic<bool> gave_up{false};       ///< others undo it again and again
+};
+
 /// One thread. Waits nowhere itself: keep_until_signal() polls descriptors(), calls hear() when one is readable, and look() when
 /// patience() is over.
 class PlanGuard {
@@ -37,9 +47,10 @@ class PlanGuard {
   [[nodiscard]] std::chrono::milliseconds patience() const;
   /// Compares, and repairs what differs. Gives up, with an error message, when others undo it again and again.
   void look();
+  /// The plan has become another one, which is installed, with the same tables, chains and numbers.
+  [[nodiscard]] Status follow_plan();
 
-  [[nodiscard]] std::uint64_t repairs() const noexcept { return repairs_; }
-  [[nodiscard]] std::uint64_t drifts() const noexcept { return drifts_; }
+  [[nodiscard]] std::shared_ptr<const PlanCondition> condition() const noexcept { return condition_; }
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -67,13 +78,15 @@ class PlanGuard {
   bool reported_ = false;  ///< what differs now has been reported (Repair::off)
   bool gave_up_ = false;
   std::vector<std::string> warned_of_;  ///< rules of others before ours
-  std::uint64_t repairs_ = 0;
-  std::uint64_t drifts_ = 0;
+  std::shared_ptr<PlanCondition> condition_ = std::make_shared<PlanCondition>();
 };
 
+/// keep_until_signal(): `also` is readable.
+inline constexpr int kSomebodyAsks = -1;
+
 /// Waits for the next signal, for at most `patience` (negative: for ever), and keeps the plan meanwhile. Without a guard, only waits.
-/// Returns the signal, or 0 when patience is over.
+/// Returns the signal, or 0 when patience is over, or kSomebodyAsks.
 [[nodiscard]] int keep_until_signal(int signal_fd, PlanGuard* guard,
-                                    std::chrono::milliseconds patience = std::chrono::milliseconds{-1});
+                                    std::chrono::milliseconds patience = std::chrono::milliseconds{-1}, int also = -1);
 
 }  // namespace limpid

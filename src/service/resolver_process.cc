@@ -1,9 +1,7 @@
-// fork(2) without exec: the child has our code and nothing else of ours but one socket.
+// A name that means the same as before, or fails as before, is no news.
 #include "service/resolver_process.h"
 
-#include <fcntl.h>
 #include <poll.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -15,21 +13,33 @@
 #include <cstring>
 #include <utility>
 
+#include "service/child_channel.h"
+
 namespace limpid {
 namespace {
 
-constexpr int kChannel = 3;
-
 /// One packet: what has become of one name.
 struct Report {
+  std::uint32_t edition = 0;
   std::uint32_t name = 0;
   std::uint32_t count = 0;
   std::array<sockaddr_storage, kMostAddresses> addresses{};
   std::array<char, 128> problem{};
 };
 
-void send_report(std::size_t name, const std::vector<SocketAddress>& addresses, std::string_view problem) {
+/// The other way round: one name of a new list.
+struct Wish {
+  std::uint32_t edition = 0;
+  std::uint32_t index = 0;
+  std::uint32_t total = 0;
+  std::uint16_t port = 0;
+  std::array<char, 256> host{};
+};
+
+void send_report(std::uint32_t edition, std::size_t name, const std::vector<SocketAddress>& addresses,
+                 std::string_view problem) {
   Report report;
+  report.edition = edition;
   report.name = static_cast<std::uint32_t>(name);
   report.count = static_cast<std::uint32_t>(std::min(addresses.size(), kMostAddresses));
   for (std::size_t i = 0; i < report.count; ++i) {
@@ -37,40 +47,67 @@ void send_report(std::size_t name, const std::vector<SocketAddress>& addresses, 
   }
   std::copy_n(problem.begin(), std::min(problem.size(), report.problem.size() - 1), report.problem.begin());
   // Nobody listens any more: the next poll(2) says so.
-  send(kChannel, &report, sizeof report, MSG_NOSIGNAL);
+  send(kChildChannel, &report, sizeof report, MSG_NOSIGNAL);
 }
 
-/// The child keeps the channel only: neither sockets nor the standard output that somebody may wait on for its end.
-bool leave_everything(int channel, pid_t parent) {
-  const int nothing = open("/dev/null", O_RDWR);
-  for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-    if (nothing >= 0) dup2(nothing, fd);
+/// What the child is about.
+class Names {
+ public:
+  explicit Names(const ResolverProcess::Options& options)
+      : names_(options.names), known_(options.known), failing_(names_.size(), false) {}
+
+  /// Reads what the parent has sent. True when a new list is complete.
+  bool take_wish() {
+    Wish wish;
+    if (recv(kChildChannel, &wish, sizeof wish, 0) != static_cast<ssize_t>(sizeof wish))
+      _exit(0);  // it has closed its end
+    if (wish.index == 0) wished_.clear();
+    wish.host.back() = '\0';
+    if (wish.total != 0) wished_.push_back({.host = wish.host.data(), .port = Port{wish.port}});
+    if (wished_.size() < wish.total) return false;
+    edition_ = wish.edition;
+    names_ = std::move(wished_);
+    wished_.clear();
+    known_.assign(names_.size(), {});
+    failing_.assign(names_.size(), false);
+    return true;
   }
-  if (channel == kChannel ? fcntl(channel, F_SETFD, 0) != 0 : dup2(channel, kChannel) < 0) return false;
-  if (close_range(kChannel + 1, ~0U, 0) != 0) return false;
-  prctl(PR_SET_NAME, "limpid-resolver", 0, 0, 0);
-  // Whoever kills the relay with SIGKILL means this process too. It may have happened already.
-  return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 && getppid() == parent;
-}
 
-[[noreturn]] void keep_resolving(const ResolverProcess::Options& options) {
-  auto known = options.known;
-  std::vector<bool> failing(options.names.size(), false);
-  for (;;) {
-    pollfd parent{.fd = kChannel, .events = POLLIN, .revents = 0};
-    if (poll(&parent, 1, static_cast<int>(options.interval.count())) > 0) _exit(0);  // it has closed its end
-    for (std::size_t i = 0; i < options.names.size(); ++i) {
-      if (options.names[i].is_address()) continue;
-      const auto addresses = resolve_name(options.names[i]);
+  void resolve() {
+    for (std::size_t i = 0; i < names_.size(); ++i) {
+      if (names_[i].is_address()) continue;
+      const auto addresses = resolve_name(names_[i]);
       if (!addresses) {
-        if (!failing[i]) send_report(i, {}, addresses.error().cause);
-        failing[i] = true;
-      } else if (*addresses != known[i] || failing[i]) {
-        send_report(i, *addresses, "");
-        known[i] = *addresses;
-        failing[i] = false;
+        if (!failing_[i]) send_report(edition_, i, {}, addresses.error().cause);
+        failing_[i] = true;
+      } else if (*addresses != known_[i] || failing_[i]) {
+        send_report(edition_, i, *addresses, "");
+        known_[i] = *addresses;
+        failing_[i] = false;
       }
     }
+  }
+
+ private:
+  std::uint32_t edition_ = 0;
+  std::vector<TargetName> names_;
+  std::vector<std::vector<SocketAddress>> known_;
+  std::vector<bool> failing_;
+  std::vector<TargetName> wished_;  ///< as many of the next list as have arrived
+};
+
+[[noreturn]] void keep_resolving(const ResolverProcess::Options& options) {
+  using Clock = std::chrono::steady_clock;
+  Names names(options);
+  auto next = Clock::now() + options.interval;
+  for (;;) {
+    const auto wait = std::chrono::ceil<std::chrono::milliseconds>(next - Clock::now());
+    pollfd parent{.fd = kChildChannel, .events = POLLIN, .revents = 0};
+    const bool called = poll(&parent, 1, static_cast<int>(std::max<std::int64_t>(wait.count(), 0))) > 0;
+    if (called && !names.take_wish()) continue;
+    if (!called && Clock::now() < next) continue;
+    names.resolve();
+    next = Clock::now() + options.interval;
   }
 }
 
@@ -87,9 +124,7 @@ Result<ResolverProcess> ResolverProcess::start(const Options& options) {
   const pid_t pid = fork();
   if (pid < 0) return system_error(errno, "start", "the resolver");
   if (pid == 0) {
-    // The user first: changing it clears PR_SET_PDEATHSIG (prctl(2)).
-    const bool changed = !options.user || give_up_privileges(*options.user, {}).has_value();
-    if (!changed || !leave_everything(theirs.get(), parent)) _exit(1);
+    if (!become_child(theirs.get(), parent, options.user, "limpid-resolver")) _exit(1);
     keep_resolving(options);
   }
   return ResolverProcess(pid, std::move(ours));
@@ -105,6 +140,16 @@ ResolverProcess::~ResolverProcess() {
   }
 }
 
+bool ResolverProcess::tell(std::uint32_t edition, std::size_t index, std::size_t total, const TargetName& name) {
+  Wish wish{.edition = edition,
+            .index = static_cast<std::uint32_t>(index),
+            .total = static_cast<std::uint32_t>(total),
+            .port = name.port.value};
+  std::copy_n(name.host.begin(), std::min(name.host.size(), wish.host.size() - 1), wish.host.begin());
+  // Where nobody listens any more, next() says so.
+  return send(channel_.get(), &wish, sizeof wish, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 || errno != EAGAIN;
+}
+
 Result<std::optional<ResolverNews>> ResolverProcess::next() {
   if (!channel_.valid()) return std::nullopt;
   Report report;
@@ -112,9 +157,9 @@ Result<std::optional<ResolverNews>> ResolverProcess::next() {
   if (received < 0 && (errno == EAGAIN || errno == EINTR)) return std::nullopt;
   if (received != static_cast<ssize_t>(sizeof report) || report.count > kMostAddresses) {
     channel_.reset();
-    return failure("resolve", "", "the resolver process has ended; the targets stay as they are", "restart the relay");
+    return failure("resolve", "", "the resolver process has ended; addresses stay as they are", "restart the relay");
   }
-  ResolverNews news{.name = report.name, .addresses = {}, .problem = {}};
+  ResolverNews news{.edition = report.edition, .name = report.name, .addresses = {}, .problem = {}};
   for (std::size_t i = 0; i < report.count; ++i) {
     if (const auto address = SocketAddress::from_native(report.addresses.at(i))) news.addresses.push_back(*address);
   }

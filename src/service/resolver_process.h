@@ -1,5 +1,5 @@
 // ResolverProcess: asks for names again and again, in a process of its own, and tells what has changed. Owned by the main thread of
-// a plain relay.
+// a plain relay, and by UpstreamNames, which gives it other names when the configuration does.
 //
 // A process, for two reasons: it stays outside of a --chroot, where resolv.conf and the resolver's libraries are; and a look-up that
 // hangs can be ended, while a thread in getaddrinfo(3) cannot.
@@ -9,6 +9,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <vector>
@@ -21,6 +22,7 @@
 namespace limpid {
 
 struct ResolverNews {
+  std::uint32_t edition = 0;             ///< of the names: 0, or that of tell()
   std::size_t name = 0;                  ///< which of the names
   std::vector<SocketAddress> addresses;  ///< empty: it could not be resolved
   std::string problem;                   ///< why not
@@ -42,6 +44,9 @@ class ResolverProcess {
   ResolverProcess(const ResolverProcess&) = delete;
   ResolverProcess& operator=(const ResolverProcess&) = delete;
   ~ResolverProcess();  ///< ends it
+
+  /// One of `total` other names, which replace those before when all are there, and are asked for at once. False: not now, there is no room in the channel.
+  [[nodiscard]] bool tell(std::uint32_t edition, std::size_t index, std::size_t total, const TargetName& name);
 
   /// Readable when there is news, or when it has ended unexpectedly. Borrowed; -1 once it has.
   [[nodiscard]] int descriptor() const noexcept { return channel_.get(); }

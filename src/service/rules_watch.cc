@@ -35,7 +35,8 @@ Status watch_rules(const Plan& plan, const RulesWatchOptions& options, UniqueFd 
             field("backend", to_string(ownership.backend)),
             field("fail", plan.inputs.fail == FailMode::open ? "open" : "closed")});
   const auto log_counters = [&](std::string_view message) {
-    log.info(message, {field("rules_changed", guard->drifts()), field("rules_repaired", guard->repairs())});
+    log.info(message, {field("rules_changed", guard->condition()->drifts),
+                       field("rules_repaired", guard->condition()->repairs)});
   };
   ListenerWatch listener(plan, log);
   Heartbeat heartbeat = Heartbeat::start(plan, {.ipv4 = false, .ipv6 = false});

@@ -20,15 +20,28 @@
 #include "intercept/survey.h"
 #include "net/netlink.h"
 #include "net/port_owner.h"
+#include "relay/clock.h"
+#include "relay/name_lookups.h"
 #include "relay/relay.h"
 #include "service/confirm.h"
+#include "service/control_api.h"
+#include "service/control_doors.h"
+#include "service/control_reports.h"
 #include "service/draining.h"
 #include "service/installed_plan.h"
+#include "service/instance_state.h"
 #include "service/listeners.h"
 #include "service/local_target.h"
+#include "service/name_process.h"
+#include "service/notify_socket.h"
+#include "service/orders.h"
 #include "service/plan_guard.h"
+#include "service/reload.h"
 #include "service/resources.h"
 #include "service/signals.h"
+#include "service/supervised.h"
+#include "service/upstreams.h"
+#include "service/watchdog.h"
 
 namespace limpid {
 namespace {
@@ -123,17 +136,110 @@ bool is_confirmed(std::chrono::seconds patience, int terminal, int signal_fd, co
   }
 }
 
-/// Keeps the rules in repair until a signal asks for the end.
-void run_until_signal(PlanGuard* guard, const Relay& relay, const Logger& log, int signal_fd) {
-  while (keep_until_signal(signal_fd, guard) == SIGUSR1) {
-    log_counters(log, "counters", relay,
-                 {field("rules_changed", guard != nullptr ? guard->drifts() : 0),
-                  field("rules_repaired", guard != nullptr ? guard->repairs() : 0)});
+/// Beside the relay's counters: the plan's, and how many flows each rule has decided.
+void log_all_counters(const Logger& log, const Relay& relay, const PlanGuard* guard, const CurrentRules& book) {
+  std::vector<Field> more{field("rules_changed", guard != nullptr ? guard->condition()->drifts.load() : 0),
+                          field("rules_repaired", guard != nullptr ? guard->condition()->repairs.load() : 0)};
+  const auto rules = book.current();
+  std::vector<std::string> names;
+  names.reserve(rules->set().rules().size());  // fields refer to them
+  for (std::size_t number = 0; number < rules->set().rules().size(); ++number) {
+    names.push_back(fmt::format("rule_{}", number + 1));
+    more.push_back(field(names.back(), rules->hits(number)));
+  }
+  log_counters(log, "counters", relay, more);
+}
+
+/// Signals wait so long at most for workers that have much to look at.
+constexpr std::chrono::seconds kAuditPatience{20};
+
+/// What the main thread needs to obey operators.
+struct Operators {
+  ServiceOrders& orders;
+  InstanceState& instance;
+  const NotifySocket& supervisor;
+};
+
+/// What a reload may have changed, and how it went.
+void note_reload(InstanceState& instance, const Reloader& reloader, const std::vector<Error>& errors,
+                 std::optional<std::size_t> ended = std::nullopt) {
+  ReloadOutcome outcome{
+      .at_us = wall_clock_us(), .ok = errors.empty(), .rules = reloader.rules(), .errors = {}, .ended = ended};
+  for (const Error& error : errors) outcome.errors.push_back(error.message());
+  instance.change([&](InstanceSituation& now) {
+    now.tcp = reloader.scope().tcp.to_string();
+    now.udp = reloader.scope().udp.to_string();
+    now.description = reloader.description();
+    now.last_reload = std::move(outcome);
+  });
+}
+
+/// Keeps the rules in repair, reloads, and obeys operators, until a signal or one of them asks for the end. How long the drain may take, if he said it.
+std::optional<std::chrono::milliseconds> run_until_end(PlanGuard* guard, Relay& relay, const Logger& log, int signal_fd,
+                                                       Reloader& reloader, const CurrentRules& book,
+                                                       const Operators& operators, bool reloads_at_hangup) {
+  for (;;) {
+    const int signal =
+        keep_until_signal(signal_fd, guard, std::chrono::milliseconds{-1}, operators.orders.descriptor());
+    if (signal == kSomebodyAsks) {
+      // One at a time, so that a signal is heard between two.
+      if (const auto order = operators.orders.take()) {
+        if (order->kind == ServiceOrder::Kind::drain) {
+          operators.instance.change([](InstanceSituation& now) { now.draining = true; });
+          order->answer(fmt::format(R"({{"ok":true,"flows":{}}})", relay.open_flows()), true);
+          return order->timeout;
+        }
+        const auto errors = reload_supervised(reloader, guard, operators.supervisor);
+        std::optional<std::size_t> ended;
+        if (order->abort && errors.empty()) {
+          const AuditOutcome audit = relay.end_forbidden(kAuditPatience);
+          ended = audit.ended;
+          log.info("flows that the new rules forbid were ended", {field("flows", *ended)});
+          if (!audit.complete) log.warning("some flows have not been held against the new rules yet; that goes on");
+        }
+        note_reload(operators.instance, reloader, errors, ended);
+        const auto outcome = operators.instance.situation().last_reload;
+        order->answer(report_reload(*outcome), outcome->ok);
+      }
+    } else if (signal == SIGUSR1) {
+      log_all_counters(log, relay, guard, book);
+    } else if (signal == SIGHUP && reloads_at_hangup) {
+      note_reload(operators.instance, reloader, reload_supervised(reloader, guard, operators.supervisor));
+    } else {
+      return std::nullopt;
+    }
   }
 }
 
-Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, CutThroughOffload* cut_through,
-             const Logger& log, int signal_fd, int terminal) {
+InstanceState describe_instance(const ServiceOptions& options, const Plan& plan,
+                                const std::vector<SocketAddress>& listeners, const ControlDoors& doors) {
+  const auto& ownership = plan.inputs.ownership;
+  InstanceFacts facts{.verb = "run",
+                      .name = ownership.name,
+                      .backend = std::string(to_string(ownership.backend)),
+                      .source = std::string(to_string(options.source)),
+                      .fail = plan.inputs.fail == FailMode::open ? "open" : "closed",
+                      .repair = options.repair == Repair::on ? "on" : "off",
+                      .mark = ownership.mark.intercept_mark().to_string(),
+                      .table = ownership.table.value,
+                      .priority = ownership.priority.value,
+                      .config_file = options.config_file,
+                      .control_path = doors.socket ? doors.socket->path() : "",
+                      .metrics_address = doors.metrics_address,
+                      .started_us = wall_clock_us()};
+  if (plan.inputs.scope.ipv4) facts.families.emplace_back("ipv4");
+  if (plan.inputs.scope.ipv6) facts.families.emplace_back("ipv6");
+  for (const SocketAddress& listener : listeners) facts.listeners.push_back(listener.to_string());
+  if (!plan.inputs.scope.udp.empty()) facts.udp_source = to_string(udp_source(options));
+  return InstanceState(std::move(facts), {.tcp = plan.inputs.scope.tcp.to_string(),
+                                          .udp = plan.inputs.scope.udp.to_string(),
+                                          .description = options.description});
+}
+
+Status serve(const ServiceOptions& options, Plan& plan, Relay& relay, CutThroughOffload* cut_through,
+             Upstreams& upstreams, NameLookups* names, Logger& log, int signal_fd, int terminal,
+             const std::shared_ptr<CurrentRules>& book, const std::vector<SocketAddress>& listeners, ControlDoors doors,
+             const NotifySocket& supervisor) {
   // To the very end: established flows of programs here need the heart as long as they are relayed.
   const Heartbeat heartbeat = Heartbeat::start(plan);
   InstalledPlan installed(plan, log);
@@ -143,6 +249,9 @@ Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, CutT
   if (!guard) {
     log.warning("changes of the rules by others will not be noticed", {field("error", guard.error().message())});
   }
+  const auto orders = ServiceOrders::open();
+  if (!orders) return std::unexpected(orders.error());
+  InstanceState instance = describe_instance(options, plan, listeners, doors);
   const auto& ownership = plan.inputs.ownership;
   log.info("intercepting",
            {field("name", ownership.name), field("tcp", plan.inputs.scope.tcp.to_string()),
@@ -158,12 +267,34 @@ Status serve(const ServiceOptions& options, const Plan& plan, Relay& relay, CutT
   if (options.confirm && !is_confirmed(*options.confirm, terminal, signal_fd, relay, log)) {
     outcome = failure("--confirm", "", "not confirmed; everything is as it was before");
   }
-  if (outcome) run_until_signal(guard ? &*guard : nullptr, relay, log, signal_fd);
+  auto patience = options.drain_timeout;
+  std::unique_ptr<ControlApi> api;  // to the very end: a drain can be watched
+  std::optional<Watchdog> watchdog;
+  if (outcome) {
+    auto started = ControlApi::start({.relay = relay,
+                                      .log = log,
+                                      .instance = instance,
+                                      .orders = **orders,
+                                      .rules = options.load ? book.get() : nullptr,
+                                      .plan = guard ? guard->condition() : nullptr},
+                                     std::move(doors));
+    if (!started) return std::unexpected(started.error());
+    api = std::move(*started);
+    Reloader reloader(options, plan, book, upstreams, names, log);
+    watchdog.emplace(relay, supervisor);
+    supervisor.ready(describe_work(plan.inputs.scope));
+    const auto wanted = run_until_end(guard ? &*guard : nullptr, relay, log, signal_fd, reloader, *book,
+                                      {.orders = **orders, .instance = instance, .supervisor = supervisor},
+                                      /*reloads_at_hangup=*/options.load != nullptr);
+    patience = wanted.value_or(patience);
+  }
+  instance.change([](InstanceSituation& now) { now.draining = true; });
+  (*orders)->close();
   if (auto draining = begin_drain(plan); !draining) {
     log.warning("could not stop capturing before the drain", {field("error", draining.error().message())});
   }
   // Not confirmed means that somebody may be locked out: no time for the flows of others then.
-  drain(relay, log, signal_fd, outcome ? options.drain_timeout : std::chrono::milliseconds{0});
+  drain_supervised(relay, log, signal_fd, outcome ? patience : std::chrono::milliseconds{0}, supervisor);
   relay.end_offloaded();
   auto removed = installed.remove();
   return outcome ? removed : outcome;
@@ -190,9 +321,12 @@ Status adapt_to_target(ServiceOptions& options, const Logger& log) {
 }  // namespace
 
 Status run_service(const ServiceOptions& wanted) {
-  const Logger log(wanted.log);
+  Logger log(wanted.log);
   auto options = wanted;
   if (auto adapted = adapt_to_target(options, log); !adapted) return adapted;
+  if (auto adapted = adapt_to_rules(options, log); !adapted) return adapted;
+  if (auto adapted = exclude_upstreams(options, options.interception.scope, log); !adapted) return adapted;
+  const NotifySocket supervisor = take_supervisor(log);
   auto signals = take_signals();
   if (!signals) return std::unexpected(signals.error());
   UniqueFd terminal;
@@ -209,6 +343,7 @@ Status run_service(const ServiceOptions& wanted) {
   if (!planning_lock) return std::unexpected(planning_lock.error());
   auto groundwork = lay_groundwork(options);
   if (!groundwork) return std::unexpected(groundwork.error());
+  if (auto free = check_leg_marks(options.rules, groundwork->numbers.mark); !free) return free;
   options.interception.backends = groundwork->interception.backends;
   log_warnings(log, *groundwork, options.enable_forwarding);
   explain_udp_servers(log, groundwork->interception.scope.udp);
@@ -241,33 +376,73 @@ Status run_service(const ServiceOptions& wanted) {
   if (options.source != SourceMode::none) {
     for (const auto& warning : find_ebpf_warnings(*inputs, /*followed=*/true)) log.warning(warning);
   }
-  const Plan plan = make_plan(*inputs);
+  Plan plan = make_plan(*inputs);
   log.debug("plan", {field("commands", render_commands(plan))});
   if (auto checked = check_plan(plan); !checked) return checked;
 
-  const auto policy = std::make_shared<const Policy>(
-      PolicyOptions{.fixed_target = options.fixed_target, .source = options.source, .listeners = listeners->addresses});
+  auto doors = open_control_doors(options, interception.name, log);
+  if (!doors) return std::unexpected(doors.error());
+  // Where a reload may bring rules, one of them may send flows by name. It waits for the first of them.
+  std::optional<NameProcess> name_process;
+  if (options.load) {
+    auto started = NameProcess::start(find_unprivileged_user());
+    if (!started) return std::unexpected(started.error());
+    name_process.emplace(std::move(*started));
+  }
+  const auto upstreams = Upstreams::open(options,
+                                         {.listeners = listeners->addresses,
+                                          .bypass_mark = bypass,
+                                          .mark_mask = groundwork->numbers.mark.mask,
+                                          .may_change = options.load != nullptr},
+                                         log);
+  if (!upstreams) return std::unexpected(upstreams.error());
+  std::unique_ptr<NameLookups> names;
+  if (name_process) {
+    names = std::make_unique<NameLookups>(NameLookups::Options{
+        .channel = name_process->take_channel(), .own = own_addresses, .on_end = [&log] {
+          log.warning("names of flows are not looked up any more: the process that does it has ended",
+                      {field("remedy", "restart, if rules say by-name")});
+        }});
+    names->restrict_to(interception.scope.to_prefixes, interception.scope.excluded);
+  }
+  const auto usual_upstream = (*upstreams)->usual();
+  (*upstreams)->number(options.rules);
+  const auto book = std::make_shared<CurrentRules>(options.rules);
+  const auto policy = std::make_shared<const Policy>(PolicyOptions{.fixed_target = options.fixed_target,
+                                                                   .source = options.source,
+                                                                   .listeners = listeners->addresses,
+                                                                   .upstream = usual_upstream});
   UdpOptions udp = options.udp;
-  udp.policy = std::make_shared<const Policy>(PolicyOptions{
-      .fixed_target = options.fixed_target, .source = udp_source(options), .listeners = listeners->addresses});
+  udp.policy = std::make_shared<const Policy>(PolicyOptions{.fixed_target = options.fixed_target,
+                                                            .source = udp_source(options),
+                                                            .listeners = listeners->addresses,
+                                                            .upstream = usual_upstream});
   udp.bypass_mark = bypass;
   udp.answer_mark = answer_mark(inputs->ownership);
   auto cut_through = open_cut_through({.mode = options.cut_through,
                                        .name = interception.name,
                                        .mark = bypass,
                                        .filter_priority = std::max(1U, groundwork->numbers.priority.value - 1),
-                                       .timeouts = options.timeouts},
+                                       .netfilter = options.cut_through_netfilter,
+                                       .timeouts = options.timeouts,
+                                       .udp_timeouts = options.udp.timeouts},
                                       log);
   if (!cut_through) return std::unexpected(cut_through.error());
-  const bool local_ends = interception.scope.local || options.fixed_target;
+  const bool local_ends = interception.scope.local || options.fixed_target || usual_upstream || options.load != nullptr;
   auto relay = Relay::start(
       {.policy = policy,
+       .rules = options.load ? book : nullptr,
+       .sniff_bytes = options.sniff_bytes,
        .target_leg = {.bypass_mark = bypass, .keepalive_idle = options.keepalive_idle, .smallest_mtu = smallest_mtu},
        .timeouts = options.timeouts,
        .max_flows = options.max_flows,
        .offload = cut_through->offload.get(),
        .hands_over = cut_through->hands_over,
+       .offload_age = options.cut_through == CutThroughMode::automatic ? kHandOverAge : std::chrono::milliseconds(0),
+       .upstreams = (*upstreams)->groups(),
+       .introducers = options.introducers,
        .local_ends = local_ends,
+       .names = names.get(),
        .udp = udp},
       std::move(listeners->per_worker));
   if (!relay) return std::unexpected(relay.error());
@@ -275,9 +450,12 @@ Status run_service(const ServiceOptions& wanted) {
   auto* const offload = cut_through->offload.get();
   if (offload != nullptr) offload->follow_interfaces();
   planning_lock->reset();
+  (*upstreams)->begin();
   Status outcome;
-  serve_with_access_log(**relay, options, log,
-                        [&] { outcome = serve(options, plan, **relay, offload, log, signals->get(), terminal.get()); });
+  serve_with_access_log(**relay, options, log, [&] {
+    outcome = serve(options, plan, **relay, offload, **upstreams, names.get(), log, signals->get(), terminal.get(),
+                    book, listeners->addresses, std::move(*doors), supervisor);
+  });
   return outcome;
 }
 
@@ -285,8 +463,13 @@ Result<std::string> describe_service(const ServiceOptions& wanted) {
   const Logger log(wanted.log);
   auto options = wanted;
   if (auto adapted = adapt_to_target(options, log); !adapted) return std::unexpected(adapted.error());
+  if (auto adapted = adapt_to_rules(options, log); !adapted) return std::unexpected(adapted.error());
+  if (auto adapted = exclude_upstreams(options, options.interception.scope, log); !adapted) {
+    return std::unexpected(adapted.error());
+  }
   auto groundwork = lay_groundwork(options);
   if (!groundwork) return std::unexpected(groundwork.error());
+  if (auto free = check_leg_marks(options.rules, groundwork->numbers.mark); !free) return std::unexpected(free.error());
   if (groundwork->interception.listener.value == 0) {
     const auto port = find_free_port();
     if (!port) return std::unexpected(port.error());

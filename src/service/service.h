@@ -3,12 +3,17 @@
 #pragma once
 
 #include <chrono>
+#include <expected>
+#include <functional>
+#include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "limpid/error.h"
 #include "limpid/interception.h"
 #include "policy/decision.h"
+#include "policy/rule.h"
 #include "relay/udp_engine.h"
 #include "service/cut_through.h"
 #include "service/plan_guard.h"
@@ -26,9 +31,17 @@ struct ServiceOptions : RelaySettings {
   std::optional<std::chrono::seconds> confirm;
   Repair repair = Repair::on;
   CutThroughMode cut_through = CutThroughMode::off;
+  bool cut_through_netfilter = false;  ///< netfilter sees what was cut through as forwarded packets
+  std::vector<Rule> rules{};
+  std::size_t sniff_bytes = kMostStreamBytes;
+  /// From a configuration: reads it anew, and all mistakes with it. SIGHUP and `limpid reload` ask for it; without it SIGHUP ends the service.
+  std::function<std::expected<ServiceOptions, std::vector<Error>>()> load{};
+  std::map<std::string, std::vector<std::string>> settings{};  ///< as given, by flag: what a reload may not change
+  std::string config_file{};                                   ///< empty: none
+  std::string description{};                                   ///< the configuration as JSON, for `limpid diff`
 };
 
-/// Runs until SIGTERM, SIGINT or SIGHUP, drains and removes what it installed; a second signal ends the drain at once.
+/// Runs until SIGTERM, SIGINT or (without a configuration) SIGHUP, drains and removes what it installed; a second signal ends the drain at once.
 /// SIGUSR1 logs the counters. Must be called from a program's only thread: it blocks signals for all that follow.
 [[nodiscard]] Status run_service(const ServiceOptions& wanted);
 

@@ -1,6 +1,7 @@
 """What `make install` installs is complete: a stranger's program builds against it, with CMake and with pkg-config, and runs."""
 import os
 import pathlib
+import re
 import subprocess
 
 import pytest
@@ -74,10 +75,31 @@ def test_the_program_and_its_company_are_installed(prefix):
 
 def test_the_units_are_installed(prefix):
     units = sorted(path.name for path in (prefix / "lib/systemd/system").iterdir())
-    assert units == ["limpid-rules-watch@.service", "limpid-rules@.service"]
+    assert units == ["limpid-rules-watch@.service", "limpid-rules@.service", "limpid.service", "limpid@.service"]
     for unit in units:
         text = (prefix / "lib/systemd/system" / unit).read_text()
-        assert "/sbin/limpid rules" in text and "CapabilityBoundingSet=CAP_NET_ADMIN\n" in text and "@CMAKE" not in text
+        assert "/sbin/limpid r" in text and "CapabilityBoundingSet=CAP_NET_ADMIN\n" in text and "@CMAKE" not in text
+
+
+def test_the_examples_are_installed(prefix):
+    source = pathlib.Path(os.environ["LIMPID_SOURCE"]) / "examples"
+    wanted = {path.relative_to(source): path.read_bytes() for pattern in ("config/*", "monitoring/*", "*.cc") for path in source.glob(pattern)}
+    there = prefix / "share/doc/limpid/examples"
+    assert {path.relative_to(there): path.read_bytes() for path in there.rglob("*") if path.is_file()} == wanted and len(wanted) > 10
+
+
+def test_a_staged_installation_is_the_same_and_touches_nothing_else(prefix, tmp_path):
+    run("cmake", "--install", BUILD, "--prefix", "/usr", env={**os.environ, "DESTDIR": str(tmp_path)})
+    assert [path.name for path in tmp_path.iterdir()] == ["usr"]
+
+    def listed(folder):
+        return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+    # Under /usr the library may lie in a folder of the architecture (GNUInstallDirs).
+    assert [re.sub(r"^lib/[a-z0-9_]+-linux-gnu[a-z0-9]*/", "lib/", name) for name in listed(tmp_path / "usr")] == [
+        re.sub(r"^lib/[a-z0-9_]+-linux-gnu[a-z0-9]*/", "lib/", name) for name in listed(prefix)]
+    for kind in ("*.a", "*.pc", "limpidConfig.cmake", "limpidTargets.cmake", "limpid.service", "limpid-run.1", "limpid.toml.5"):
+        assert list(tmp_path.rglob(kind)), kind
 
 
 def test_every_man_page_is_installed_and_readable(prefix):

@@ -1,5 +1,6 @@
 """The fixtures: a fresh client – router – server lab for each test, and `limpid run` on its router."""
 
+import json
 import os
 import re
 import shutil
@@ -10,13 +11,15 @@ import pytest
 
 import kernel_state
 import limpid_process
+import udp_exchange
 from explain_process import Trace
+from http3_peers import serve_http3
 from lab import Lab
 from limpid_process import Limpid
 from netcat_process import Netcat
 from peers import EchoServer
 
-pytest_plugins = ["doctor_fixtures"]
+pytest_plugins = ["doctor_fixtures", "upstream_fixtures"]
 from real_proxies import NEEDS, STREAM_MODULE, RealProxy
 
 
@@ -29,10 +32,32 @@ def pytest_configure():
     limpid_process.BINARY = os.path.abspath(binary)
 
 
-# About the iptables backends, where what belongs to the family and what belongs to the variant are apart: unless all is asked for, each
-# variant is tested with one family, and each family with one variant.
+# Unless all is asked for (LIMPID_TEST_ALL):
+# About the iptables backends, where what belongs to the family and what belongs to the variant are apart: each variant is tested with one family, and
+# each family with one variant.
 THINNED = ("test_iptables.py", "test_doctor_iptables.py", "test_doctor_handmade.py", "test_explain_iptables.py",
            "test_explain_words.py", "test_trace_iptables.py")
+# Long ones whose other parameters have little to do with the family: every combination of these with one family, in turn.
+IN_TURN = ("test_bad_input.py", "test_cut_through.py", "test_cut_through_netfilter.py", "test_cut_through_udp.py", "test_cut_through_udp_bulk.py",
+           "test_cut_through_udp_ends.py", "test_cut_through_udp_errors.py", "test_doctor_problems.py", "test_ebpf.py", "test_explain_safety.py",
+           "test_hardening.py", "test_proxies.py", "test_proxy_protocol.py", "test_third_parties.py", "test_upstreams.py", "test_upstream_groups.py",
+           "test_upstream_hostile.py", "test_upstream_tls.py", "test_control_verbs.py", "test_policy_clients.py")
+
+
+def _family_of(item):
+    return getattr(getattr(item, "callspec", None), "params", {}).get("family")
+
+
+def _not_their_turn(items):
+    """Of a test's combinations of parameters other than the family, the first is for IPv4, the second for IPv6, and so on; a test that has one only is for both."""
+    combinations = {}
+    for item in items:
+        if item.path.name in IN_TURN and _family_of(item):
+            others = str(sorted((name, str(value)) for name, value in item.callspec.params.items() if name != "family"))
+            families = combinations.setdefault((item.path, item.originalname), {}).setdefault(others, {})
+            families[_family_of(item)] = item
+    return [families["ipv6" if turn % 2 == 0 else "ipv4"] for others in combinations.values() if len(others) > 1
+            for turn, families in enumerate(others.values()) if len(families) == 2]
 
 
 def _is_left_out(item, all_ids):
@@ -49,7 +74,7 @@ def _is_left_out(item, all_ids):
 def pytest_collection_modifyitems(config, items):
     if not os.environ.get("LIMPID_TEST_ALL"):
         all_ids = {item.nodeid for item in items}
-        left_out = [item for item in items if _is_left_out(item, all_ids)]
+        left_out = [item for item in items if _is_left_out(item, all_ids)] + _not_their_turn(items)
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
     if os.geteuid() != 0:
@@ -70,6 +95,15 @@ def other_backends(request, need):
         pytest.skip("this build has no eBPF backend: it was made without clang, bpftool or libbpf")
     if limpid_process.BACKEND.startswith("iptables"):
         need(limpid_process.BACKEND, "iptables")
+
+
+@pytest.fixture(autouse=True)
+def run_directory(monkeypatch):
+    """Control sockets are files: tests beside each other, and whatever runs on this host, must not meet there."""
+    path = tempfile.mkdtemp(prefix="limpid-run-", dir="/tmp")
+    monkeypatch.setenv("LIMPID_RUN_DIRECTORY", path)
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @pytest.fixture(params=["ipv4", "ipv6"])
@@ -138,6 +172,36 @@ def start(launch):
             arguments += ("--workers", "2")
         return launch(*arguments, **options).ready()
     return run
+
+
+@pytest.fixture
+def cut_udp(start):
+    """cut_udp(arguments…): `limpid run --udp 7000-7010 --cut-through always`."""
+    def run(*arguments, **options):
+        return start("--udp", "7000-7010", "--cut-through", "always", *arguments, **options)
+    return run
+
+
+@pytest.fixture
+def server(lab):
+    """For UDP: the server's socket, on the port that udp_exchange asks."""
+    return lab.server.datagrams(udp_exchange.PORT)
+
+
+@pytest.fixture
+def configure(tmp_path):
+    """configure(tcp=443, rules=[…], sets={…}, upstreams={name: {…}}, **settings) writes a configuration and returns its path: the same one each time."""
+    def write(rules=(), sets=None, upstreams=None, **settings):
+        folder = tmp_path / "configuration"
+        folder.mkdir(exist_ok=True)
+        lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items()]
+        lines += ["rules = [", *(f"  {json.dumps(rule)}," for rule in rules), "]"]
+        lines += ["[sets]", *(f"{name} = {json.dumps(members)}" for name, members in (sets or {}).items())]
+        for name, group in (upstreams or {}).items():
+            lines += [f"[upstreams.{name}]", *(f"{key} = {json.dumps(value)}" for key, value in group.items())]
+        (folder / "limpid.toml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return folder / "limpid.toml"
+    return write
 
 
 @pytest.fixture
@@ -234,3 +298,12 @@ def proxy(lab, folder, need):
         if each.process:
             each.kill()
             print(f"--- {each.name}\n{each.said()}")
+
+
+@pytest.fixture
+def http3(lab, need, tmp_path):
+    """An HTTP/3 server with a file of 3 MB. http3() is what it has logged so far."""
+    need("gtlsserver", "ngtcp2-server")
+    need("gtlsclient", "ngtcp2-client")
+    need("openssl", "openssl")
+    return serve_http3(lab, tmp_path)

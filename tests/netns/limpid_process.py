@@ -17,7 +17,7 @@ BACKEND = os.environ.get("LIMPID_TEST_BACKEND", "nftables")
 # Seconds without a heartbeat after which iptables' rules take nobody to listen.
 HEART_PATIENCE = {"open": 1.1, "closed": 2.1}
 
-_FIELD = r'([a-z_]+)=("(?:[^"\\\x00-\x1f\x7f]|\\.)*"|[^\s"=\x00-\x1f\x7f]*)'
+_FIELD = r'([a-z_][a-z0-9_]*)=("(?:[^"\\\x00-\x1f\x7f]|\\.)*"|[^\s"=\x00-\x1f\x7f]*)'
 _LINE = re.compile(f"{_FIELD}(?: {_FIELD})*")
 _SANITIZER = re.compile(r"AddressSanitizer|LeakSanitizer|ThreadSanitizer|runtime error:")
 

@@ -1,4 +1,4 @@
-"""What a shell offers when the tabulator key is pressed. Tried in bash, the only shell that is always there."""
+"""What a shell offers when the tabulator key is pressed. Tried in bash, the only shell that is always there, and in fish."""
 
 import subprocess
 
@@ -49,3 +49,23 @@ def test_interfaces_users_and_directories():
 def test_nothing_is_offered_where_only_the_user_knows():
     """A flag there would be taken for the value."""
     assert offered("run", "--tcp", "") == []
+
+
+def offered_by_fish(line, home):
+    script = subprocess.run([limpid_process.BINARY, "completion", "fish"], capture_output=True, text=True, check=True).stdout
+    (home / "limpid.fish").write_text(script)
+    done = subprocess.run(["fish", "--no-config", "-c", 'source $argv[1]; complete -C $argv[2]', str(home / "limpid.fish"), line], capture_output=True, text=True,
+                          check=True, timeout=30, env={"HOME": str(home), "PATH": "/usr/bin:/bin", "TERM": "dumb"})
+    assert done.stderr == ""
+    return {each.split("\t")[0] for each in done.stdout.splitlines()}
+
+
+def test_fish_offers_verbs_flags_and_values(need, tmp_path):
+    need("fish", "fish")
+    assert {"run", "rules", "sysdump", "completion"} <= offered_by_fish("limpid ", tmp_path)
+    assert "watch" in offered_by_fish("limpid rules wa", tmp_path) and "apply" not in offered_by_fish("limpid rules wa", tmp_path)
+    assert "--enable-forwarding" in offered_by_fish("limpid run --en", tmp_path)
+    assert "--with-addresses" in offered_by_fish("limpid sysdump --with", tmp_path)
+    assert "--with-addresses" not in offered_by_fish("limpid run --with", tmp_path), "a flag of another verb"
+    assert {"open", "closed"} == offered_by_fish("limpid run --fail ", tmp_path)
+    assert "lo" in offered_by_fish("limpid run --from l", tmp_path)

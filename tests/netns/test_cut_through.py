@@ -3,13 +3,16 @@
 import os
 import random
 import socket
+from pathlib import Path
 
 import pytest
 
 import ebpf_state
 import kernel_state
 import limpid_process
+from cut_flows import dial_cut, exchange_digests, sockets
 from limpid_process import DONE, UNSUPPORTED
+from packet_queue import Reordering
 from peers import Background, Pattern, bytes_of, exchange, read_exactly, read_to_end, read_to_reset, receive_digest, reset, wait_until
 
 MEBIBYTE = 1 << 20
@@ -23,20 +26,6 @@ def cut(start):
     def run(*arguments, **options):
         return start("--tcp", "80", "--cut-through", "always", *arguments, **options)
     return run
-
-
-def sockets(lab):
-    """The router's own, established ones."""
-    return [line for line in lab.router.run("ss", "-Htn", "state", "established").stdout.splitlines() if line]
-
-
-def dial_cut(lab, limpid, listener):
-    """A connection, and returns when it has left the proxy."""
-    before = limpid.counters()["cut_through"]
-    connection = lab.dial(listener)
-    wait_until(lambda: limpid.counters()["cut_through"] == before + 1, "it is cut through")
-    wait_until(lambda: not sockets(lab), "no socket is left")
-    return connection
 
 
 @pytest.mark.parametrize("source", [(), ("--source", "none"), ("--source", "address+port"), ("--source", "prefer-port")], ids=lambda flags: flags[-1] if flags else "address")
@@ -150,6 +139,58 @@ def test_loss(lab, cut, rules):
     assert limpid.counters()["cut_through"] == 1
 
 
+def test_packets_that_overtake_each_other(lab, cut, need):
+    """On their way to the ends; a program has them in its hands, because nftables has no queue everywhere."""
+    iptables = "ip6tables" if ":" in lab.client.address else "iptables"
+    need(iptables, "iptables")
+    hosts = (lab.client, lab.server)
+    at_work = [Reordering(host, 0) for host in hosts]
+    try:
+        for host in hosts:
+            host.run(iptables, "-A", "INPUT", "-p", "tcp", "-j", "NFQUEUE", "--queue-num", "0")
+        limpid = cut()
+        exchange_digests(dial_cut(lab, limpid, lab.server.listen(80)), 4 * MEBIBYTE)
+        assert all(each.swapped > 10 for each in at_work)
+    finally:
+        for each in at_work:
+            each.close()
+
+
+def timeouts(host):
+    """Retransmission time-outs of all TCP sockets so far."""
+    with host.inside():
+        names, values = [line.split()[1:] for line in Path("/proc/thread-self/net/netstat").read_text().splitlines() if line.startswith("TcpExt:")]
+    return int(dict(zip(names, values))["TCPTimeouts"])
+
+
+@pytest.mark.parametrize("mode, flows, length, chance", [("always", FLOWS, 300_000, 0.02), ("auto", FLOWS // 5, 24_000_000, 0.25)], ids=["at once", "later"])
+def test_a_flip_makes_nobody_wait(lab, start, mode, flows, length, chance):
+    """Both ends send from the first moment on, so the hand-over comes in the middle of it: no time-out is more than chance. What lies in our sockets by then is
+    delivered by a process, which waits for its turn where the processors are busy; so later there is more of chance."""
+    def count(mode):
+        limpid = start("--tcp", "80", "--cut-through", mode)
+        listener = lab.server.listen(80)
+        before = timeouts(lab.client) + timeouts(lab.server)
+        for _ in range(0, flows, 4):
+            connections = [lab.dial(listener) for _ in range(4)]
+            work = [Background(exchange_digests, connection, length) for connection in connections]
+            for task in work:
+                task.result()
+            for connection in connections:
+                connection.client.close()
+                connection.server.close()
+        flipped = limpid.counters()["cut_through"]
+        assert limpid.stop() == DONE
+        listener.close()
+        return flipped, timeouts(lab.client) + timeouts(lab.server) - before
+
+    flipped, waited = count(mode)
+    relayed, waited_otherwise = count("off")
+    print(f"{flipped} flips, {waited} time-outs; relayed: {waited_otherwise}")
+    assert relayed == 0 and flipped > flows / 2
+    assert waited <= waited_otherwise + flows * chance
+
+
 @pytest.mark.parametrize("mtu", [1280, 9000])
 def test_other_segment_sizes(lab, cut, mtu):
     for host, links in ((lab.client, ["eth0"]), (lab.router, ["lan", "wan"]), (lab.server, ["eth0"])):
@@ -181,14 +222,6 @@ def test_a_tiny_segment_size_of_one_end_stays(lab, cut, who):
     exchange(client, server, seed=1, count=100_000)
     limpid.counters_with(stayed_segment_size=1, cut_through=0)
     server.close()
-
-
-def exchange_digests(connection, length):
-    up, down = Pattern(1, length), Pattern(2, length)
-    work = [Background(up.send, connection.client), Background(down.send, connection.server),
-            Background(receive_digest, connection.server), Background(receive_digest, connection.client)]
-    _, _, at_server, at_client = (task.result() for task in work)
-    assert (at_server, at_client) == ((up.digest(), length), (down.digest(), length))
 
 
 def test_offloads_off(lab, cut, need):
@@ -418,12 +451,31 @@ def test_beside_a_firewall_with_connection_tracking(lab, cut, need):
     for _ in range(5):
         connection = dial_cut(lab, limpid, listener)
         exchange_digests(connection, MEBIBYTE)
-    for _ in range(20):  # with bytes on their way while it leaves
+    # With bytes on their way while it leaves, and gaps: acknowledgements then name octets that our sockets, and tracking, have never seen.
+    for end in (lab.client, lab.server):
+        end.nft("table inet lossy { chain in { type filter hook input priority 0; tcp flags & (syn | fin | rst) == 0 numgen random mod 20 == 0 drop; }; }")
+    for _ in range(20):
         connection = lab.dial(listener)
         exchange_digests(connection, 300_000)
     limpid.counters_with(flows_open=0, flows_ended=25)
     assert limpid.counters()["cut_through"] >= 20
     wait_until(lambda: not any("ESTABLISHED" in line for line in tracked(lab)), "it has forgotten them")
+
+
+def test_the_last_packet_of_a_handshake_was_lost(lab, cut):
+    """The target asks once more, and nobody here has a socket: the client answers. Else whoever waits for the target's first word waits for ever."""
+    limpid = cut()
+    listener = lab.server.listen(80)
+    lab.server.nft("table inet lossy { chain in { type filter hook input priority 0; tcp dport 80 tcp flags & (syn | ack) == ack drop; }; }")
+    client = lab.client.connect(lab.server.address, 80)
+    limpid.counters_with(cut_through=1)
+    wait_until(lambda: not sockets(lab), "the flow has no socket here any more")
+    lab.server.run("nft", "delete", "table", "inet", "lossy")
+    server, _ = listener.accept()
+    exchange(server, client)
+    server.close()
+    client.close()
+    assert limpid.flow()["cut_through"] == "yes"
 
 
 @pytest.mark.parametrize("who", ["client", "server"])

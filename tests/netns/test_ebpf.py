@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import socket
+import struct
 
 import pytest
 
@@ -16,11 +18,19 @@ from peers import wait_until
 
 pytestmark = pytest.mark.skipif(limpid_process.BACKEND != "nftables", reason="names its backend itself; runs once")
 
+# In a mount namespace: this host's is as it was.
+WITH_BPF_FILE_SYSTEM = ["unshare", "--mount", "sh", "-c", 'mount -t bpf bpf /sys/fs/bpf; exec "$@"', "sh"]
+WITHOUT_BPF_FILE_SYSTEM = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs none /sys/fs/bpf; exec "$@"', "sh"]
 CLSACT = {**os.environ, "LIMPID_EBPF_ATTACH": "clsact"}
 
 
 def rules(lab, *arguments, **options):
     return lab.router.run(limpid_process.BINARY, "rules", *arguments, check=False, **options)
+
+
+def total_retransmissions(connection):
+    """tcpi_total_retrans of TCP_INFO."""
+    return struct.unpack_from("I", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104), 100)[0]
 
 
 def is_captured(lab, listener):
@@ -166,8 +176,7 @@ def test_without_nft_and_iptables_auto_takes_it(lab, start):
 
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)
 def test_pins_where_a_bpf_file_system_is_mounted(lab, start):
-    """In a mount namespace of its own, so that this host's is as it was."""
-    limpid = start("--tcp", "80", "--backend", "ebpf", wrapper=["unshare", "--mount", "sh", "-c", 'mount -t bpf bpf /sys/fs/bpf; exec "$@"', "sh"])
+    limpid = start("--tcp", "80", "--backend", "ebpf", wrapper=WITH_BPF_FILE_SYSTEM)
     root = os.path.join(f"/proc/{limpid.pid}", "root", "sys/fs/bpf")
     (namespace,) = os.listdir(f"{root}/limpid")
     assert os.listdir(f"{root}/limpid/{namespace}") == ["limpid"]
@@ -240,3 +249,18 @@ def test_interfaces_to_come_are_warned_of(lab):
 
     assert complaint("apply", "--fail", "closed") and not complaint("apply", "--fail", "open")
     assert rules(lab, "remove").returncode == DONE
+
+
+@pytest.mark.parametrize("bpf_file_system", [True, False], ids=["at once", "at the second attempt"])
+def test_a_port_that_comes_again(lab, start, bpf_file_system):
+    """The server ends its connections first, so that those of the client are in TIME_WAIT here."""
+    start("--tcp", "80", "--backend", "ebpf", wrapper=WITH_BPF_FILE_SYSTEM if bpf_file_system else WITHOUT_BPF_FILE_SYSTEM)
+    listener = lab.server.listen(80)
+    attempts = set()
+    for _ in range(4):
+        with lab.client.connect(lab.server.address, 80, source_port=5555) as client:
+            accepted, _ = listener.accept()
+            accepted.close()
+            assert client.recv(1) == b""
+            attempts.add(1 + total_retransmissions(client))
+    assert attempts == ({1} if bpf_file_system else {1, 2})

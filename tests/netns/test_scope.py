@@ -108,6 +108,14 @@ def test_one_family_only(lab, start):
     assert not taken(lab, 80)
 
 
+@pytest.mark.parametrize("network", ["0.0.0.0/0", "::/0", "::/1", "0.0.0.0/1,::/0"])
+def test_all_clients_of_one_family_are_none_of_the_other(lab, start, network):
+    """To eBPF, IPv4 is a corner of IPv6, and no part of ::/0."""
+    start("--tcp", "80", "--from", network)
+    is_client = {"ipv4": network.startswith("0.0.0.0/0"), "ipv6": network.endswith("::/0") or network == "::/1"}[lab.family]
+    assert lab.dial(lab.server.listen(80)).was_forwarded != is_client
+
+
 def test_traffic_outside_of_the_scope_survives_fail_closed(lab, start):
     limpid = start("--tcp", "80", "--fail", "closed", "--exclude", lab.server.address)
     assert not taken(lab, 80) and not taken(lab, 81)

@@ -10,12 +10,18 @@ from pathlib import Path
 import pytest
 
 import limpid_process
+import udp_exchange
 from another_proxy import TransparentProxy
 from kernel_state import difference, installed, snapshot
 from peers import exchange, wait_until
+from supervisor import Supervisor
 
 UNITS = Path(os.environ.get("LIMPID_BUILD", Path(limpid_process.BINARY or ".").resolve().parents[2])) / "systemd"
 RULES, WATCH = "limpid-rules@.service", "limpid-rules-watch@.service"
+# Instances of each unit, as systemctl names them.
+PROXY = {"limpid.service": "limpid.service", "limpid@web.service": "limpid@.service"}
+# Tenths: what `systemd-analyze security` says of a unit that can be harmed by little.
+MOST_EXPOSED = 20
 pytestmark = pytest.mark.skipif(not UNITS.is_dir(), reason="a build without units: LIMPID_BUILD is not set")
 
 
@@ -48,15 +54,86 @@ class Unit:
         return ["setpriv", "--no-new-privs", f"--bounding-set=-all,{kept}", "--inh-caps=-all"]
 
 
+def with_program(template):
+    """A unit whose program is there."""
+    return re.sub(r"^(Exec\w+=)\S+", rf"\1{limpid_process.BINARY}", (UNITS / template).read_text(), flags=re.MULTILINE)
+
+
+def merged(text, key):
+    """The words of a list that a unit may set several times."""
+    return " ".join(re.findall(rf"^{key}=(.*)$", text, re.MULTILINE)).split()
+
+
+@pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+@pytest.mark.parametrize("unit", PROXY)
+def test_the_proxys_own_units_are_valid(family, tmp_path, need, unit):
+    need("systemd-analyze", "systemd")
+    text = with_program(PROXY[unit])
+    assert not re.search(r"@[A-Z_]+@", text), "everything has been filled in"
+    (tmp_path / unit).write_text(text)
+    done = subprocess.run(["systemd-analyze", "verify", "--man=no", tmp_path / unit], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if "limpid" in line]) == (0, []), done.stderr
+
+
+@pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+@pytest.mark.parametrize("template", [RULES, WATCH, *PROXY.values()])
+def test_systemd_finds_little_that_is_exposed(family, tmp_path, need, template):
+    need("systemd-analyze", "systemd")
+    name = template.replace("@.", "@web.")
+    (tmp_path / name).write_text(with_program(template))
+    done = subprocess.run(["systemd-analyze", "security", "--offline=yes", "--no-pager", f"--threshold={MOST_EXPOSED}", tmp_path / name],
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("unit", PROXY)
+def test_the_proxy_serves_reloads_and_ends_with_its_units_privileges(lab, need, tmp_path, unit):
+    need("setpriv", "util-linux")
+    text = (UNITS / PROXY[unit]).read_text()
+    kept = ",".join("+" + name.lower().removeprefix("cap_") for name in merged(text, "CapabilityBoundingSet"))
+    privileges = ["setpriv", "--no-new-privs", f"--bounding-set=-all,{kept}", "--inh-caps=-all"]
+    configuration = tmp_path / "web.toml"
+    configuration.write_text('tcp = "80"\nudp = "7000-7010"\nrules = []\n')
+    supervisor = Supervisor(lab.router, tmp_path, abstract=False)
+
+    def command(key):
+        words = merged(text, key)
+        assert Path(words[0]).is_absolute() and words[0].endswith("/sbin/limpid")
+        words = [word.replace("%i", "web") for word in words[1:]]
+        return [*privileges, limpid_process.BINARY, *(str(configuration) if word.startswith("/etc/limpid/") else word for word in words)]
+
+    before = snapshot(lab.router)
+    with open(tmp_path / "said", "wb") as said:
+        process = lab.router.start(command("ExecStart"), stderr=said, stdout=said, env=supervisor.environment)
+    try:
+        supervisor.await_message("READY")
+        connection = lab.dial_relayed(lab.server.listen(80))
+        exchange(connection.client, connection.server)
+        server, client = lab.server.datagrams(udp_exchange.PORT), lab.client.datagrams()
+        client.sendto(b"question", (lab.server.address, udp_exchange.PORT))
+        payload, peer = server.recvfrom(100)
+        server.sendto(payload + b" answered", peer)
+        assert client.recvfrom(100)[0] == b"question answered"
+        configuration.write_text('tcp = "80,81"\nudp = "7000-7010"\nrules = []\n')
+        assert lab.router.run(*command("ExecReload")).stdout == "reloaded: 0 rules\n"
+        connection.client.close()
+        connection.server.close()
+    finally:
+        process.send_signal(signal.SIGTERM)
+        status = process.wait(10)
+        supervisor.close()
+    assert status == 0, (tmp_path / "said").read_text()
+    assert difference(before, snapshot(lab.router)) == []
+
+
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)
 @pytest.mark.parametrize("template", [RULES, WATCH])
 @pytest.mark.parametrize("instance", ["squid", "haproxy", "trafficserver"])
 def test_systemd_finds_nothing_wrong(family, tmp_path, need, template, instance):
     need("systemd-analyze", "systemd")
     # A line that systemd does not know would be a mistake, a program that is not installed yet is none.
-    text = re.sub(r"^(Exec\w+=)\S+", rf"\1{limpid_process.BINARY}", (UNITS / template).read_text(), flags=re.MULTILINE)
-    assert "@" not in text.replace("@%i.service", "").replace("@squid.service", "").replace("@.service", "").replace(
-        "@system-service", ""), "everything has been filled in"
+    text = with_program(template)
+    assert not re.search(r"@[A-Z_]+@", text), "everything has been filled in"
     name = template.replace("@", f"@{instance}")
     (tmp_path / name).write_text(text)
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", tmp_path / name], capture_output=True, text=True, timeout=60,

@@ -9,14 +9,9 @@ import pytest
 
 from limpid_process import FAILURE, Limpid
 from peers import Background, wait_until
-from udp_exchange import PORT, answer, ask, nothing_comes, question
+from udp_exchange import PORT, all_get_their_own_answers, answer, ask, nothing_comes, question
 
 IP_MTU_DISCOVER, IP_PMTUDISC_DONT = 10, 0
-
-
-@pytest.fixture
-def server(lab):
-    return lab.server.datagrams(PORT)
 
 
 @pytest.mark.not_ebpf("the port of a datagram is not kept")
@@ -112,14 +107,7 @@ def test_many_clients_to_one_server_never_get_each_others_answers(lab, start, se
     start("--udp", PORT, "--workers", workers)
     clients = [lab.client.datagrams() for _ in range(50)]
     ask(clients[0], server, lab)  # while neighbours are being looked for, the kernel keeps only a few datagrams
-    for round_number in range(5):
-        for number, client in enumerate(clients):
-            question(client, lab, payload=f"{round_number} {number}".encode())
-        for _ in clients:
-            received, peer = server.recvfrom(100)
-            server.sendto(received, peer)
-        for number, client in enumerate(clients):
-            assert client.recv(100) == f"{round_number} {number}".encode()
+    all_get_their_own_answers(clients, server, lab)
     for client in clients:
         nothing_comes(client, 0.01)
 

@@ -11,11 +11,6 @@ from peers import Background, wait_until
 from udp_exchange import PORT, ask, question
 
 
-@pytest.fixture
-def server(lab):
-    return lab.server.datagrams(PORT)
-
-
 def test_sessions_end_when_idle(lab, start, server):
     limpid = start("--udp", PORT, "--udp-timeout", "1s", "--udp-unanswered-timeout", "300ms")
     client, unheard = lab.client.datagrams(), lab.client.datagrams()

@@ -6,11 +6,6 @@ from peers import wait_until
 from udp_exchange import PORT, ask
 
 
-@pytest.fixture
-def server(lab):
-    return lab.server.datagrams(PORT)
-
-
 @pytest.mark.parametrize("mode", ["prefer-port", "address+port"])
 def test_the_clients_port_is_kept_where_asked(lab, start, server, mode):
     limpid = start("--udp", PORT, "--source", mode)

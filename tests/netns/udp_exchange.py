@@ -35,3 +35,19 @@ def ask(client, server, lab, payload=b"question", port=PORT):
     assert got == b"re:" + payload[:1000]
     assert sender[:2] == (lab.server.address, port)
     return peer
+
+
+def all_get_their_own_answers(clients, server, lab, rounds=5):
+    """Every client asks at the same time, several times, and none gets the answer of another."""
+    for turn in range(rounds):
+        for number, client in enumerate(clients):
+            question(client, lab, payload=f"{turn} {number}".encode())
+        for _ in clients:
+            received, peer = server.recvfrom(100)
+            server.sendto(received, peer)
+        for number, client in enumerate(clients):
+            assert client.recv(100) == f"{turn} {number}".encode()
+
+
+def listens_on_udp(host, port):
+    return f":{port} " in host.run("ss", "-Hlun").stdout

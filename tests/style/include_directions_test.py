@@ -9,19 +9,23 @@ MAY_INCLUDE = {
     "bpf": set(),
     "net": {"base"},
     "policy": {"base", "net"},
+    "config": {"base", "net", "policy"},
     "proxies": {"base", "net", "policy"},
-    "sniff": {"base", "net"},
+    "sniff": {"base"},
     "upstream": {"base", "net"},
     "cutthrough": {"base", "net", "bpf"},  # bpf/cut_through_layout.h: the maps' values
     "relay": {"base", "net", "policy", "sniff", "upstream"},
     "intercept": {"base", "net", "policy", "bpf"},  # bpf/layout.h: the maps' values
+    "control": {"base"},
+    "top": {"base"},
+    "sysdump": {"base", "net", "control"},
     "doctor": {"base", "net", "policy", "intercept", "lab"},
     "explain": {"bpf", "base", "net", "policy", "intercept"},
     "lab": {"base", "net"},
     "netcat": {"base", "net"},
     "exec": {"base", "net"},
-    "service": {"base", "net", "policy", "sniff", "upstream", "relay", "intercept", "cutthrough"},
-    "cli": {"base", "net", "policy", "sniff", "upstream", "relay", "intercept", "cutthrough", "proxies", "service", "doctor", "explain", "lab", "netcat", "exec"},
+    "service": {"base", "net", "policy", "sniff", "upstream", "relay", "intercept", "cutthrough", "control"},
+    "cli": {"base", "net", "policy", "config", "sniff", "upstream", "relay", "intercept", "cutthrough", "proxies", "control", "service", "doctor", "explain", "lab", "netcat", "exec", "top", "sysdump"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)
 

@@ -97,16 +97,55 @@ TEST_P(Ends, an_end_in_the_window_that_was_none_is_taken_back) {
 }
 
 TEST_P(Ends, follows_the_window_that_the_receiver_announces) {
-  Segment s = segment(true, 60'000);
+  Segment s = segment(true, 2'000'000);
   s.payload = Bytes(1000, 1);
   forwarded(s, true);
   EXPECT_EQ(state().bytes_up, 0U) << "beyond what anybody has room for";
   Segment room = segment(false);
-  room.ack = flow_.down.write_seq + 60'000;
-  room.window = 1;  // << 10
+  room.window = 0xffff;  // << 10
   forwarded(room, false);
   forwarded(s, true);
-  EXPECT_EQ(state().bytes_up, 61'000U);
+  EXPECT_EQ(state().bytes_up, 2'001'000U);
+}
+
+TEST_P(Ends, a_segment_has_to_fit_into_both_directions) {
+  Segment s = segment(true);
+  s.payload = Bytes(1000, 1);
+  s.flags |= kFin;
+  s.ack += 0x0100'0000;
+  forwarded(s, true);
+  EXPECT_EQ(state().bytes_up, 0U);
+  EXPECT_FALSE(state().client_finished);
+}
+
+TEST_P(Ends, keeps_up_with_room_that_only_our_sockets_announced) {
+  // While they drain they are read, and tell their peers so. Nothing of that is seen by the programs.
+  Segment s = segment(true);
+  for (int i = 0; i < 100; ++i) {
+    s.payload = Bytes(1400, 1);
+    if (i >= 50) forwarded(s, true);  // those before went by the socket
+    s.seq += 1400;
+  }
+  EXPECT_EQ(state().bytes_up, 140'000U);
+  s.payload.clear();
+  s.flags |= kFin;
+  forwarded(s, true);
+  Segment last = segment(false);
+  last.flags |= kFin;
+  last.ack = s.seq + flow_.up.seq_delta + 1;
+  forwarded(last, false);
+  s.seq += 1;
+  s.flags = kAck;
+  s.ack = last.seq + flow_.down.seq_delta + 1;
+  forwarded(s, true);
+  EXPECT_TRUE(state().closed);
+}
+
+TEST_P(Ends, counts_what_passed_unseen_when_it_is_acknowledged) {
+  Segment ack = segment(false);
+  ack.ack = way(true).rcv_nxt + flow_.up.seq_delta + 90'000;
+  forwarded(ack, false);
+  EXPECT_EQ(state().bytes_up, 90'000U);
 }
 
 TEST_P(Ends, gives_the_tuple_of_an_ended_flow_to_a_new_connection) {
@@ -122,6 +161,37 @@ TEST_P(Ends, gives_the_tuple_of_an_ended_flow_to_a_new_connection) {
   net_->router.run([&] { must(cut_->collect([&](const CutThroughRecord& r) { records.push_back(r); }), "collect"); });
   ASSERT_EQ(records.size(), 1U);
   EXPECT_EQ(records[0].end, CutThroughEnd::client_reset);
+}
+
+TEST_P(Ends, a_reset_by_an_end_that_was_done_is_none) {
+  std::vector<CutThroughRecord> records;
+  const auto collect = [&] {
+    net_->router.run([&] { must(cut_->collect([&](const CutThroughRecord& r) { records.push_back(r); }), "collect"); });
+  };
+  // Our sockets have passed on both FINs, and are told of only now.
+  const auto reset_and_settle = [&] {
+    Segment rst = segment(true);
+    rst.flags = kRst;
+    forwarded(rst, true);
+    must(cut_->settle(id_, {.client = true, .target = true}), "settle");
+  };
+  reset_and_settle();
+  collect();
+  ASSERT_EQ(records.size(), 1U);
+  EXPECT_EQ(records[0].end, CutThroughEnd::closed);
+
+  // The same, with a new connection on its tuple before anybody has looked.
+  net_->router.run([&] {
+    must(cut_->end(id_), "end");
+    id_ = must(cut_->begin(flow_), "begin");
+  });
+  reset_and_settle();
+  Segment syn = segment(true);
+  syn.flags = kSyn;
+  EXPECT_EQ(run(packet_of(syn), true).action, kNext);
+  collect();
+  ASSERT_EQ(records.size(), 2U);
+  EXPECT_EQ(records[1].end, CutThroughEnd::closed);
 }
 
 TEST_P(Ends, gives_the_port_of_an_ended_flow_to_a_new_target_leg) {
@@ -154,6 +224,16 @@ TEST_P(Ends, a_target_that_has_forgotten_the_flow_ends_it) {
   ASSERT_EQ(records.size(), 1U);
   EXPECT_EQ(records[0].end, CutThroughEnd::target_reset);
   EXPECT_EQ(state().phase, CutThroughPhase::resetting);
+}
+
+TEST_P(Ends, a_target_that_asks_again_is_answered_by_the_client) {
+  Segment syn_ack = segment(false, 0xffff'ffff);
+  syn_ack.flags = kSyn | kAck;
+  EXPECT_EQ(forwarded(syn_ack, false).seq, syn_ack.seq + flow_.down.seq_delta);
+  Segment word = segment(false);
+  word.payload = {1, 2, 3};
+  forwarded(word, false);
+  EXPECT_EQ(run(packet_of(syn_ack), false).action, kDrop) << "it has said something since";
 }
 
 TEST_P(Ends, a_recorded_flow_goes_with_its_tuple) {

@@ -45,6 +45,23 @@ TEST(AccessLog, a_flow_that_left_the_relay_says_so) {
   EXPECT_EQ(nlohmann::json::parse(format_access_line(record, LogFormat::json)).at("cut_through"), "yes");
 }
 
+TEST(AccessLog, a_decision_is_told_with_what_it_depended_on) {
+  auto record = sample();
+  record.ruling.asked = true;
+  record.ruling.rule = 3;
+  EXPECT_NE(format_access_line(record, LogFormat::logfmt).find(" source=address rule=3 bytes_up=12 "),
+            std::string::npos);
+  record.ruling.sniffed = true;
+  EXPECT_NE(format_access_line(record, LogFormat::logfmt).find(" rule=3 app=unknown name=- bytes_up=12 "),
+            std::string::npos);
+  record.ruling.learnt = std::make_shared<const Learnt>(Learnt{.name = "www.example.org", .client = {}});
+  record.ruling.protocol = AppProtocol::tls;
+  const auto parsed = nlohmann::json::parse(format_access_line(record, LogFormat::json));
+  EXPECT_EQ(parsed.at("rule"), 3);
+  EXPECT_EQ(parsed.at("app"), "tls");
+  EXPECT_EQ(parsed.at("name"), "www.example.org");
+}
+
 TEST(AccessLog, a_refused_flow_has_no_target) {
   auto record = sample();
   record.target = {};

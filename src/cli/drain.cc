@@ -1,0 +1,75 @@
+// limpid drain: makes a running instance take no new flows, and waits until it has ended with those that it has.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <thread>
+
+#include "cli/control_flags.h"
+#include "cli/duration.h"
+#include "cli/verb.h"
+
+namespace limpid {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr std::chrono::milliseconds kPause{100};
+
+struct DrainFlags {
+  ControlFlags instance;
+  std::string timeout;
+  bool no_wait = false;
+};
+
+/// Until nobody answers any more. On a terminal it says how many flows are left.
+void wait_for_end(const DrainFlags& flags) {
+  const bool terminal = ::isatty(STDERR_FILENO) == 1;
+  for (;;) {
+    const auto status = fetch(flags.instance, "GET", "/v1/status");
+    if (!status || !status->is_object() || status->value("state", "") != "draining") break;
+    if (terminal && status->contains("flows")) {
+      fmt::print(stderr, "\rdraining: {} flows left   ", (*status)["flows"].value("tcp", std::uint64_t{0}));
+      std::fflush(stderr);
+    }
+    std::this_thread::sleep_for(kPause);
+  }
+  if (terminal) fmt::print(stderr, "\n");
+}
+
+int drain(const DrainFlags& flags) {
+  ordered_json body = ordered_json::object();
+  if (!flags.timeout.empty()) {
+    const auto timeout = parse_duration("--timeout", flags.timeout);
+    if (!timeout) return report(timeout.error());
+    body["timeout_ms"] = static_cast<std::uint64_t>(timeout->count());
+  }
+  const auto answer = fetch(flags.instance, "POST", "/v1/drain", body.dump());
+  if (!answer) return report(answer.error());
+  if (!flags.no_wait) wait_for_end(flags);
+  if (flags.instance.json) {
+    fmt::print("{}\n", answer->dump(2));
+  } else {
+    fmt::print("{}: {} flows were open\n", flags.no_wait ? "draining" : "drained",
+               answer->value("flows", std::uint64_t{0}));
+  }
+  return kExitDone;
+}
+
+}  // namespace
+
+void add_drain_verb(CLI::App& app, Action& action) {
+  auto* verb = app.add_subcommand("drain", "Make a running instance finish the flows that it has, and end");
+  auto flags = std::make_shared<DrainFlags>();
+  add_control_flags(*verb, flags->instance);
+  verb->add_option("--timeout", flags->timeout, "How long they may go on, instead of the instance's --drain-timeout")
+      ->type_name("TIME");
+  verb->add_flag("--no-wait", flags->no_wait, "Do not wait for the end");
+  verb->callback([flags, &action] { action = [flags] { return drain(*flags); }; });
+}
+
+}  // namespace limpid

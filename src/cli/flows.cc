@@ -1,0 +1,81 @@
+// limpid flows: the flows of a running instance, all of them or those that were asked for.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "cli/control_flags.h"
+#include "cli/flow_flags.h"
+#include "cli/verb.h"
+#include "control/http_client.h"
+
+namespace limpid {
+namespace {
+
+using nlohmann::ordered_json;
+
+struct FlowsFlags {
+  ControlFlags instance;
+  FlowFlags which;
+  std::string sort = "id";
+  std::string limit;
+};
+
+int print_page(const FlowsFlags& flags) {
+  std::string target = fmt::format("/v1/flows?sort={}", percent_encode(flags.sort));
+  if (!flags.limit.empty()) target += "&limit=" + percent_encode(flags.limit);
+  if (const std::string filter = as_arguments(flags.which); !filter.empty()) target += "&" + filter;
+  const auto page = fetch(flags.instance, "GET", target);
+  if (!page) return report(page.error());
+  if (flags.instance.json) {
+    fmt::print("{}\n", page->dump(2));
+    return kExitDone;
+  }
+  if (!page->is_object() || !page->contains("flows"))
+    return report(failure("flows", flags.instance.name, "its answer makes no sense", "is it another version?").error());
+  fmt::print("{}\n", flow_table_head());
+  for (const auto& flow : (*page)["flows"]) fmt::print("{}\n", flow_table_line(flow));
+  return kExitDone;
+}
+
+/// Page by page: a million flows are printed as they come.
+int print_all(const FlowsFlags& flags) {
+  bool first = true;
+  const bool json = flags.instance.json;
+  const auto done = for_each_flow(flags.instance, flags.which, [&](const ordered_json& flow) {
+    if (first) fmt::print("{}", json ? "{\"schema\": 1, \"flows\": [\n" : flow_table_head() + "\n");
+    if (json) {
+      fmt::print("{}{}", first ? "" : ",\n", flow.dump());
+    } else {
+      fmt::print("{}\n", flow_table_line(flow));
+    }
+    first = false;
+    return std::ferror(stdout) == 0;
+  });
+  if (!done) return report(done.error());
+  if (first) fmt::print("{}", json ? "{\"schema\": 1, \"flows\": [" : flow_table_head() + "\n");
+  if (json) fmt::print("{}]}}\n", first ? "" : "\n");
+  return kExitDone;
+}
+
+}  // namespace
+
+void add_flows_verb(CLI::App& app, Action& action) {
+  auto* verb = app.add_subcommand("flows", "List the flows of a running instance");
+  auto flags = std::make_shared<FlowsFlags>();
+  add_control_flags(*verb, flags->instance);
+  add_flow_flags(*verb, flags->which);
+  verb->add_option("--sort", flags->sort, "id, bytes, age or idle (the most first), or -bytes, -age, -idle")
+      ->type_name("ORDER")
+      ->capture_default_str();
+  verb->add_option("--limit", flags->limit, "Not more than N, of 1000 at most; all of them, or 100 with --sort")
+      ->type_name("N");
+  verb->callback([flags, &action] {
+    action = [flags] { return flags->sort == "id" && flags->limit.empty() ? print_all(*flags) : print_page(*flags); };
+  });
+}
+
+}  // namespace limpid

@@ -1,0 +1,463 @@
+// Each leg does all it can whenever one of its two descriptors says something; both are watched edge-triggered. One buffer a direction, so that who is slow
+// holds up who is fast, as between two sockets.
+//
+// An end is an end only with close_notify. A server that closes without one ends the flow all the same, as nearly all clients have it: what is in the tunnel knows
+// better where it ends.
+#include "relay/tls_legs.h"
+
+#include <fmt/format.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+#include <cstring>
+#include <map>
+#include <span>
+#include <string_view>
+#include <utility>
+
+namespace limpid {
+namespace {
+
+constexpr std::size_t kRecordBytes = 16 * 1024;  // RFC 8446, section 5.1
+constexpr int kRoundsInTurn = 16;
+constexpr std::size_t kLongestCause = 200;
+constexpr std::chrono::seconds kContextAge{60};
+
+struct FreeContext {
+  void operator()(SSL_CTX* context) const noexcept { SSL_CTX_free(context); }
+};
+struct FreeSession {
+  void operator()(SSL* session) const noexcept { SSL_free(session); }
+};
+using Context = std::unique_ptr<SSL_CTX, FreeContext>;
+using Session = std::unique_ptr<SSL, FreeSession>;
+
+std::string openssl_cause() {
+  const char* text = ERR_reason_error_string(ERR_peek_last_error());
+  ERR_clear_error();
+  return text != nullptr ? text : "the connection broke";
+}
+
+Result<Context> make_context(const Upstream& upstream) {
+  Context context(SSL_CTX_new(TLS_client_method()));
+  if (!context || SSL_CTX_set_min_proto_version(context.get(), TLS1_2_VERSION) != 1) {
+    return system_error(ENOMEM, "prepare TLS", upstream.name);
+  }
+  SSL_CTX_set_options(context.get(), SSL_OP_NO_RENEGOTIATION);
+  SSL_CTX_set_mode(context.get(),
+                   SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+  SSL_CTX_set_verify(context.get(), upstream.tls.verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, nullptr);
+  const bool loaded = upstream.tls.ca_file.empty()
+                          ? SSL_CTX_set_default_verify_paths(context.get()) == 1
+                          : SSL_CTX_load_verify_file(context.get(), upstream.tls.ca_file.c_str()) == 1;
+  if (!loaded) {
+    return usage_error("upstream", upstream.name, fmt::format("ca-file: {}: {}", upstream.tls.ca_file, openssl_cause()),
+                       "name a file with certificates in PEM, readable for this user");
+  }
+  return context;
+}
+
+/// Whom the certificate has to name.
+Result<Session> make_session(SSL_CTX& context, int fd, const Upstream& upstream) {
+  Session session(SSL_new(&context));
+  if (!session || SSL_set_fd(session.get(), fd) != 1) return system_error(ENOMEM, "begin TLS with", upstream.name);
+  const std::string& name = upstream.tls.server_name.empty() ? upstream.host : upstream.tls.server_name;
+  bool set = false;
+  if (IpAddress::parse(name)) {
+    set = X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(session.get()), name.c_str()) == 1;
+  } else {
+    std::string sni = name;  // SSL_set_tlsext_host_name() is a macro with a cast
+    set = SSL_ctrl(session.get(), SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, sni.data()) == 1 &&
+          SSL_set1_host(session.get(), name.c_str()) == 1;
+  }
+  if (!set) return system_error(EINVAL, "begin TLS with", name);
+  SSL_set_connect_state(session.get());
+  return session;
+}
+
+/// What waits on its way in one direction.
+struct Waiting {
+  std::vector<std::byte> bytes = std::vector<std::byte>(kRecordBytes);
+  std::size_t begin = 0;
+  std::size_t end = 0;
+  bool ended = false;   ///< nothing comes behind these
+  bool passed = false;  ///< and who takes them has been told so
+  [[nodiscard]] bool empty() const noexcept { return begin == end; }
+};
+
+/// So that whoever has the other end gets a RST when it is closed.
+void reset_at_close(const UniqueFd& fd) noexcept {
+  const linger now{.l_onoff = 1, .l_linger = 0};
+  setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
+}
+
+}  // namespace
+
+class TlsLegs::Leg {
+ public:
+  Leg(UniqueFd network, UniqueFd plain, Upstream upstream)
+      : network_(std::move(network)), plain_(std::move(plain)), upstream_(std::move(upstream)) {}
+
+  enum class Step : std::uint8_t { waits, again, over };
+
+  [[nodiscard]] const Upstream& upstream() const noexcept { return upstream_; }
+  /// False where that is impossible; the plain end has been told.
+  bool begin(const Result<std::shared_ptr<SSL_CTX>>& context) {
+    if (!context) return fail(EPROTO, context.error().cause);
+    auto session = make_session(**context, network_.get(), upstream_);
+    if (!session) return fail(EPROTO, session.error().cause);
+    session_ = std::move(*session);
+    return true;
+  }
+  [[nodiscard]] int network() const noexcept { return network_.get(); }
+  [[nodiscard]] int plain() const noexcept { return plain_.get(); }
+  bool queued = false;
+
+  /// `plain_gone`: nobody has the plain end any more.
+  Step step(bool plain_gone) {
+    if (plain_gone && !down_.passed) return abandon();
+    if (plain_gone) limit_farewell();
+    if (state_ == State::connecting && !connect()) return state_ == State::connecting ? Step::waits : Step::over;
+    if (state_ == State::handshaking && !shake_hands()) return state_ == State::handshaking ? Step::waits : Step::over;
+    for (int round = 0; round < kRoundsInTurn; ++round) {
+      bool moved = false;
+      if (!move_down(moved) || !move_up(moved)) return abandon();
+      if (down_.passed && up_.passed) return Step::over;
+      if (!moved) return Step::waits;
+    }
+    return Step::again;
+  }
+
+ private:
+  enum class State : std::uint8_t { connecting, handshaking, open, failed };
+
+  /// Nobody watches the time any more for a server that takes no more of what is left for it.
+  void limit_farewell() const noexcept {
+    constexpr unsigned kPatienceMs = 30'000;
+    setsockopt(network_.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &kPatienceMs, sizeof kPatienceMs);
+  }
+
+  Step abandon() noexcept {
+    reset_at_close(network_);
+    return Step::over;
+  }
+
+  bool connect() {
+    int code = 0;
+    socklen_t length = sizeof code;
+    getsockopt(network_.get(), SOL_SOCKET, SO_ERROR, &code, &length);
+    sockaddr_storage peer{};
+    length = sizeof peer;
+    if (code == 0 &&
+        getpeername(network_.get(), reinterpret_cast<sockaddr*>(&peer), &length) != 0) {  // NOLINT(*-reinterpret-cast)
+      return false;
+    }
+    if (code != 0) return fail(code, std::strerror(code));  // NOLINT(concurrency-mt-unsafe): glibc's is safe
+    state_ = State::handshaking;
+    return true;
+  }
+
+  bool shake_hands() {
+    ERR_clear_error();  // SSL_get_error() goes by it
+    const int done = SSL_connect(session_.get());
+    if (done == 1) {
+      const char outcome = 0;
+      if (send(plain_.get(), &outcome, 1, MSG_NOSIGNAL) != 1) return fail(EPIPE, "");
+      state_ = State::open;
+      return true;
+    }
+    const int code = SSL_get_error(session_.get(), done);
+    if (code == SSL_ERROR_WANT_READ || code == SSL_ERROR_WANT_WRITE) return false;
+    const long verified = SSL_get_verify_result(session_.get());
+    if (verified != X509_V_OK) return fail(EPROTO, X509_verify_cert_error_string(verified));
+    return fail(EPROTO, openssl_cause());
+  }
+
+  bool fail(int code, std::string_view cause) {
+    state_ = State::failed;
+    const auto text =
+        fmt::format("{}TLS: {}", static_cast<char>(std::clamp(code, 1, 255)), cause.substr(0, kLongestCause));
+    send(plain_.get(), text.data(), text.size(), MSG_NOSIGNAL);
+    return false;
+  }
+
+  /// Network → plain. False where the connection has broken.
+  bool move_down(bool& moved) {
+    if (down_.empty() && !down_.ended) {
+      ERR_clear_error();  // SSL_get_error() goes by it
+      const int count = SSL_read(session_.get(), down_.bytes.data(), static_cast<int>(down_.bytes.size()));
+      if (count > 0) {
+        down_.begin = 0;
+        down_.end = static_cast<std::size_t>(count);
+        moved = true;
+      } else {
+        switch (SSL_get_error(session_.get(), count)) {
+          case SSL_ERROR_WANT_READ:
+          case SSL_ERROR_WANT_WRITE: break;
+          case SSL_ERROR_ZERO_RETURN: down_.ended = true; break;
+          case SSL_ERROR_SSL:
+            // An end without close_notify.
+            if (ERR_GET_REASON(ERR_peek_last_error()) != SSL_R_UNEXPECTED_EOF_WHILE_READING) return false;
+            down_.ended = true;
+            break;
+          default: return false;
+        }
+      }
+    }
+    if (!down_.empty()) {
+      const auto rest = std::span(down_.bytes).subspan(down_.begin, down_.end - down_.begin);
+      const ssize_t sent = send(plain_.get(), rest.data(), rest.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (sent > 0) {
+        down_.begin += static_cast<std::size_t>(sent);
+        moved = true;
+      } else if (errno != EAGAIN && errno != EINTR) {
+        return false;
+      }
+    }
+    if (down_.empty() && down_.ended && !std::exchange(down_.passed, true)) shutdown(plain_.get(), SHUT_WR);
+    return true;
+  }
+
+  /// Plain → network.
+  bool move_up(bool& moved) {
+    if (up_.empty() && !up_.ended) {
+      const ssize_t count = recv(plain_.get(), up_.bytes.data(), up_.bytes.size(), MSG_DONTWAIT);
+      if (count > 0) {
+        up_.begin = 0;
+        up_.end = static_cast<std::size_t>(count);
+        moved = true;
+      } else if (count == 0) {
+        up_.ended = true;
+      } else if (errno != EAGAIN && errno != EINTR) {
+        return false;
+      }
+    }
+    if (!up_.empty()) {
+      const auto rest = std::span(up_.bytes).subspan(up_.begin, up_.end - up_.begin);
+      ERR_clear_error();  // SSL_get_error() goes by it
+      const int sent = SSL_write(session_.get(), rest.data(), static_cast<int>(rest.size()));
+      if (sent > 0) {
+        up_.begin += static_cast<std::size_t>(sent);
+        moved = true;
+      } else {
+        const int code = SSL_get_error(session_.get(), sent);
+        if (code != SSL_ERROR_WANT_READ && code != SSL_ERROR_WANT_WRITE) return false;
+      }
+    }
+    if (up_.empty() && up_.ended && !up_.passed) {
+      ERR_clear_error();  // SSL_get_error() goes by it
+      const int done = SSL_shutdown(session_.get());
+      const int code = done < 0 ? SSL_get_error(session_.get(), done) : SSL_ERROR_NONE;
+      if (code == SSL_ERROR_WANT_READ || code == SSL_ERROR_WANT_WRITE) return true;
+      up_.passed = true;
+      shutdown(network_.get(), SHUT_WR);
+    }
+    return true;
+  }
+
+  UniqueFd network_;
+  UniqueFd plain_;
+  Upstream upstream_;
+  Session session_;  ///< keeps its context; does not own the descriptor
+  State state_ = State::connecting;
+  Waiting up_;
+  Waiting down_;
+};
+
+class TlsLegs::Thread {
+ public:
+  static Result<std::unique_ptr<Thread>> create() {
+    UniqueFd epoll(epoll_create1(EPOLL_CLOEXEC));
+    UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+    epoll_event event{.events = EPOLLIN, .data = {.ptr = nullptr}};
+    if (!epoll.valid() || !wake.valid() || epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event) != 0) {
+      return system_error(errno, "watch TLS connections", "");
+    }
+    return std::make_unique<Thread>(std::move(epoll), std::move(wake));
+  }
+
+  Thread(UniqueFd epoll, UniqueFd wake) : epoll_(std::move(epoll)), wake_(std::move(wake)) {
+    // Signals are others' business. A write to a connection that is gone then is an error and nothing else.
+    sigset_t all;
+    sigset_t before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    thread_ = std::jthread([this](const std::stop_token& stopped) { work(stopped); });
+    pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  }
+
+  ~Thread() {
+    thread_.request_stop();
+    wake();
+  }
+
+  void add(std::unique_ptr<Leg> leg) {
+    {
+      const std::scoped_lock lock(mutex_);
+      incoming_.push_back(std::move(leg));
+    }
+    wake();
+  }
+
+ private:
+  struct Known {
+    std::shared_ptr<SSL_CTX> context;
+    std::chrono::steady_clock::time_point read;
+  };
+
+  /// Reading all the certificates of a system takes milliseconds; another file under the same name is seen within a minute.
+  Result<std::shared_ptr<SSL_CTX>> context(const Upstream& upstream) {
+    Known& known = contexts_[{upstream.tls.ca_file, upstream.tls.verify}];
+    const auto now = std::chrono::steady_clock::now();
+    if (known.context && now - known.read < kContextAge) return known.context;
+    auto made = make_context(upstream);
+    if (!made) return std::unexpected(made.error());
+    known = {.context = std::move(*made), .read = now};
+    return known.context;
+  }
+
+  void wake() const noexcept {
+    const std::uint64_t one = 1;
+    std::ignore = write(wake_.get(), &one, sizeof one);
+  }
+
+  void work(const std::stop_token& stopped) {
+    std::array<epoll_event, 64> events;
+    while (!stopped.stop_requested()) {
+      const int count =
+          epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), ready_.empty() ? -1 : 0);
+      over_.clear();
+      for (int i = 0; i < count; ++i) {
+        const auto& event = events.at(static_cast<std::size_t>(i));
+        if (event.data.ptr == nullptr) {
+          take_incoming();
+        } else {
+          // A plain end that hangs up has nobody at its other end; the network's says so by what is read from it.
+          const auto tagged = reinterpret_cast<std::uintptr_t>(event.data.ptr);  // NOLINT(*-reinterpret-cast)
+          const bool plain = (tagged & 1U) != 0;
+          step(reinterpret_cast<Leg*>(tagged & ~std::uintptr_t{1}),
+               plain && (event.events & (EPOLLHUP | EPOLLERR)) !=
+                            0);  // NOLINT(*-reinterpret-cast, performance-no-int-to-ptr)
+        }
+      }
+      for (Leg* leg : std::exchange(ready_, {})) {
+        if (!leg->queued) continue;
+        leg->queued = false;
+        step(leg, false);
+      }
+      for (Leg* leg : over_) legs_.erase(leg);
+    }
+  }
+
+  void take_incoming() {
+    std::uint64_t number = 0;
+    std::ignore = read(wake_.get(), &number, sizeof number);
+    std::vector<std::unique_ptr<Leg>> incoming;
+    {
+      const std::scoped_lock lock(mutex_);
+      incoming.swap(incoming_);
+    }
+    for (auto& leg : incoming) {
+      Leg* known = leg.get();
+      const auto address = reinterpret_cast<std::uintptr_t>(known);  // NOLINT(*-reinterpret-cast)
+      const auto watch = [&](int fd, std::uintptr_t tag) {
+        epoll_event event{.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                          .data = {.ptr = reinterpret_cast<void*>(
+                                       address | tag)}};  // NOLINT(*-reinterpret-cast, performance-no-int-to-ptr)
+        return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
+      };
+      if (leg->begin(context(leg->upstream())) && watch(known->network(), 0) && watch(known->plain(), 1))
+        legs_.emplace(known, std::move(leg));
+    }
+  }
+
+  void step(Leg* leg, bool plain_gone) {
+    if (std::ranges::find(over_, leg) != over_.end()) return;
+    switch (leg->step(plain_gone)) {
+      case Leg::Step::waits: break;
+      case Leg::Step::again:
+        if (!std::exchange(leg->queued, true)) ready_.push_back(leg);
+        break;
+      case Leg::Step::over:
+        leg->queued = false;
+        // Closing is not enough: a child process that is being started may have copies, and with them events would go on.
+        epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, leg->network(), nullptr);
+        epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, leg->plain(), nullptr);
+        over_.push_back(leg);
+        break;
+    }
+  }
+
+  UniqueFd epoll_;
+  UniqueFd wake_;
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Leg>> incoming_;              ///< under the mutex
+  std::map<std::pair<std::string, bool>, Known> contexts_;  ///< the rest is the thread's own
+  std::map<Leg*, std::unique_ptr<Leg>> legs_;
+  std::vector<Leg*> ready_;  ///< whose turn has ended before their work
+  std::vector<Leg*> over_;   ///< to be destroyed when this round's events are through
+  std::jthread thread_;      ///< last: it uses all of the above
+};
+
+TlsLegs::TlsLegs() = default;
+TlsLegs::~TlsLegs() = default;
+
+Result<UniqueFd> TlsLegs::open(UniqueFd connection, const Upstream& upstream) {
+  try {
+    return open_or_throw(std::move(connection), upstream);
+  } catch (const std::exception&) {  // no thread, or no memory
+    return system_error(EAGAIN, "begin TLS with", upstream.host);
+  }
+}
+
+Result<UniqueFd> TlsLegs::open_or_throw(UniqueFd connection, const Upstream& upstream) {
+  Thread* thread = nullptr;
+  {
+    const std::scoped_lock lock(mutex_);
+    if (!thread_) {
+      auto made = Thread::create();
+      if (!made) return std::unexpected(made.error());
+      thread_ = std::move(*made);
+    }
+    thread = thread_.get();
+  }
+  std::array<int, 2> ends{};
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0) {
+    return system_error(errno, "open a socket pair for", upstream.name);
+  }
+  UniqueFd ours(ends[0]);
+  UniqueFd theirs(ends[1]);
+  thread->add(std::make_unique<Leg>(std::move(connection), std::move(theirs), upstream));
+  return ours;
+}
+
+int tls_outcome(int plain, std::string* cause) noexcept {
+  char code = 0;
+  const ssize_t count = recv(plain, &code, 1, MSG_DONTWAIT);
+  if (count < 0) return errno == EAGAIN || errno == EINTR ? EINPROGRESS : errno;
+  if (count == 0) return EPIPE;
+  if (code != 0 && cause != nullptr) {
+    std::array<char, kLongestCause + 8> text{};
+    const ssize_t length = recv(plain, text.data(), text.size(), MSG_DONTWAIT);
+    if (length > 0) cause->assign(text.data(), static_cast<std::size_t>(length));
+  }
+  return static_cast<unsigned char>(code);
+}
+
+Status check_tls_settings(const Upstream& upstream) {
+  if (auto context = make_context(upstream); !context) return std::unexpected(context.error());
+  return {};
+}
+
+}  // namespace limpid

@@ -1,0 +1,47 @@
+// TlsLegs: connections of ours that are TLS on the network and plain for the worker: one end of a socket pair, which is watched, read, written, half-closed
+// and closed like any connection. A thread in between does the TLS (OpenSSL), because the kernel's own is not everywhere. Started with the first connection.
+//
+// What comes out of the plain end first is the outcome: one byte, 0 where the connection and the TLS handshake have succeeded, else an errno, then a sentence
+// without line break, then the end. tls_outcome() reads it.
+#pragma once
+
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "limpid/error.h"
+#include "limpid/unique_fd.h"
+#include "upstream/upstream.h"
+
+namespace limpid {
+
+class TlsLegs {
+ public:
+  TlsLegs();
+  ~TlsLegs();
+  TlsLegs(const TlsLegs&) = delete;
+  TlsLegs(TlsLegs&&) = delete;
+  TlsLegs& operator=(const TlsLegs&) = delete;
+  TlsLegs& operator=(TlsLegs&&) = delete;
+
+  /// `connection`: to the upstream, non-blocking, under way. Returns the plain end, non-blocking. Any thread may call.
+  [[nodiscard]] Result<UniqueFd> open(UniqueFd connection, const Upstream& upstream);
+
+ private:
+  class Leg;
+  class Thread;
+  [[nodiscard]] Result<UniqueFd> open_or_throw(UniqueFd connection, const Upstream& upstream);
+  std::mutex mutex_;
+  std::unique_ptr<Thread> thread_;
+};
+
+/// 0: the connection is there; EINPROGRESS: not known yet; else why not, with its sentence in `cause` where that is asked for. Takes what it reads.
+[[nodiscard]] int tls_outcome(int plain, std::string* cause = nullptr) noexcept;
+
+/// Whether the upstream's `ca-file` can be read and has certificates in it.
+[[nodiscard]] Status check_tls_settings(const Upstream& upstream);
+
+}  // namespace limpid

@@ -1,0 +1,26 @@
+// Where operators come in: the control socket and the metrics port, opened at the start, before privileges and descriptors are given to others.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "base/log.h"
+#include "control/control_socket.h"
+#include "limpid/error.h"
+#include "limpid/unique_fd.h"
+#include "service/settings.h"
+
+namespace limpid {
+
+struct ControlDoors {
+  std::optional<ControlSocket> socket;
+  UniqueFd metrics;
+  std::string metrics_address;  ///< with the port that it really has; empty: none
+};
+
+/// `instance`: names the default socket; empty: there is none unless asked for. A default socket that cannot be had is a warning, one that was asked for
+/// an error.
+[[nodiscard]] Result<ControlDoors> open_control_doors(const RelaySettings& settings, const std::string& instance,
+                                                      const Logger& log);
+
+}  // namespace limpid

@@ -1,0 +1,19 @@
+// GET /v1/flows in text: its arguments as a query, its page as JSON. Pure.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "limpid/error.h"
+#include "relay/flow_query.h"
+
+namespace limpid {
+
+/// client, target, original_destination, name, rule, upstream, protocol, state, cut_through; sort, limit, offset, after. An argument that is not known is
+/// an error, so that a mistyped filter never means all flows.
+[[nodiscard]] Result<FlowQuery> parse_flow_query(const std::map<std::string, std::string, std::less<>>& arguments);
+
+/// One line.
+[[nodiscard]] std::string to_json(const FlowPage& page, const FlowQuery& query);
+
+}  // namespace limpid

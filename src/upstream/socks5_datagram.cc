@@ -1,0 +1,44 @@
+// RSV (two zeros), FRAG, ATYP, address, port.
+#include "upstream/socks5_datagram.h"
+
+#include <algorithm>
+
+namespace limpid {
+namespace {
+
+constexpr std::size_t kBeforeAddress = 4;
+constexpr std::byte kIpv4{1};
+constexpr std::byte kIpv6{4};
+
+}  // namespace
+
+Socks5DatagramHeader::Socks5DatagramHeader(const SocketAddress& destination) noexcept {
+  const std::size_t address_bytes = destination.address.bits() / 8;
+  bytes_[3] = destination.family() == Family::ipv4 ? kIpv4 : kIpv6;
+  for (std::size_t i = 0; i < address_bytes; ++i) {
+    bytes_.at(kBeforeAddress + i) = std::byte{destination.address.bytes().at(i)};
+  }
+  length_ = kBeforeAddress + address_bytes + 2;
+  bytes_.at(length_ - 2) = static_cast<std::byte>(destination.port.value >> 8U);
+  bytes_.at(length_ - 1) = static_cast<std::byte>(destination.port.value & 0xffU);
+}
+
+std::optional<Socks5Datagram> read_socks5_datagram(std::span<const std::byte> bytes) noexcept {
+  if (bytes.size() < kBeforeAddress || bytes[2] != std::byte{0}) return std::nullopt;
+  if (bytes[3] != kIpv4 && bytes[3] != kIpv6) return std::nullopt;
+  const std::size_t address_bytes = bytes[3] == kIpv4 ? 4 : 16;
+  const std::size_t length = kBeforeAddress + address_bytes + 2;
+  if (bytes.size() < length) return std::nullopt;
+  std::array<std::uint8_t, 16> address{};
+  for (std::size_t i = 0; i < address_bytes; ++i) {
+    address.at(i) = std::to_integer<std::uint8_t>(bytes[kBeforeAddress + i]);
+  }
+  Socks5Datagram datagram;
+  datagram.from.address = IpAddress::from_bytes(bytes[3] == kIpv4 ? Family::ipv4 : Family::ipv6, address);
+  datagram.from.port.value = static_cast<std::uint16_t>((std::to_integer<unsigned>(bytes[length - 2]) << 8U) |
+                                                        std::to_integer<unsigned>(bytes[length - 1]));
+  datagram.payload = bytes.subspan(length);
+  return datagram;
+}
+
+}  // namespace limpid

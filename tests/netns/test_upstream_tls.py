@@ -1,0 +1,207 @@
+"""https:// upstreams: CONNECT over TLS, which HAProxy takes off in front of tinyproxy. Every byte, every end, and whom we believe."""
+
+import socket
+import ssl
+import struct
+
+import pytest
+
+from limpid_process import DONE, USAGE
+from peers import Background, Pattern, bytes_of, exchange, read_exactly, read_to_end, receive_digest, reset, wait_until
+from upstream_peers import NEEDS, QUOTED, USER, HostileServer, at, haproxy, is_reset, through
+
+MEBIBYTE = 1 << 20
+
+
+@pytest.fixture
+def certify(lab, need, tmp_path):
+    """certify(name, alternative): a certificate that vouches for itself, as one file with its key."""
+    need("openssl", "openssl")
+
+    def make(name, alternative):
+        key, certificate = tmp_path / f"{name}.key", tmp_path / f"{name}.pem"
+        lab.server.run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+                       "-subj", f"/CN={name}", "-addext", f"subjectAltName={alternative}", "-keyout", key, "-out", certificate)
+        both = tmp_path / f"{name}.both"
+        both.write_text(certificate.read_text() + key.read_text())
+        both.chmod(0o644)
+        return certificate, both
+    return make
+
+
+@pytest.fixture
+def proxy(lab, folder, need, upstream, certify):
+    """proxy(kind): its TLS door on port 3129 of the server; returns the CA file."""
+    made = []
+
+    def make(kind="tinyproxy", version="TLSv1.2"):
+        need(*NEEDS["haproxy"])
+        upstream(kind, 3128)
+        certificate, both = certify("proxy", f"DNS:proxy.example,IP:{lab.server.address}")
+        made.append(haproxy(lab.server, folder, 3129,
+                            f"frontend tls\n    mode tcp\n    bind {at(lab.server.address, 3129)} ssl crt {both} ssl-min-ver {version}\n    default_backend plain\n"
+                            f"backend plain\n    mode tcp\n    server one {at(lab.server.address, 3128)}\n"))
+        return certificate
+
+    yield make
+    for peer in made:
+        peer.kill()
+
+
+def url(lab, certificate, access="", more=""):
+    return f"https://{access}{at(lab.server.address, 3129)}?ca-file={certificate}{more}"
+
+
+@pytest.mark.parametrize("kind, version", [("tinyproxy", "TLSv1.3"), ("tinyproxy-password", "TLSv1.2"), ("squid", "TLSv1.2")])
+def test_a_flow_goes_through_it(lab, start, proxy, kind, version):
+    access = f"{USER}:simple@" if "password" in kind else ""
+    limpid = start("--tcp", "80", "--cut-through", "auto", "--upstream", url(lab, proxy(kind, version), access))
+    listener = lab.server.listen(80)
+    connection = through(lab, listener)
+    up, down = bytes_of(1, 6 * MEBIBYTE), bytes_of(2, 6 * MEBIBYTE)
+    work = [Background(connection.client.sendall, up), Background(connection.server.sendall, down),
+            Background(read_exactly, connection.server, len(up)), Background(read_exactly, connection.client, len(down))]
+    _, _, at_server, at_client = (task.result() for task in work)
+    assert at_server == up and at_client == down
+    connection.client.close()
+    assert read_to_end(connection.server) == b""
+    connection.server.close()
+    flow = limpid.flow()
+    assert (flow["upstream"], flow["target"]) == (f"https://{at(lab.server.address, 3129)}", at(lab.server.address, 3129))
+    assert (flow["end"], int(flow["bytes_up"]), int(flow["bytes_down"])) == ("closed", len(up), len(down))
+    assert "cut_through" not in flow
+    assert limpid.stop() == DONE
+
+
+def test_many_at_once_and_those_that_break(lab, start, proxy):
+    """As many ends as there are: each side finishes or resets first, while the other's bytes are on their way."""
+    limpid = start("--tcp", "80", "--upstream", url(lab, proxy()), "--upstream-check", "0")
+    listener = lab.server.listen(80)
+    connections = [through(lab, listener) for _ in range(40)]
+    for number, connection in enumerate(connections):
+        exchange(connection.client, connection.server, seed=number)
+    for number, connection in enumerate(connections):
+        one, other = (connection.client, connection.server) if number % 2 else (connection.server, connection.client)
+        if number % 4 < 2:
+            one.close()
+        else:
+            reset(one)
+        assert ends(other)
+        other.close()
+    limpid.counters_with(flows_open=0, flows_ended=40)
+    wait_until(lambda: "3129" not in lab.router.run("ss", "-Htn", "state", "established").stdout, "no connection is left")
+
+
+def ends(connection):
+    """How, is up to the proxy in between."""
+    try:
+        return connection.recv(1) == b""
+    except ConnectionResetError:
+        return True
+
+
+@pytest.mark.parametrize("more, because", [("", "certificate"), ("&server-name=other.example", "mismatch"),
+                                           ("&server-name=proxy.example", None), ("&verify=no", None)],
+                         ids=["not trusted", "another name", "its name", "not verified"])
+def test_whom_we_believe(lab, start, proxy, certify, more, because):
+    certificate = proxy()
+    if because == "certificate" or more == "&verify=no":
+        certificate, _ = certify("stranger", "DNS:proxy.example")
+    limpid = start("--tcp", "80", "--upstream", url(lab, certificate, more=more), "--upstream-check", "200ms,1,1")
+    listener = lab.server.listen(80)
+    if because is None:
+        connection = through(lab, listener)
+        exchange(connection.client, connection.server)
+        return
+    assert is_reset(lab)
+    assert limpid.flow()["end"] in ("upstream_failed", "upstream_down")
+    wait_until(lambda: "an upstream is down" in limpid.messages, "the check finds it")
+    line = next(line for line in limpid.messages.splitlines() if "an upstream is down" in line)
+    assert "TLS: " in line and because in line
+
+
+def test_a_server_without_tls_and_one_that_says_nothing(lab, start):
+    """Garbage is a failure at once; silence is one when the time is over, and the next upstream serves."""
+    talks = HostileServer(lab.server, 3129, lambda connection: connection.sendall(b"220 smtp.example ESMTP\r\n" * 10))
+    silent = HostileServer(lab.server, 3130, lambda connection: connection.recv(100_000) and connection.recv(1))
+    limpid = start("--tcp", "80", "--upstream", f"https://{at(lab.server.address, 3129)}", "--upstream", f"https://{at(lab.server.address, 3130)}",
+                   "--upstream", f"https://{at(lab.server.address, 3131)}", "--upstream", "direct://", "--upstream-timeout", "1s", "--upstream-check", "0")
+    connection = lab.dial(lab.server.listen(80))
+    exchange(connection.client, connection.server)
+    connection.client.close()
+    connection.server.close()
+    assert limpid.flow()["upstream"] == "direct://"
+    assert talks.accepted == silent.accepted == 1
+    assert limpid.counters()["upstream_failovers"] == 3
+
+
+def test_a_client_that_goes_takes_the_connection_along(lab, start):
+    """Also in the middle of the TLS handshake."""
+    silent = HostileServer(lab.server, 3129, lambda connection: connection.recv(100_000) and connection.recv(1))
+    limpid = start("--tcp", "80", "--upstream", f"https://{at(lab.server.address, 3129)}", "--upstream-check", "0")
+    client = lab.client.connect(lab.server.address, 80)
+    wait_until(lambda: silent.accepted == 1, "it is asked")
+    reset(client)
+    limpid.counters_with(flows_open=0, flows_ended=1)
+    wait_until(lambda: ":3129" not in lab.router.run("ss", "-Htn", "state", "established").stdout, "the connection is closed")
+
+
+@pytest.mark.parametrize("wrong, because", [("http://10.0.0.1?ca-file=/etc/x", "there is no TLS"), ("https://10.0.0.1?ca-file=relative.pem", "ca-file: not a whole path"),
+                                            ("https://10.0.0.1?ca-file=/nowhere.pem", "ca-file: /nowhere.pem"), ("https://10.0.0.1?verify=maybe", "verify: not yes or no"),
+                                            ("https://10.0.0.1?server-name=a%20b", "server-name: neither")])
+def test_mistakes_are_told(lab, launch, wrong, because):
+    instance = launch("--tcp", "80", "--upstream", wrong)
+    assert instance.process.wait(10) == USAGE
+    assert because in instance.messages and QUOTED not in instance.messages
+
+
+@pytest.fixture
+def connect_proxy(lab, certify):
+    """connect_proxy(behave): one of the tests' own on port 3129, with TLS; behave(connection) goes on behind CONNECT. Returns the CA file."""
+    certificate, both = certify("proxy", f"IP:{lab.server.address}")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(both)
+
+    def make(behave):
+        def serve(connection):
+            with context.wrap_socket(connection, server_side=True, suppress_ragged_eofs=False) as tls:
+                head = b""
+                while not head.endswith(b"\r\n\r\n"):
+                    head += tls.recv(1)
+                tls.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+                behave(tls)
+
+        HostileServer(lab.server, 3129, serve)
+        return certificate
+    return make
+
+
+def test_a_connection_that_breaks_is_no_end(lab, start, connect_proxy):
+    """What the client has got by then is not all, and it hears of that."""
+    def behave(connection):
+        connection.sendall(bytes(MEBIBYTE))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    limpid = start("--tcp", "80", "--upstream", url(lab, connect_proxy(behave)), "--upstream-check", "0")
+    with pytest.raises(ConnectionResetError):
+        receive_digest(lab.client.connect(lab.server.address, 80))
+    assert limpid.flow()["end"] == "target_reset"
+
+
+def test_a_half_closed_flow_lives_on(lab, start, connect_proxy):
+    """close_notify ends one direction only."""
+    up, down = Pattern(1, 3 * MEBIBYTE), Pattern(2, 3 * MEBIBYTE)
+    received = []
+
+    def behave(connection):
+        received.append(receive_digest(connection))  # to the client's end, a close_notify
+        down.send(connection)
+
+    limpid = start("--tcp", "80", "--upstream", url(lab, connect_proxy(behave)), "--upstream-check", "0")
+    client = lab.client.connect(lab.server.address, 80)
+    up.send(client)
+    assert receive_digest(client) == (down.digest(), down.length)
+    assert received == [(up.digest(), up.length)]
+    client.close()
+    assert limpid.flow()["end"] == "closed"
