@@ -115,6 +115,9 @@ static __always_inline void take_notice(const struct limpid_cut_entry *entry, st
 		const __u32 acked = LIMPID_CUT_FIN_ACKED(0) | LIMPID_CUT_FIN_ACKED(1);
 		if (((flow->happened | LIMPID_CUT_FIN_ACKED(0) * (entry->finished & 3)) & acked) == acked)
 			return;
+		/* Whoever has been reset answers so what comes late. */
+		if (flow->happened & LIMPID_CUT_RST(!direction))
+			return;
 		if (s->seq == back->last_ack - way->seq_delta || s->seq == (__u32)way->edge ||
 		    ((flow->happened & LIMPID_CUT_FIN(direction)) && s->seq == way->fin_end)) {
 			const __u32 before = __sync_fetch_and_or(&flow->happened, LIMPID_CUT_RST(direction));
@@ -280,6 +283,26 @@ static __always_inline int cut_in(struct __sk_buff *skb, const __u32 link)
 	return p.protocol == IPPROTO_TCP ? handle_segment(skb, &p, link) : ACTION_NEXT;
 }
 
+static __always_inline int our_socket_sends(struct __sk_buff *skb, const struct packet *p, const __u32 link)
+{
+	struct limpid_cut_tuple tuple, answers;
+	struct segment s = {};
+	tuple_of(p, &tuple);
+	turn_around(&tuple, &answers);
+	const struct limpid_cut_entry *entry = bpf_map_lookup_elem(&limpid_cut_ways, &answers);
+	if (!entry || entry->phase != LIMPID_CUT_DRAINING)
+		return ACTION_NEXT;
+	struct limpid_cut_flow *flow = bpf_map_lookup_elem(&limpid_cut_flow, &entry->flow);
+	if (!flow || read_segment(skb, p, link, &s) || (s.flags & (TCP_SYN | TCP_RST | TCP_ACK)) != TCP_ACK || !is_as_sent(skb, &s))
+		return ACTION_NEXT;
+	const int direction = entry->direction == LIMPID_CUT_DOWN;
+	struct limpid_cut_way *way = direction ? &flow->ways[1] : &flow->ways[0];
+	const struct limpid_cut_way *back = direction ? &flow->ways[0] : &flow->ways[1];
+	remember_sent(way, &s);
+	renew_acknowledgement(skb, &s, flow, way, back, direction);
+	return ACTION_NEXT;
+}
+
 /* At tc egress: what our sockets send while their flow drains; and where packets pass through netfilter, the client's, on their way to the target. */
 static __always_inline int cut_out(struct __sk_buff *skb, const __u32 link)
 {
@@ -293,10 +316,8 @@ static __always_inline int cut_out(struct __sk_buff *skb, const __u32 link)
 		return ACTION_NEXT;
 	if (read_packet(skb, &p) || p.too_deep || p.is_error || p.is_fragment || p.protocol != IPPROTO_TCP)
 		return ACTION_NEXT;
-	if (is_ours) {
-		renew_acknowledgement(skb, &p, link);
-		return ACTION_NEXT;
-	}
+	if (is_ours)
+		return our_socket_sends(skb, &p, link);
 	tuple_of(&p, &tuple);
 	const struct limpid_cut_entry *entry = bpf_map_lookup_elem(&limpid_cut_ways, &tuple);
 	if (!entry || !entry->released || entry->direction != LIMPID_CUT_UP)

@@ -4,8 +4,9 @@
 //
 // seq: the right edge of the window that the socket announced. That is acceptable whatever the socket has received in the meantime (tcp_sequence() in
 //   net/ipv4/tcp_input.c), a segment without payload moves nothing, and the edge never retreats.
-// ack: at most snd_nxt. The peer acknowledges also what the other end sent past our socket, and a socket discards a segment that acknowledges what it
-//   has not sent (tcp_ack()).
+// ack: at most what the socket has sent. The peer acknowledges also what the other end sent past our socket, and a socket discards a segment that
+//   acknowledges what it has not sent (tcp_ack()). Its snd_nxt is not enough: it is raised only after the segment has been passed on (tcp_write_xmit()
+//   in net/ipv4/tcp_output.c), and an acknowledgement may be back before that. So what it sends is seen on its way out.
 #pragma once
 
 #include <stddef.h>
@@ -116,28 +117,37 @@ static __always_inline void clone_for_socket(struct __sk_buff *skb)
 	count(LIMPID_CUT_CLONED);
 }
 
-/* At tc egress: what our socket still sends while its flow drains. It does not hear of what its peer sends past it, so what it acknowledges gets old, and a peer takes no data
-   whose acknowledgement is older than a window (RFC 5961, section 5.2; tcp_ack()). It gets the latest that the other end has acknowledged to that peer. */
-static __always_inline void renew_acknowledgement(struct __sk_buff *skb, const struct packet *p, __u32 link)
+/* At tc egress: whether the socket that the packet belongs to has made it, as it is. A packet that was forwarded from another network namespace still
+   belongs to its sender there, but was translated. */
+static __always_inline int is_as_sent(struct __sk_buff *skb, const struct segment *s)
 {
-	struct limpid_cut_tuple tuple, answers;
-	struct tcphdr tcp;
-	tuple_of(p, &tuple);
-	turn_around(&tuple, &answers);
-	const struct limpid_cut_entry *entry = bpf_map_lookup_elem(&limpid_cut_ways, &answers);
-	if (!entry || entry->phase != LIMPID_CUT_DRAINING)
-		return;
-	struct limpid_cut_flow *flow = bpf_map_lookup_elem(&limpid_cut_flow, &entry->flow);
-	if (!flow || load(skb, p->transport, &tcp, sizeof(tcp)) || !tcp.ack || tcp.syn || tcp.rst)
-		return;
-	const int direction = entry->direction == LIMPID_CUT_DOWN;
-	const struct limpid_cut_way *way = direction ? &flow->ways[1] : &flow->ways[0];
-	const struct limpid_cut_way *back = direction ? &flow->ways[0] : &flow->ways[1];
+	struct bpf_sock *sock = skb->sk;
+	if (!sock)
+		return 0;
+	sock = bpf_sk_fullsock(sock);
+	if (!sock)
+		return 0;
+	const struct bpf_tcp_sock *tcp = bpf_tcp_sock(sock);
+	return tcp && tcp->rcv_nxt == s->ack && (__s32)(s->seq - tcp->snd_nxt) <= 0 && (__s32)(s->seq - tcp->snd_una) >= -1;
+}
+
+/* What our socket still sends while its flow drains, for the acknowledgement to be believed. Its transmissions come one by one. */
+static __always_inline void remember_sent(struct limpid_cut_way *way, const struct segment *s)
+{
+	way->write_seq = later(s->seq + s->payload_bytes + ((s->flags & TCP_FIN) != 0), way->write_seq);
+}
+
+/* Our socket does not hear of what its peer sends past it, so what it acknowledges gets old, and a peer takes no data
+   whose acknowledgement is older than a window (RFC 5961, section 5.2; tcp_ack()). It gets the latest that the other end has acknowledged to that peer. */
+static __always_inline void renew_acknowledgement(struct __sk_buff *skb, const struct segment *s, const struct limpid_cut_flow *flow,
+						  const struct limpid_cut_way *way, const struct limpid_cut_way *back, int direction)
+{
 	const __u32 ack = back->last_ack - way->seq_delta;
 	const __u32 sent = later((__u32)way->edge + ((flow->happened & LIMPID_CUT_FIN(direction)) != 0), way->right_edge);
-	if ((__s32)(ack - bpf_ntohl(tcp.ack_seq)) <= 0 || (__s32)(ack - sent) > 0)
+	if ((__s32)(ack - s->ack) <= 0 || (__s32)(ack - sent) > 0)
 		return;
+	const __be32 old = bpf_htonl(s->ack);
 	const __be32 renewed = bpf_htonl(ack);
-	if (bpf_l4_csum_replace(skb, link + p->transport + offsetof(struct tcphdr, check), tcp.ack_seq, renewed, sizeof(renewed)) == 0)
-		bpf_skb_store_bytes(skb, link + p->transport + offsetof(struct tcphdr, ack_seq), &renewed, sizeof(renewed), 0);
+	if (bpf_l4_csum_replace(skb, s->at + offsetof(struct tcphdr, check), old, renewed, sizeof(renewed)) == 0)
+		bpf_skb_store_bytes(skb, s->at + offsetof(struct tcphdr, ack_seq), &renewed, sizeof(renewed), 0);
 }

@@ -59,7 +59,7 @@ struct limpid_cut_way {
   __u32 clock;                  /* TSval that our socket towards the receiver would have sent at the flip */
   __u32 rcv_nxt;                /* of our socket that faces the sender, at the flip */
   __u32 right_edge;             /* which that socket had announced */
-  __u32 write_seq;              /* of that socket: what the sender may acknowledge to it */
+  __u32 write_seq;              /* what the sender may acknowledge to that socket: begins as all that it had written at the flip, and follows what it sends */
   __u8 peer_scale;
   __u8 our_scale;
   __u8 unused[2];

@@ -53,6 +53,19 @@ TEST_P(Ends, believes_a_reset_only_where_its_receiver_would) {
   EXPECT_FALSE(state().client_reset) << "the target goes on speaking";
 }
 
+TEST_P(Ends, who_answers_a_reset_with_a_reset_has_not_ended_it) {
+  Segment rst = segment(false);
+  rst.flags = kRst;
+  forwarded(rst, false);
+  ASSERT_TRUE(state().target_reset);
+  // Something that was still under way has met a socket that is gone.
+  rst = segment(true);
+  rst.flags = kRst;
+  forwarded(rst, true);
+  EXPECT_FALSE(state().client_reset);
+  EXPECT_TRUE(state().target_reset);
+}
+
 TEST_P(Ends, nobody_ends_a_flow_without_its_sequence_numbers) {
   // Somebody who knows addresses and ports only: as the client, then as the target.
   std::minstd_rand random(13);

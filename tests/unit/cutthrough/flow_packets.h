@@ -10,6 +10,7 @@
 #include <cstring>
 #include <random>
 
+#include "bpf/cut_through_layout.h"
 #include "net/tc_program.h"
 #include "tests/unit/cutthrough/legs.h"
 #include "tests/unit/cutthrough/segments.h"
@@ -98,13 +99,22 @@ class FlowPackets : public NamespaceTest, public testing::WithParamInterface<Fam
     return run_frame(frame_of(packet, up ? lan_mac_ : wan_mac_), up, gso_bytes);
   }
   Outcome run_frame(const Bytes& frame, bool up, std::uint32_t gso_bytes = 0) const {
+    __sk_buff context{};
+    context.gso_size = gso_bytes;
+    context.gso_segs = gso_bytes == 0 ? 0 : 2;
+    return run_packet(frame, up, context);
+  }
+  /// What was cloned for our socket comes in.
+  Outcome run_clone(const Bytes& packet, bool up) const {
+    __sk_buff context{};
+    context.mark = LIMPID_CUT_CLONE_MARK;
+    return run_packet(frame_of(packet, up ? lan_mac_ : wan_mac_), up, context);
+  }
+  Outcome run_packet(const Bytes& frame, bool up, __sk_buff context) const {
     return net_->router.run([&] {
       Outcome outcome;
       outcome.frame.resize(frame.size() + 256);
-      __sk_buff context{};
       context.ifindex = static_cast<std::uint32_t>(up ? lan_ : wan_);
-      context.gso_size = gso_bytes;
-      context.gso_segs = gso_bytes == 0 ? 0 : 2;
       LIBBPF_OPTS(bpf_test_run_opts, options);
       options.data_in = frame.data();
       options.data_size_in = static_cast<std::uint32_t>(frame.size());
