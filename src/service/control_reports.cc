@@ -94,7 +94,8 @@ std::string report_status(const Relay& relay, const InstanceState& instance, con
                    {{"file", text_or_null(facts.config_file)}, {"last_reload", reload_json(situation.last_reload)}}},
                   {"log_level", to_string(level)},
                   {"control", text_or_null(facts.control_path)},
-                  {"metrics", text_or_null(facts.metrics_address)}});
+                  {"metrics", text_or_null(facts.metrics_address)},
+                  {"dashboard", text_or_null(facts.dashboard_address)}});
 }
 
 std::string report_rules(const CurrentRules* rules) {
