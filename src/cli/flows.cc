@@ -66,7 +66,7 @@ int print_all(const FlowsFlags& flags) {
     return std::ferror(stdout) == 0;
   });
   if (!done) return report(done.error());
-  if (first) fmt::print("{}", json ? "{\"schema\": 1, \"flows\": [" : flow_table_head() + "\n");
+  if (first) fmt::print("{}", json ? R"({"schema": 1, "flows": [)" : flow_table_head() + "\n");
   if (json) fmt::print("{}]}}\n", first ? "" : "\n");
   return kExitDone;
 }

@@ -75,7 +75,8 @@ std::optional<std::string> host_in(std::string_view authority) {
   if (host.empty() || !any_port || !plain) return std::nullopt;
   std::ranges::transform(host, host.begin(),
                          [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-  if (host.ends_with('.')) host.pop_back();
+  if (host.ends_with('.')) host.pop_back();  // the root: the same name
+  if (host.empty() || host.ends_with('.')) return std::nullopt;
   return host;
 }
 

@@ -143,7 +143,8 @@ std::string report_counters(const Relay& relay) {
 std::string report_upstreams(const Relay& relay) {
   ordered_json groups = ordered_json::array();
   const UpstreamGroups* all = relay.upstreams();
-  for (const std::uint16_t number : all != nullptr ? all->at_work() : std::vector<std::uint16_t>{}) {
+  if (all == nullptr) return as_line({{"schema", 1}, {"groups", groups}});
+  for (const std::uint16_t number : all->at_work()) {
     const auto& group = all->at(number);
     ordered_json members = ordered_json::array();
     for (unsigned i = 0; i < group.options().members.size(); ++i) {

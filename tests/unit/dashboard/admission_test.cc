@@ -45,7 +45,7 @@ TEST(Admission, only_names_that_nobody_else_can_make_mean_us_are_answered) {
   }
   for (const char* host : {"", "evil.example", "evil.example:9080", "localhost.evil.example", "xlocalhost",
                            "192.0.2.1:9080", "127.0.0.1:x", "a b", "127.0.0.1, evil.example", "[::1", "[evil.example]",
-                           "127.0.0.1@evil.example", "0x7f000001", "router.example.org.evil"}) {
+                           "127.0.0.1@evil.example", "0x7f000001", "router.example.org.evil", ".", "localhost.."}) {
     EXPECT_EQ(status_of(admission, request_to(host), Errand::read), 421U) << host;
     EXPECT_EQ(status_of(admission, request_to(host), Errand::page), 421U) << host;
   }
