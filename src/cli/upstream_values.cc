@@ -11,7 +11,7 @@
 #include "cli/duration.h"
 #include "cli/flag_values.h"
 #include "net/resolve.h"
-#include "relay/tls_legs.h"
+#include "relay/tls_session.h"
 
 namespace limpid {
 namespace {
