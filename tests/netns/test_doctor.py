@@ -112,7 +112,7 @@ def test_without_a_probe_it_only_reads(lab, doctor, start):
     assert not report.bad(), report.text()
     assert report.of("probe", "skipped") and report.of("trials", "skipped") and report.of("installation", "ok")
     assert limpid.log == [] and not difference(before, snapshot(lab.router))
-    for about_the_probe in (("--via", "lan"), ("--target", f"{lab.server.address}:80", "--as", lab.client.address)):
+    for about_the_probe in (("--via", "lan"), ("--target", "198.51.100.2:80", "--as", "192.0.2.2")):
         refused = doctor.run("--no-probe", *about_the_probe)
         assert refused.returncode == limpid_process.USAGE and "leave out one of them" in refused.stderr
 

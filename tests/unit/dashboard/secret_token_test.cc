@@ -2,6 +2,7 @@
 #include "dashboard/secret_token.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -63,7 +64,7 @@ TEST_F(SecretTokenFile, what_is_no_token_is_refused_with_the_command_that_makes_
   const std::string text(32, 'x');
   for (const std::string& content :
        {std::string(), std::string("\n"), text.substr(0, SecretToken::kLeastBytes - 1), text + "\n\n",
-        text + " " + text, text + "\n" + text, text + '\0', text + "\xff", text + "\r\n",
+        fmt::format("{0} {0}", text), fmt::format("{0}\n{0}", text), text + '\0', text + "\xff", text + "\r\n",
         std::string(SecretToken::kMostBytes + 1, 'x'), std::string(100'000, 'x')}) {
     EXPECT_NE(refusal(write(content)).find("openssl rand"), std::string::npos) << content.substr(0, 80);
   }
