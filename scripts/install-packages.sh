@@ -9,7 +9,7 @@ set -eu
 build='g++ cmake ninja-build pkgconf=/usr/bin/pkg-config libmnl-dev libssl-dev libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev libre2-dev libtomlplusplus-dev libmaxminddb-dev libmicrohttpd-dev libarchive-dev scdoc
   nftables iproute2 clang=/usr/bin/clang bpftool=/usr/sbin/bpftool libbpf-dev'
 demo="$build curl nginx=/usr/sbin/nginx openssl"
-test="$demo bind9-dnsutils conntrack dante-server dbus-daemon dnsmasq-base dnsperf ethtool fish git haproxy libgtest-dev mmdb-bin libnginx-mod-stream mtr-tiny netcat-openbsd microsocks ngtcp2-client ngtcp2-server prometheus python3 python3-pytest iperf3
+test="$demo bind9-dnsutils chromium conntrack dante-server dbus-daemon dnsmasq-base dnsperf ethtool fish git haproxy libgtest-dev mmdb-bin libnginx-mod-stream mtr-tiny netcat-openbsd microsocks ngtcp2-client ngtcp2-server prometheus python3 python3-pytest iperf3
   iptables procps socat squid=/usr/sbin/squid tinyproxy-bin=/usr/bin/tinyproxy tmux traceroute trafficserver util-linux xz-utils"
 # Debian starts firewalld as soon as it is installed, and a test must not put a firewall around anybody's machine.
 [ -d /run/systemd/system ] || test="$test firewalld"

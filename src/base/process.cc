@@ -159,7 +159,8 @@ Result<std::string> find_system_program(std::string_view name, std::string_view 
 }
 
 Result<ProcessOutput> run_process(std::span<const std::string> argv, std::string_view input,
-                                  std::chrono::milliseconds timeout, std::span<const std::string> environment) {
+                                  std::chrono::milliseconds timeout, std::span<const std::string> environment,
+                                  int stop) {
   auto to_child = make_pipe();
   auto from_child = make_pipe();
   auto errors = make_pipe();
@@ -198,13 +199,14 @@ Result<ProcessOutput> run_process(std::span<const std::string> argv, std::string
   ProcessOutput result;
   const auto deadline = std::chrono::steady_clock::now() + timeout;
   while (from_child->read_end.valid() || errors->read_end.valid()) {
-    std::array<pollfd, 3> wanted{pollfd{from_child->read_end.get(), POLLIN, 0},
+    std::array<pollfd, 4> wanted{pollfd{from_child->read_end.get(), POLLIN, 0},
                                  pollfd{errors->read_end.get(), POLLIN, 0},
-                                 pollfd{to_child->write_end.get(), POLLOUT, 0}};
+                                 pollfd{to_child->write_end.get(), POLLOUT, 0}, pollfd{stop, POLLIN, 0}};
     const auto left =
         std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     if (left.count() <= 0) return kill_and_fail(pid, argv.front(), "it did not finish in time");
     if (poll(wanted.data(), wanted.size(), static_cast<int>(left.count()) + 1) < 0 && errno != EINTR) break;
+    if (wanted[3].revents != 0) return kill_and_fail(pid, argv.front(), "it was not wanted any more");
     // Half a listing would pass for a whole one, in which our own rules are missing.
     if (wanted[0].revents != 0 &&
         drain(from_child->read_end, result.standard_output, kOutputLimitBytes) == Room::exceeded)

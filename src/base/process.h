@@ -22,9 +22,9 @@ struct ProcessOutput {
 
 /// Runs argv[0] (an absolute path), writes `input` to its standard input and waits. Its complaints are cut at 16 MiB; what
 /// prints more than 64 MiB is killed, and the error says so, because nobody could tell a part from the whole. After `timeout` it is killed and the error says so. A non-zero exit status is no error here: the caller judges it.
-/// Its environment is PATH and LC_ALL, and what `environment` adds ("NAME=value").
+/// Its environment is PATH and LC_ALL, and what `environment` adds ("NAME=value"). As soon as the descriptor `stop` is readable, it is killed as well.
 [[nodiscard]] Result<ProcessOutput> run_process(std::span<const std::string> argv, std::string_view input,
                                                 std::chrono::milliseconds timeout = std::chrono::seconds(10),
-                                                std::span<const std::string> environment = {});
+                                                std::span<const std::string> environment = {}, int stop = -1);
 
 }  // namespace limpid

@@ -35,6 +35,7 @@ struct DoctorFlags {
   std::string target;
   std::string as;
   std::string color = "auto";
+  bool no_probe = false;
   bool json = false;
   bool fix = false;
   bool yes = false;
@@ -80,6 +81,9 @@ Result<doctor::Examination> parse(const DoctorFlags& flags) {
     examination.via = *via;
   }
   if (auto target = parse_target(flags, examination); !target) return std::unexpected(target.error());
+  examination.probes = !flags.no_probe;
+  if (flags.no_probe && (!flags.via.empty() || !flags.target.empty()))
+    return usage_error("--no-probe", "", "--via and --target are about the probe", "leave out one of them");
   if (flags.interception.tcp.empty() && flags.interception.udp.empty()) {
     if (!flags.scope_flag.empty()) {
       return usage_error(flags.scope_flag, "", "it is part of a plan, and no ports are given",
@@ -182,6 +186,8 @@ void add_doctor_verb(CLI::App& app, Action& action) {
       ->type_name("ADDRESS:PORT")
       ->group(kExamination);
   verb->add_option("--as", flags->as, "The client in whose name to ask it")->type_name("ADDRESS")->group(kExamination);
+  verb->add_flag("--no-probe", flags->no_probe, "Only read: send no packet, and leave out the trials of the kernel")
+      ->group(kExamination);
   verb->add_flag("--json", flags->json, "Print JSON (schema: docs/doctor.md)")->group(kExamination);
   verb->add_option("--color", flags->color, "Colours in the text")
       ->type_name("auto|always|never")

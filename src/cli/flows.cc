@@ -9,6 +9,7 @@
 
 #include "cli/control_flags.h"
 #include "cli/flow_flags.h"
+#include "cli/flows_watch.h"
 #include "cli/verb.h"
 #include "control/http_client.h"
 
@@ -22,12 +23,21 @@ struct FlowsFlags {
   FlowFlags which;
   std::string sort = "id";
   std::string limit;
+  std::string interval;
+  std::string count;
+  bool watch = false;
 };
 
-int print_page(const FlowsFlags& flags) {
+/// What is asked for, without a limit.
+std::string target_of(const FlowsFlags& flags) {
   std::string target = fmt::format("/v1/flows?sort={}", percent_encode(flags.sort));
-  if (!flags.limit.empty()) target += "&limit=" + percent_encode(flags.limit);
   if (const std::string filter = as_arguments(flags.which); !filter.empty()) target += "&" + filter;
+  return target;
+}
+
+int print_page(const FlowsFlags& flags) {
+  std::string target = target_of(flags);
+  if (!flags.limit.empty()) target += "&limit=" + percent_encode(flags.limit);
   const auto page = fetch(flags.instance, "GET", target);
   if (!page) return report(page.error());
   if (flags.instance.json) {
@@ -56,9 +66,21 @@ int print_all(const FlowsFlags& flags) {
     return std::ferror(stdout) == 0;
   });
   if (!done) return report(done.error());
-  if (first) fmt::print("{}", json ? "{\"schema\": 1, \"flows\": [" : flow_table_head() + "\n");
+  if (first) fmt::print("{}", json ? R"({"schema": 1, "flows": [)" : flow_table_head() + "\n");
   if (json) fmt::print("{}]}}\n", first ? "" : "\n");
   return kExitDone;
+}
+
+int list_flows(const FlowsFlags& flags) {
+  if (!flags.watch && (!flags.interval.empty() || !flags.count.empty())) {
+    return report(usage_error(flags.interval.empty() ? "--count" : "--interval", "", "there is one list only",
+                              "add --watch, or leave it out")
+                      .error());
+  }
+  if (!flags.watch) return flags.sort == "id" && flags.limit.empty() ? print_all(flags) : print_page(flags);
+  const auto rhythm = parse_watch_rhythm(flags.interval, flags.count);
+  if (!rhythm) return report(rhythm.error());
+  return watch_flows(flags.instance, target_of(flags), flags.limit, *rhythm);
 }
 
 }  // namespace
@@ -73,9 +95,14 @@ void add_flows_verb(CLI::App& app, Action& action) {
       ->capture_default_str();
   verb->add_option("--limit", flags->limit, "Not more than N, of 1000 at most; all of them, or 100 with --sort")
       ->type_name("N");
-  verb->callback([flags, &action] {
-    action = [flags] { return flags->sort == "id" && flags->limit.empty() ? print_all(*flags) : print_page(*flags); };
-  });
+  constexpr auto kWatching = "Watching";
+  verb->add_flag("--watch", flags->watch, "List them anew again and again; with --json one object on each line")
+      ->group(kWatching);
+  verb->add_option("--interval", flags->interval, "How often (2s)")->type_name("TIME")->group(kWatching);
+  verb->add_option("--count", flags->count, "So many lists, then end; without it, until ^C")
+      ->type_name("N")
+      ->group(kWatching);
+  verb->callback([flags, &action] { action = [flags] { return list_flows(*flags); }; });
 }
 
 }  // namespace limpid

@@ -68,6 +68,9 @@ Result<RelaySettings> parse_relay_flags(const RelayFlags& flags) {
     if (!metrics) return usage_error("--metrics", flags.metrics, "not an address and a port", "write 127.0.0.1:9100");
     settings.metrics = *metrics;
   }
+  auto dashboard = parse_dashboard_flags(flags.dashboard);
+  if (!dashboard) return std::unexpected(dashboard.error());
+  settings.dashboard = std::move(*dashboard);
   if (auto parsed = parse_upstream_flags(flags.upstreams, settings); !parsed) return std::unexpected(parsed.error());
   return settings;
 }
@@ -92,6 +95,7 @@ void add_relay_flags(CLI::App& verb, RelayFlags& flags, bool datagrams) {
   verb.add_option("--metrics", flags.metrics, "Serve /metrics for Prometheus here: 127.0.0.1:9100, [::1]:9100")
       ->type_name("ADDRESS:PORT")
       ->group(kHeading);
+  add_dashboard_flags(verb, flags.dashboard, kHeading);
   verb.add_option("--access-log-format", flags.access_log_format,
                   "Of the access log alone: logfmt, json, or journald for entries with fields in the journal")
       ->type_name("logfmt|json|journald")

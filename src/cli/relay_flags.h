@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "cli/dashboard_flags.h"
 #include "cli/service_flags.h"
 #include "cli/upstream_flags.h"
 #include "limpid/error.h"
@@ -26,6 +27,7 @@ struct RelayFlags {
   std::string drain_timeout = "30s";
   std::string control;
   std::string metrics;
+  DashboardFlags dashboard;
   std::string access_log_format;
   std::string access_log_rate;
   LogFlags log;

@@ -84,6 +84,8 @@ void print_text(const ordered_json& status, const ordered_json& upstreams) {
   }
   line("log level", text_of(status, "log_level"));
   if (status.contains("metrics") && !status["metrics"].is_null()) line("metrics", text_of(status, "metrics"));
+  if (status.contains("dashboard") && !status["dashboard"].is_null())
+    line("dashboard", fmt::format("http://{}/", text_of(status, "dashboard")));
 }
 
 bool is_well(const ordered_json& status) {

@@ -1,7 +1,9 @@
 // libmicrohttpd in its external event loop: callbacks run on our one thread, so nothing here but replies needs a lock.
 #include "control/http_server.h"
 
+#include <arpa/inet.h>
 #include <microhttpd.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
@@ -103,6 +105,8 @@ MHD_Result respond(MHD_Connection* connection, const HttpResponse& answer) {
   MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, answer.content_type.c_str());
   MHD_add_response_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store");
   MHD_add_response_header(response, "X-Content-Type-Options", "nosniff");
+  MHD_add_response_header(response, "Cross-Origin-Resource-Policy", "same-origin");
+  for (const auto& [name, value] : answer.headers) MHD_add_response_header(response, name.c_str(), value.c_str());
   const MHD_Result queued = MHD_queue_response(connection, answer.status, response);
   MHD_destroy_response(response);
   return queued;
@@ -115,6 +119,41 @@ std::optional<HttpPeer> peer_of(int fd) {
   if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) != 0 || credentials.uid == kNobody)
     return std::nullopt;
   return HttpPeer{.pid = credentials.pid, .uid = credentials.uid};
+}
+
+/// Empty for anything but TCP.
+std::string text_of(const sockaddr_storage& address) {
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  const void* bytes = nullptr;
+  // NOLINTBEGIN(cppcoreguidelines-pro-type-reinterpret-cast): the way to read a sockaddr_storage
+  if (address.ss_family == AF_INET) bytes = &reinterpret_cast<const sockaddr_in*>(&address)->sin_addr;
+  if (address.ss_family == AF_INET6) bytes = &reinterpret_cast<const sockaddr_in6*>(&address)->sin6_addr;
+  // NOLINTEND(cppcoreguidelines-pro-type-reinterpret-cast)
+  if (bytes == nullptr || inet_ntop(address.ss_family, bytes, text.data(), text.size()) == nullptr) return {};
+  return text.data();
+}
+
+void note_addresses(int fd, HttpRequest& request) {
+  sockaddr_storage address{};
+  socklen_t length = sizeof address;
+  // NOLINTBEGIN(cppcoreguidelines-pro-type-reinterpret-cast): what these calls ask for
+  if (getpeername(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0) request.from = text_of(address);
+  address = {};
+  length = sizeof address;
+  if (getsockname(fd, reinterpret_cast<sockaddr*>(&address), &length) == 0) request.at = text_of(address);
+  // NOLINTEND(cppcoreguidelines-pro-type-reinterpret-cast)
+}
+
+MHD_Result add_header(void* closure, MHD_ValueKind /*kind*/, const char* key, std::size_t key_size, const char* value,
+                      std::size_t value_size) {
+  auto& headers = *static_cast<std::map<std::string, std::string, std::less<>>*>(closure);
+  std::string name(key, key_size);
+  std::ranges::transform(name, name.begin(),
+                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  const std::string_view text = value == nullptr ? std::string_view() : std::string_view(value, value_size);
+  const auto [place, is_new] = headers.try_emplace(std::move(name), text);
+  if (!is_new) place->second.append(", ").append(text);
+  return MHD_YES;
 }
 
 MHD_Result add_argument(void* closure, MHD_ValueKind /*kind*/, const char* key, std::size_t key_size, const char* value,
@@ -143,7 +182,10 @@ MHD_Result take_request(Entrance& entrance, MHD_Connection* connection, const ch
   HttpRequest request{.method = method, .path = path, .arguments = {}, .body = std::move(exchange.body), .peer = {}};
   if (request.method == "HEAD") request.method = "GET";  // the library leaves the body out
   MHD_get_connection_values_n(connection, MHD_GET_ARGUMENT_KIND, add_argument, &request.arguments);
-  request.peer = peer_of(entrance.connections[connection].fd);
+  MHD_get_connection_values_n(connection, MHD_HEADER_KIND, add_header, &request.headers);
+  const int fd = entrance.connections[connection].fd;
+  request.peer = peer_of(fd);
+  note_addresses(fd, request);
   exchange.reply = std::make_shared<HttpReply::State>();
   exchange.reply->wake = entrance.wake;
   entrance.handler(request, HttpReply(exchange.reply));
@@ -229,10 +271,11 @@ struct HttpServer::Inside {
     entrance->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, nullptr, nullptr, on_request, entrance.get(),
         MHD_OPTION_EXTERNAL_LOGGER, say_nothing, nullptr, MHD_OPTION_LISTEN_SOCKET, door.listener.get(),
-        MHD_OPTION_CONNECTION_LIMIT, door.most_connections, MHD_OPTION_CONNECTION_TIMEOUT,
-        static_cast<unsigned>(kPatience.count()), MHD_OPTION_CONNECTION_MEMORY_LIMIT, kMostConnectionBytes,
-        MHD_OPTION_STRICT_FOR_CLIENT, 1, MHD_OPTION_NOTIFY_COMPLETED, on_completed, entrance.get(),
-        MHD_OPTION_NOTIFY_CONNECTION, on_connection, entrance.get(), MHD_OPTION_END);
+        MHD_OPTION_CONNECTION_LIMIT, door.most_connections, MHD_OPTION_PER_IP_CONNECTION_LIMIT,
+        door.most_for_one_address, MHD_OPTION_CONNECTION_TIMEOUT, static_cast<unsigned>(kPatience.count()),
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, kMostConnectionBytes, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, entrance.get(), MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+        entrance.get(), MHD_OPTION_END);
     if (entrance->daemon == nullptr) return system_error(errno, "start", "the control API");
     std::ignore = door.listener.release();  // MHD_stop_daemon() closes it
     const auto* info = MHD_get_daemon_info(entrance->daemon, MHD_DAEMON_INFO_EPOLL_FD);

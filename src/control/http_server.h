@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "limpid/error.h"
@@ -34,12 +35,18 @@ struct HttpRequest {
   std::map<std::string, std::string, std::less<>> arguments;
   std::string body;
   std::optional<HttpPeer> peer;
+  std::map<std::string, std::string, std::less<>>
+      headers{};  ///< by lower-case name; several of one name with ", " between
+  /// Of a TCP connection, as inet_ntop(3) writes it, without the port; empty for a Unix socket.
+  std::string from{};  ///< who asks
+  std::string at{};    ///< the address of ours that was asked
 };
 
 struct HttpResponse {
   unsigned status = 200;
   std::string body{};
   std::string content_type = "application/json";
+  std::vector<std::pair<std::string, std::string>> headers{};  ///< besides the usual ones
 };
 
 /// The answer to one request, to be sent once, by anybody. Whoever drops it without sending leaves the client to its own patience.
@@ -62,6 +69,7 @@ struct HttpDoor {
   UniqueFd listener;
   HttpHandler handler;
   unsigned most_connections = 32;
+  unsigned most_for_one_address = 0;  ///< connections; 0: as many as there are
 };
 
 class HttpServer {

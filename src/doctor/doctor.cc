@@ -111,14 +111,21 @@ Result<Findings> examine(const Examination& examination) {
   // The groups whose checks the probe informs.
   const bool needs_probe = wants(examination, Group::probe) || wants(examination, Group::listener) ||
                            wants(examination, Group::firewall) || wants(examination, Group::sysctls);
-  if (needs_probe) probed = facts->may_change_network ? probe(*facts, examination) : no_privileges();
+  constexpr std::string_view kLeftOut = "left out: --no-probe";
+  if (!examination.probes) {
+    probed.push_back(skipped(Group::probe, "probe", std::string(kLeftOut)));
+  } else if (needs_probe) {
+    probed = facts->may_change_network ? probe(*facts, examination) : no_privileges();
+  }
 
   Findings findings;
   const auto add = [&](Group group, auto&& check) {
     if (wants(examination, group)) append(findings, check());
   };
   add(Group::privileges, [] { return try_privileges(); });
-  add(Group::kernel, [] { return try_kernel(); });
+  add(Group::kernel, [&] {
+    return examination.probes ? try_kernel() : Findings{skipped(Group::kernel, "trials", std::string(kLeftOut))};
+  });
   add(Group::installation, [&] { return check_installation(*facts); });
   add(Group::listener, [&] { return check_listener(*facts); });
   add(Group::routing, [&] { return check_routing(*facts); });

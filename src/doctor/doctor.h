@@ -18,6 +18,7 @@ struct Examination {
   std::optional<std::string> via;              ///< probe in front of this interface
   std::optional<SocketAddress> target;         ///< for the return path: a real target …
   std::optional<IpAddress> as;                 ///< … dialled as this client
+  bool probes = true;                          ///< false: neither probes nor tries the kernel, only reads
 };
 
 /// Whether `text` is a group or an id that a finding may have.

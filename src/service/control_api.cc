@@ -25,6 +25,8 @@ constexpr unsigned kWrongMethod = 405;
 constexpr unsigned kConflict = 409;
 constexpr std::string_view kFlows = "/v1/flows";
 constexpr std::string_view kMetrics = "/metrics";
+constexpr std::string_view kDoctor = "/v1/doctor";
+constexpr std::string_view kDoctorProbe = "/v1/doctor/probe";
 constexpr unsigned kMostConnections = 32;
 /// Where descriptors are scarce, operators must not use up what the end of the service needs.
 constexpr unsigned kFewConnections = 4;
@@ -46,7 +48,7 @@ unsigned most_connections() {
 }  // namespace
 
 Result<std::unique_ptr<ControlApi>> ControlApi::start(const ControlParts& parts, ControlDoors doors) {
-  if (!doors.socket && !doors.metrics.valid()) return nullptr;
+  if (!doors.socket && !doors.metrics.valid() && !doors.dashboard) return nullptr;
   std::unique_ptr<ControlApi> api(new ControlApi(parts, std::move(doors.socket)));
   std::vector<HttpDoor> open;
   auto* const own = api.get();
@@ -66,6 +68,17 @@ Result<std::unique_ptr<ControlApi>> ControlApi::start(const ControlParts& parts,
                         },
                     .most_connections = most_connections()});
   }
+  if (doors.dashboard) {
+    api->dashboard_.emplace(
+        Admission(std::move(doors.dashboard->admission)),
+        [own](const HttpRequest& request, const HttpReply& reply) { own->answer(request, reply); }, parts.log);
+    const unsigned most = most_connections();
+    open.push_back({.listener = std::move(doors.dashboard->listener),
+                    .handler = [own](const HttpRequest& request,
+                                     const HttpReply& reply) { own->dashboard_->answer(request, reply); },
+                    .most_connections = most,
+                    .most_for_one_address = most == kFewConnections ? 0 : most / 2});
+  }
   auto server = HttpServer::start(std::move(open));
   if (!server) return std::unexpected(server.error());
   api->server_ = std::move(*server);
@@ -84,6 +97,7 @@ void ControlApi::answer(const HttpRequest& request, const HttpReply& reply) {
     if (request.method != "POST") return reply.send(refused(kWrongMethod, "POST orders it"));
     return order(path == "/v1/reload" ? ServiceOrder::Kind::reload : ServiceOrder::Kind::drain, request, reply);
   }
+  if (path == kDoctor || path == kDoctorProbe) return answer_doctor(request, reply);
   if (path == "/v1/log-level" && request.method == "PUT") return reply.send(set_log_level(request));
   constexpr std::array<std::string_view, 8> kReadable{"/v1/status",    kFlows,       "/v1/rules",     "/v1/counters",
                                                       "/v1/upstreams", "/v1/config", "/v1/log-level", kMetrics};
@@ -133,6 +147,20 @@ void ControlApi::kill_flow(const HttpRequest& request, const HttpReply& reply) {
   });
 }
 
+void ControlApi::answer_doctor(const HttpRequest& request, const HttpReply& reply) {
+  if (parts_.doctor == nullptr) return reply.send(refused(kNotFound, "this instance intercepts nothing"));
+  const bool probes = request.path == kDoctorProbe;
+  if (request.method == "GET" && !probes) return reply.send(said(kOk, parts_.doctor->report()));
+  if (request.method != "POST") return reply.send(refused(kWrongMethod, "POST orders an examination"));
+  if (probes) note_change(request);
+  using enum DoctorRuns::Begun;
+  switch (parts_.doctor->begin(probes ? DoctorRuns::Depth::probe : DoctorRuns::Depth::look)) {
+    case yes: return reply.send(said(kAccepted, parts_.doctor->report()));
+    case busy: return reply.send(refused(kConflict, "an examination is under way"));
+    case failed: return reply.send(refused(kConflict, "no examination could be started"));
+  }
+}
+
 void ControlApi::order(ServiceOrder::Kind kind, const HttpRequest& request, const HttpReply& reply) {
   ServiceOrder order{.kind = kind, .body = request.body};
   if (!request.body.empty()) {
@@ -180,9 +208,15 @@ HttpResponse ControlApi::metrics() const {
 }
 
 void ControlApi::note_change(const HttpRequest& request) const {
-  const HttpPeer peer = request.peer.value_or(HttpPeer{});
-  parts_.log.info("an operator's order", {field("method", request.method), field("path", request.path),
-                                          field("uid", peer.uid), field("pid", static_cast<std::uint64_t>(peer.pid))});
+  std::vector<Field> fields{field("method", request.method), field("path", request.path)};
+  if (request.from.empty()) {
+    const HttpPeer peer = request.peer.value_or(HttpPeer{});
+    fields.push_back(field("uid", peer.uid));
+    fields.push_back(field("pid", static_cast<std::uint64_t>(peer.pid)));
+  } else {
+    fields.push_back(field("dashboard", request.from));
+  }
+  parts_.log.info("an operator's order", fields);
 }
 
 }  // namespace limpid

@@ -11,6 +11,8 @@
 #include "policy/current_rules.h"
 #include "relay/relay.h"
 #include "service/control_doors.h"
+#include "service/dashboard.h"
+#include "service/doctor_runs.h"
 #include "service/instance_state.h"
 #include "service/orders.h"
 #include "service/plan_guard.h"
@@ -25,6 +27,7 @@ struct ControlParts {
   ServiceOrders& orders;
   const CurrentRules* rules = nullptr;             ///< nullptr: none, ever
   std::shared_ptr<const PlanCondition> plan = {};  ///< nullptr: nothing to guard
+  DoctorRuns* doctor = nullptr;                    ///< nullptr: nothing that it could look at
 };
 
 class ControlApi {
@@ -38,6 +41,7 @@ class ControlApi {
   void answer(const HttpRequest& request, const HttpReply& reply);
   void answer_flows(const HttpRequest& request, const HttpReply& reply);
   void kill_flow(const HttpRequest& request, const HttpReply& reply);
+  void answer_doctor(const HttpRequest& request, const HttpReply& reply);
   void order(ServiceOrder::Kind kind, const HttpRequest& request, const HttpReply& reply);
   [[nodiscard]] HttpResponse set_log_level(const HttpRequest& request);
   [[nodiscard]] HttpResponse metrics() const;
@@ -45,6 +49,7 @@ class ControlApi {
 
   ControlParts parts_;
   std::optional<ControlSocket> socket_;
+  std::optional<Dashboard> dashboard_;
   std::unique_ptr<HttpServer> server_;  ///< last: it calls all of the above
 };
 

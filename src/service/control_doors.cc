@@ -12,20 +12,41 @@ namespace {
 
 constexpr int kBacklog = 16;
 
-Result<UniqueFd> listen_on(const SocketAddress& address) {
+Result<UniqueFd> listen_on(std::string_view flag, const SocketAddress& address) {
   sockaddr_storage native{};
   const socklen_t length = address.to_native(native);
   const std::string object = address.to_string();
   UniqueFd listener(::socket(native.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (!listener.valid()) return system_error(errno, "--metrics", object);
+  if (!listener.valid()) return system_error(errno, flag, object);
   const int yes = 1;
   setsockopt(listener.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
   // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): what bind(2) asks for
   if (::bind(listener.get(), reinterpret_cast<const sockaddr*>(&native), length) != 0 ||
       ::listen(listener.get(), kBacklog) != 0) {
-    return system_error(errno, "--metrics", object, "give another address or port of this host");
+    return system_error(errno, flag, object, "give another address or port of this host");
   }
   return listener;
+}
+
+/// With the port that the kernel has chosen, where it was to.
+std::string address_of(const UniqueFd& listener, const SocketAddress& wanted) {
+  return original_destination(listener.get()).value_or(wanted).to_string();  // getsockname(2)
+}
+
+Result<DashboardEntrance> open_dashboard(const DashboardSettings& settings) {
+  DashboardEntrance entrance;
+  entrance.admission.reads_need_token = !settings.address.address.is_loopback();
+  entrance.admission.hosts = settings.hosts;
+  if (!settings.token_file.empty()) {
+    auto token = SecretToken::read(settings.token_file);
+    if (!token) return std::unexpected(std::move(token.error()));
+    entrance.admission.token = std::move(*token);
+  }
+  auto listener = listen_on("--dashboard", settings.address);
+  if (!listener) return std::unexpected(std::move(listener.error()));
+  entrance.address = address_of(*listener, settings.address);
+  entrance.listener = std::move(*listener);
+  return entrance;
 }
 
 }  // namespace
@@ -33,11 +54,17 @@ Result<UniqueFd> listen_on(const SocketAddress& address) {
 Result<ControlDoors> open_control_doors(const RelaySettings& settings, const std::string& instance, const Logger& log) {
   ControlDoors doors;
   if (settings.metrics) {
-    auto listener = listen_on(*settings.metrics);
+    auto listener = listen_on("--metrics", *settings.metrics);
     if (!listener) return std::unexpected(listener.error());
-    const auto bound = original_destination(listener->get());  // getsockname(2)
-    doors.metrics_address = bound.value_or(*settings.metrics).to_string();
+    doors.metrics_address = address_of(*listener, *settings.metrics);
     doors.metrics = std::move(*listener);
+  }
+  if (settings.dashboard) {
+    auto entrance = open_dashboard(*settings.dashboard);
+    if (!entrance) return std::unexpected(entrance.error());
+    doors.dashboard = std::move(*entrance);
+    log.info("dashboard", {field("url", "http://" + doors.dashboard->address + "/"),
+                           field("changes", doors.dashboard->admission.token ? "with the token" : "no")});
   }
   const bool by_default = settings.control.empty();
   if (settings.control == "none" || (by_default && instance.empty())) return doors;

@@ -94,7 +94,8 @@ std::string report_status(const Relay& relay, const InstanceState& instance, con
                    {{"file", text_or_null(facts.config_file)}, {"last_reload", reload_json(situation.last_reload)}}},
                   {"log_level", to_string(level)},
                   {"control", text_or_null(facts.control_path)},
-                  {"metrics", text_or_null(facts.metrics_address)}});
+                  {"metrics", text_or_null(facts.metrics_address)},
+                  {"dashboard", text_or_null(facts.dashboard_address)}});
 }
 
 std::string report_rules(const CurrentRules* rules) {
@@ -142,7 +143,8 @@ std::string report_counters(const Relay& relay) {
 std::string report_upstreams(const Relay& relay) {
   ordered_json groups = ordered_json::array();
   const UpstreamGroups* all = relay.upstreams();
-  for (const std::uint16_t number : all != nullptr ? all->at_work() : std::vector<std::uint16_t>{}) {
+  if (all == nullptr) return as_line({{"schema", 1}, {"groups", groups}});
+  for (const std::uint16_t number : all->at_work()) {
     const auto& group = all->at(number);
     ordered_json members = ordered_json::array();
     for (unsigned i = 0; i < group.options().members.size(); ++i) {

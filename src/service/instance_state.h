@@ -27,6 +27,7 @@ struct InstanceFacts {
   std::string config_file{};
   std::string control_path{};
   std::string metrics_address{};
+  std::string dashboard_address{};
   std::int64_t started_us = 0;  ///< wall clock
 };
 

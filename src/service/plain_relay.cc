@@ -238,6 +238,7 @@ InstanceState describe_instance(const PlainRelayOptions& options, const std::vec
                       .source = std::string(to_string(options.source)),
                       .control_path = doors.socket ? doors.socket->path() : "",
                       .metrics_address = doors.metrics_address,
+                      .dashboard_address = doors.dashboard ? doors.dashboard->address : "",
                       .started_us = wall_clock_us()};
   for (const SocketAddress& listener : listeners) {
     const char* family = listener.family() == Family::ipv4 ? "ipv4" : "ipv6";

@@ -27,6 +27,7 @@
 #include "service/control_api.h"
 #include "service/control_doors.h"
 #include "service/control_reports.h"
+#include "service/doctor_runs.h"
 #include "service/draining.h"
 #include "service/installed_plan.h"
 #include "service/instance_state.h"
@@ -226,6 +227,7 @@ InstanceState describe_instance(const ServiceOptions& options, const Plan& plan,
                       .config_file = options.config_file,
                       .control_path = doors.socket ? doors.socket->path() : "",
                       .metrics_address = doors.metrics_address,
+                      .dashboard_address = doors.dashboard ? doors.dashboard->address : "",
                       .started_us = wall_clock_us()};
   if (plan.inputs.scope.ipv4) facts.families.emplace_back("ipv4");
   if (plan.inputs.scope.ipv6) facts.families.emplace_back("ipv6");
@@ -268,6 +270,8 @@ Status serve(const ServiceOptions& options, Plan& plan, Relay& relay, CutThrough
     outcome = failure("--confirm", "", "not confirmed; everything is as it was before");
   }
   auto patience = options.drain_timeout;
+  const auto doctor = DoctorRuns::open(ownership.name);
+  if (!doctor) return std::unexpected(doctor.error());
   std::unique_ptr<ControlApi> api;  // to the very end: a drain can be watched
   std::optional<Watchdog> watchdog;
   if (outcome) {
@@ -276,7 +280,8 @@ Status serve(const ServiceOptions& options, Plan& plan, Relay& relay, CutThrough
                                       .instance = instance,
                                       .orders = **orders,
                                       .rules = options.load ? book.get() : nullptr,
-                                      .plan = guard ? guard->condition() : nullptr},
+                                      .plan = guard ? guard->condition() : nullptr,
+                                      .doctor = doctor->get()},
                                      std::move(doors));
     if (!started) return std::unexpected(started.error());
     api = std::move(*started);

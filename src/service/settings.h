@@ -15,6 +15,13 @@
 
 namespace limpid {
 
+/// The page for browsers. Beyond loopback it needs a token: whoever reaches it could read everything otherwise.
+struct DashboardSettings {
+  SocketAddress address;
+  std::string token_file{};          ///< empty: it only shows
+  std::vector<std::string> hosts{};  ///< names by which it may be called, lower case
+};
+
 struct RelaySettings {
   unsigned workers = 0;       ///< 0: one for each CPU that this process may use
   std::size_t max_flows = 0;  ///< 0: as many as file descriptors allow
@@ -31,6 +38,7 @@ struct RelaySettings {
   std::vector<Prefix> introducers{};                   ///< networks whose connections begin with a PROXY header
   std::string control{};                   ///< path of the control socket; empty: the default one, "none": none
   std::optional<SocketAddress> metrics{};  ///< where /metrics is served over TCP
+  std::optional<DashboardSettings> dashboard{};
   Logger::Options log;
 };
 

@@ -105,6 +105,18 @@ def test_only_narrows(doctor, applied):
     assert wrong.returncode == 2 and "--only nonsense" in wrong.stderr
 
 
+def test_without_a_probe_it_only_reads(lab, doctor, start):
+    limpid = start("--tcp", "80")
+    before = snapshot(lab.router)
+    report = doctor("--no-probe")
+    assert not report.bad(), report.text()
+    assert report.of("probe", "skipped") and report.of("trials", "skipped") and report.of("installation", "ok")
+    assert limpid.log == [] and not difference(before, snapshot(lab.router))
+    for about_the_probe in (("--via", "lan"), ("--target", "198.51.100.2:80", "--as", "192.0.2.2")):
+        refused = doctor.run("--no-probe", *about_the_probe)
+        assert refused.returncode == limpid_process.USAGE and "leave out one of them" in refused.stderr
+
+
 def test_a_name_that_is_not_installed_is_a_failure(doctor, applied):
     done = doctor.run("--name", "guests", "--only", "installation")
     assert done.returncode == 1

@@ -17,6 +17,7 @@ MAY_INCLUDE = {
     "relay": {"base", "net", "policy", "sniff", "upstream"},
     "intercept": {"base", "net", "policy", "bpf"},  # bpf/layout.h: the maps' values
     "control": {"base"},
+    "dashboard": {"base", "control"},
     "top": {"base"},
     "sysdump": {"base", "net", "control"},
     "doctor": {"base", "net", "policy", "intercept", "lab"},
@@ -24,8 +25,8 @@ MAY_INCLUDE = {
     "lab": {"base", "net"},
     "netcat": {"base", "net"},
     "exec": {"base", "net"},
-    "service": {"base", "net", "policy", "sniff", "upstream", "relay", "intercept", "cutthrough", "control"},
-    "cli": {"base", "net", "policy", "config", "sniff", "upstream", "relay", "intercept", "cutthrough", "proxies", "control", "service", "doctor", "explain", "lab", "netcat", "exec", "top", "sysdump"},
+    "service": {"base", "net", "policy", "sniff", "upstream", "relay", "intercept", "cutthrough", "control", "dashboard"},
+    "cli": {"base", "net", "policy", "config", "sniff", "upstream", "relay", "intercept", "cutthrough", "proxies", "control", "dashboard", "service", "doctor", "explain", "lab", "netcat", "exec", "top", "sysdump"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)
 

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -10,6 +11,8 @@
 #include <filesystem>
 #include <string>
 #include <vector>
+
+#include "limpid/unique_fd.h"
 
 namespace limpid {
 namespace {
@@ -116,6 +119,16 @@ TEST(RunProcess, what_takes_too_long_is_killed) {
   ASSERT_FALSE(result);
   EXPECT_NE(result.error().cause.find("in time"), std::string::npos) << result.error().message();
   EXPECT_GE(Clock::now() - start, 200ms);
+  EXPECT_LT(Clock::now() - start, 10s);
+}
+
+TEST(RunProcess, what_is_not_wanted_any_more_is_killed_at_once) {
+  const UniqueFd stop(eventfd(1, EFD_CLOEXEC));
+  const auto start = Clock::now();
+  const std::vector<std::string> argv{"/bin/sh", "-c", "sleep 60"};
+  const auto output = run_process(argv, {}, 30s, {}, stop.get());
+  ASSERT_FALSE(output);
+  EXPECT_NE(output.error().message().find("not wanted any more"), std::string::npos);
   EXPECT_LT(Clock::now() - start, 10s);
 }
 
