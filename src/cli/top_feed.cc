@@ -82,7 +82,7 @@ struct TopFeed::Shared {
       answers.push_back(std::move(answer));
       lock.unlock();
       const std::uint64_t one = 1;
-      (void)::write(signal.get(), &one, sizeof one);
+      [[maybe_unused]] const auto written = ::write(signal.get(), &one, sizeof one);
     }
   }
 
@@ -124,7 +124,7 @@ int TopFeed::descriptor() const noexcept {
 std::optional<TopAnswer> TopFeed::next() {
   // Before the look, so that what comes after it is told anew.
   std::uint64_t count = 0;
-  (void)::read(shared_->signal.get(), &count, sizeof count);
+  [[maybe_unused]] const auto length = ::read(shared_->signal.get(), &count, sizeof count);
   const std::lock_guard lock(shared_->mutex);
   if (shared_->answers.empty()) return std::nullopt;
   TopAnswer answer = std::move(shared_->answers.front());

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <tuple>
 
 namespace limpid {
 
