@@ -75,6 +75,14 @@ def test_the_version_is_that_of_the_source():
     assert (SOURCE / "debian/changelog").read_text().startswith(f"limpid ({version}-")
 
 
+def test_what_a_build_needs_is_told_to_debian():
+    listed = run(SOURCE / "scripts/install-packages.sh", "--list", "build").split()
+    control, = re.findall(r"^Build-Depends: (.*?)^Standards", (SOURCE / "debian/control").read_text(), re.MULTILINE | re.DOTALL)
+    told = {entry.split()[0] for entry in control.split(",")}
+    assert set(listed) - told == {"iproute2", "nftables"}, "which it needs to run"
+    assert told - set(listed) == {"debhelper-compat"}
+
+
 def test_everything_that_is_installed_is_in_a_package(folder, package, tmp_path):
     library, = folder.glob("liblimpid-dev_*.deb")
     for each in (package, library):

@@ -19,7 +19,7 @@ yaml = pytest.importorskip("yaml", reason="PyYAML is not installed: apt-get inst
 FOLDER = Path(__file__).resolve().parents[2] / "packaging" / "container"
 MANIFESTS = sorted(path.name for path in FOLDER.glob("*.yaml"))
 CONFIGURATION = "/etc/limpid/limpid.toml"
-pytestmark = pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+pytestmark = [pytest.mark.parametrize("family", ["ipv4"], indirect=True), pytest.mark.nftables("other backends need more than the manifests allow")]
 # A container's file system: its root and /proc/sys are read-only, /run is a volume of its own.
 CONTAINER = ("mount -t tmpfs -o mode=777 tmpfs /run && mount -o remount,bind,ro / && mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys "
              '&& exec "$@"')

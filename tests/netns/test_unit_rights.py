@@ -14,7 +14,8 @@ from unit_confinement import confined
 
 UNITS = Path(os.environ.get("LIMPID_BUILD", Path(limpid_process.BINARY or ".").resolve().parents[2])) / "systemd"
 DROP_INS = Path(__file__).resolve().parents[2] / "packaging" / "systemd" / "drop-ins"
-pytestmark = [pytest.mark.skipif(not UNITS.is_dir(), reason="a build without units: LIMPID_BUILD is not set"),
+pytestmark = [pytest.mark.nftables("other backends need more than a unit allows"),
+              pytest.mark.skipif(not UNITS.is_dir(), reason="a build without units: LIMPID_BUILD is not set"),
               pytest.mark.skipif(not shutil.which("setpriv"), reason="setpriv is not installed: apt-get install util-linux")]
 
 
