@@ -16,7 +16,7 @@
 #include "cli/flag_values.h"
 #include "limpid/unique_fd.h"
 #include "net/resolve.h"
-#include "relay/tls_legs.h"
+#include "relay/tls_session.h"
 
 namespace limpid {
 namespace {

@@ -74,7 +74,6 @@ struct Flow {
   bool movable = false;          ///< relaying: nothing that lasts speaks against handing it over
   bool silent = false;  ///< leaving: the sockets are under repair, so that even our end is no event for anybody
   bool routed_otherwise = false;      ///< its target leg: as in TargetLeg
-  bool encrypted = false;             ///< its target leg: as in TargetLeg
   bool settled = false;               ///< leaving: the sockets have nothing to hear any more
   std::uint8_t offload_attempts = 0;  ///< how often it was tried to hand it over
   std::uint8_t silent_attempts = 0;   ///< and how often since bytes moved

@@ -71,9 +71,7 @@ FlowEnd end_of(const FlowVerdict& verdict) noexcept {
 void note_reset_after_finish(Flow& flow, bool is_target) noexcept {
   const Direction& from = is_target ? flow.down : flow.up;
   const Direction& to = is_target ? flow.up : flow.down;
-  // The plain end of TLS hangs up when the connection has broken, or when both sides have finished; it has no other sign of a reset.
-  const bool ended = from.done || (is_target && flow.encrypted);
-  if (ended && !to.done) (is_target ? flow.target : flow.client).reset = true;
+  if (from.done && !to.done) (is_target ? flow.target : flow.client).reset = true;
 }
 
 }  // namespace limpid

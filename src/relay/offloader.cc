@@ -108,7 +108,7 @@ std::optional<StayReason> Offloader::reason_for_good(const Flow& flow, const Soc
 }
 
 std::optional<StayReason> Offloader::try_now(Flow& flow) {
-  if (flow.encrypted) return StayReason::encrypted;
+  if (flow.target.encrypted) return StayReason::encrypted;
   if (flow.client.urgent || flow.target.urgent) return StayReason::urgent;
   if (flow.up.done || flow.down.done || flow.client.hangup || flow.target.hangup) return StayReason::half_closed;
   if (flow.up.source_end != SourceEnd::none || flow.down.source_end != SourceEnd::none) return StayReason::half_closed;

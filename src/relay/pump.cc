@@ -8,6 +8,8 @@
 #include <cerrno>
 #include <cstring>
 
+#include "relay/tls_legs.h"
+
 namespace limpid {
 namespace {
 
@@ -153,8 +155,12 @@ bool wants_splice(Direction& direction, PumpResources& resources) noexcept {
   return direction.pipe.valid();
 }
 
-PumpOutcome pass_on_end(Direction& direction, Leg& sink, PumpResources& resources) noexcept {
+PumpOutcome pass_on_end(Direction& direction, Leg& source, Leg& sink, PumpResources& resources) noexcept {
   direction.done = true;
+  if (source.encrypted && resources.tls->is_broken(source.fd.get())) {
+    source.reset = true;
+    direction.source_end = SourceEnd::failed;
+  }
   release(direction, resources);
   if (direction.source_end == SourceEnd::failed) return PumpOutcome::source_failed;
   // ENOTCONN only says that the sink is gone already; reading it will tell.
@@ -175,7 +181,7 @@ PumpOutcome pump(Direction& direction, Leg& source, Leg& sink, PumpResources& re
     } else if (direction.piped > 0) {
       step = flush_pipe(direction, sink, resources);
     } else if (direction.source_end != SourceEnd::none) {
-      outcome = pass_on_end(direction, sink, resources);
+      outcome = pass_on_end(direction, source, sink, resources);
       break;
     } else if (!source.readable || !sink.writable) {
       break;

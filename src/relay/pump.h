@@ -20,14 +20,17 @@
 
 namespace limpid {
 
+class TlsLegs;
+
 /// One of the two sockets of a flow and what epoll last said of it.
 struct Leg {
   UniqueFd fd;
   bool readable = false;
   bool writable = false;
-  bool hangup = false;  ///< EPOLLRDHUP, EPOLLHUP or EPOLLERR was seen
-  bool urgent = false;  ///< TCP urgent data was seen: reads stop at its mark, so a short one says nothing any more
-  bool reset = false;   ///< its connection is gone: RST, or a time-out of the kernel's
+  bool hangup = false;     ///< EPOLLRDHUP, EPOLLHUP or EPOLLERR was seen
+  bool urgent = false;     ///< TCP urgent data was seen: reads stop at its mark, so a short one says nothing any more
+  bool reset = false;      ///< its connection is gone: RST, or a time-out of the kernel's
+  bool encrypted = false;  ///< `fd` is the plain end of one in TlsLegs
 };
 
 /// How the source of a direction came to its end.
@@ -51,6 +54,7 @@ struct PumpResources {
   BufferPool& buffers;
   PipePool& pipes;
   Counters& counters;
+  const TlsLegs* tls = nullptr;  ///< of legs that are `encrypted`
 };
 
 enum class PumpOutcome : std::uint8_t {

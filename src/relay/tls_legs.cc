@@ -6,13 +6,14 @@
 #include "relay/tls_legs.h"
 
 #include <fmt/format.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -22,9 +23,14 @@
 #include <csignal>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <span>
 #include <string_view>
+#include <thread>
 #include <utility>
+#include <vector>
+
+#include "relay/tls_session.h"
 
 namespace limpid {
 namespace {
@@ -33,58 +39,8 @@ constexpr std::size_t kRecordBytes = 16 * 1024;  // RFC 8446, section 5.1
 constexpr int kRoundsInTurn = 16;
 constexpr std::size_t kLongestCause = 200;
 constexpr std::chrono::seconds kContextAge{60};
-
-struct FreeContext {
-  void operator()(SSL_CTX* context) const noexcept { SSL_CTX_free(context); }
-};
-struct FreeSession {
-  void operator()(SSL* session) const noexcept { SSL_free(session); }
-};
-using Context = std::unique_ptr<SSL_CTX, FreeContext>;
-using Session = std::unique_ptr<SSL, FreeSession>;
-
-std::string openssl_cause() {
-  const char* text = ERR_reason_error_string(ERR_peek_last_error());
-  ERR_clear_error();
-  return text != nullptr ? text : "the connection broke";
-}
-
-Result<Context> make_context(const Upstream& upstream) {
-  Context context(SSL_CTX_new(TLS_client_method()));
-  if (!context || SSL_CTX_set_min_proto_version(context.get(), TLS1_2_VERSION) != 1) {
-    return system_error(ENOMEM, "prepare TLS", upstream.name);
-  }
-  SSL_CTX_set_options(context.get(), SSL_OP_NO_RENEGOTIATION);
-  SSL_CTX_set_mode(context.get(),
-                   SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
-  SSL_CTX_set_verify(context.get(), upstream.tls.verify ? SSL_VERIFY_PEER : SSL_VERIFY_NONE, nullptr);
-  const bool loaded = upstream.tls.ca_file.empty()
-                          ? SSL_CTX_set_default_verify_paths(context.get()) == 1
-                          : SSL_CTX_load_verify_file(context.get(), upstream.tls.ca_file.c_str()) == 1;
-  if (!loaded) {
-    return usage_error("upstream", upstream.name, fmt::format("ca-file: {}: {}", upstream.tls.ca_file, openssl_cause()),
-                       "name a file with certificates in PEM, readable for this user");
-  }
-  return context;
-}
-
-/// Whom the certificate has to name.
-Result<Session> make_session(SSL_CTX& context, int fd, const Upstream& upstream) {
-  Session session(SSL_new(&context));
-  if (!session || SSL_set_fd(session.get(), fd) != 1) return system_error(ENOMEM, "begin TLS with", upstream.name);
-  const std::string& name = upstream.tls.server_name.empty() ? upstream.host : upstream.tls.server_name;
-  bool set = false;
-  if (IpAddress::parse(name)) {
-    set = X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(session.get()), name.c_str()) == 1;
-  } else {
-    std::string sni = name;  // SSL_set_tlsext_host_name() is a macro with a cast
-    set = SSL_ctrl(session.get(), SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, sni.data()) == 1 &&
-          SSL_set1_host(session.get(), name.c_str()) == 1;
-  }
-  if (!set) return system_error(EINVAL, "begin TLS with", name);
-  SSL_set_connect_state(session.get());
-  return session;
-}
+constexpr std::chrono::seconds kFarewell{1};  ///< when the relay ends
+constexpr int kFarewellLookMs = 50;
 
 /// What waits on its way in one direction.
 struct Waiting {
@@ -104,10 +60,31 @@ void reset_at_close(const UniqueFd& fd) noexcept {
 
 }  // namespace
 
+/// What both threads know of a connection.
+struct TlsLegs::Account {
+  std::mutex mutex;
+  int network = -1;         ///< while it is open
+  std::size_t waiting = 0;  ///< bytes of the plain end that have not been given to `network` yet
+  std::atomic<bool> broken{false};
+};
+
 class TlsLegs::Leg {
  public:
-  Leg(UniqueFd network, UniqueFd plain, Upstream upstream)
-      : network_(std::move(network)), plain_(std::move(plain)), upstream_(std::move(upstream)) {}
+  Leg(UniqueFd network, UniqueFd plain, Upstream upstream, std::shared_ptr<Account> account)
+      : network_(std::move(network)),
+        plain_(std::move(plain)),
+        upstream_(std::move(upstream)),
+        account_(std::move(account)) {
+    account_->network = network_.get();
+  }
+  ~Leg() {
+    const std::scoped_lock lock(account_->mutex);
+    account_->network = -1;
+  }
+  Leg(const Leg&) = delete;
+  Leg(Leg&&) = delete;
+  Leg& operator=(const Leg&) = delete;
+  Leg& operator=(Leg&&) = delete;
 
   enum class Step : std::uint8_t { waits, again, over };
 
@@ -115,7 +92,7 @@ class TlsLegs::Leg {
   /// False where that is impossible; the plain end has been told.
   bool begin(const Result<std::shared_ptr<SSL_CTX>>& context) {
     if (!context) return fail(EPROTO, context.error().cause);
-    auto session = make_session(**context, network_.get(), upstream_);
+    auto session = make_tls_session(**context, network_.get(), upstream_);
     if (!session) return fail(EPROTO, session.error().cause);
     session_ = std::move(*session);
     return true;
@@ -150,6 +127,7 @@ class TlsLegs::Leg {
 
   Step abandon() noexcept {
     reset_at_close(network_);
+    account_->broken.store(true, std::memory_order_release);
     return Step::over;
   }
 
@@ -181,7 +159,7 @@ class TlsLegs::Leg {
     if (code == SSL_ERROR_WANT_READ || code == SSL_ERROR_WANT_WRITE) return false;
     const long verified = SSL_get_verify_result(session_.get());
     if (verified != X509_V_OK) return fail(EPROTO, X509_verify_cert_error_string(verified));
-    return fail(EPROTO, openssl_cause());
+    return fail(EPROTO, take_openssl_cause());
   }
 
   bool fail(int code, std::string_view cause) {
@@ -232,8 +210,11 @@ class TlsLegs::Leg {
   /// Plain → network.
   bool move_up(bool& moved) {
     if (up_.empty() && !up_.ended) {
+      // Whoever asks what is unacknowledged finds these bytes either in the socket pair or here.
+      const std::scoped_lock lock(account_->mutex);
       const ssize_t count = recv(plain_.get(), up_.bytes.data(), up_.bytes.size(), MSG_DONTWAIT);
       if (count > 0) {
+        account_->waiting = static_cast<std::size_t>(count);
         up_.begin = 0;
         up_.end = static_cast<std::size_t>(count);
         moved = true;
@@ -250,6 +231,8 @@ class TlsLegs::Leg {
       if (sent > 0) {
         up_.begin += static_cast<std::size_t>(sent);
         moved = true;
+        const std::scoped_lock lock(account_->mutex);
+        account_->waiting = up_.end - up_.begin;
       } else {
         const int code = SSL_get_error(session_.get(), sent);
         if (code != SSL_ERROR_WANT_READ && code != SSL_ERROR_WANT_WRITE) return false;
@@ -269,7 +252,8 @@ class TlsLegs::Leg {
   UniqueFd network_;
   UniqueFd plain_;
   Upstream upstream_;
-  Session session_;  ///< keeps its context; does not own the descriptor
+  std::shared_ptr<Account> account_;
+  TlsSession session_;  ///< keeps its context; does not own the descriptor
   State state_ = State::connecting;
   Waiting up_;
   Waiting down_;
@@ -321,7 +305,7 @@ class TlsLegs::Thread {
     Known& known = contexts_[{upstream.tls.ca_file, upstream.tls.verify}];
     const auto now = std::chrono::steady_clock::now();
     if (known.context && now - known.read < kContextAge) return known.context;
-    auto made = make_context(upstream);
+    auto made = make_tls_context(upstream);
     if (!made) return std::unexpected(made.error());
     known = {.context = std::move(*made), .read = now};
     return known.context;
@@ -334,9 +318,14 @@ class TlsLegs::Thread {
 
   void work(const std::stop_token& stopped) {
     std::array<epoll_event, 64> events;
-    while (!stopped.stop_requested()) {
-      const int count =
-          epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), ready_.empty() ? -1 : 0);
+    using Clock = std::chrono::steady_clock;
+    std::optional<Clock::time_point> last;
+    for (;;) {
+      // Whoever had the plain ends has closed them: what they wrote before is still to be sent.
+      if (stopped.stop_requested() && !last) last = Clock::now() + kFarewell;
+      if (last && (legs_.empty() || Clock::now() >= *last)) return;
+      const int patience = ready_.empty() ? (last ? kFarewellLookMs : -1) : 0;
+      const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), patience);
       over_.clear();
       for (int i = 0; i < count; ++i) {
         const auto& event = events.at(static_cast<std::size_t>(i));
@@ -422,6 +411,13 @@ Result<UniqueFd> TlsLegs::open(UniqueFd connection, const Upstream& upstream) {
 }
 
 Result<UniqueFd> TlsLegs::open_or_throw(UniqueFd connection, const Upstream& upstream) {
+  std::array<int, 2> ends{};
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0) {
+    return system_error(errno, "open a socket pair for", upstream.name);
+  }
+  UniqueFd ours(ends[0]);
+  UniqueFd theirs(ends[1]);
+  auto account = std::make_shared<Account>();
   Thread* thread = nullptr;
   {
     const std::scoped_lock lock(mutex_);
@@ -431,15 +427,34 @@ Result<UniqueFd> TlsLegs::open_or_throw(UniqueFd connection, const Upstream& ups
       thread_ = std::move(*made);
     }
     thread = thread_.get();
+    accounts_[ours.get()] = account;
   }
-  std::array<int, 2> ends{};
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, ends.data()) != 0) {
-    return system_error(errno, "open a socket pair for", upstream.name);
-  }
-  UniqueFd ours(ends[0]);
-  UniqueFd theirs(ends[1]);
-  thread->add(std::make_unique<Leg>(std::move(connection), std::move(theirs), upstream));
+  thread->add(std::make_unique<Leg>(std::move(connection), std::move(theirs), upstream, std::move(account)));
   return ours;
+}
+
+std::shared_ptr<TlsLegs::Account> TlsLegs::account_of(int plain) const noexcept {
+  const std::scoped_lock lock(mutex_);
+  const auto found = accounts_.find(plain);
+  return found == accounts_.end() ? nullptr : found->second;
+}
+
+std::size_t TlsLegs::unacknowledged_bytes(int plain) const noexcept {
+  const auto account = account_of(plain);
+  if (!account) return 0;
+  const std::scoped_lock lock(account->mutex);
+  if (account->network < 0) return 0;
+  std::size_t bytes = account->waiting;
+  for (const int fd : {plain, account->network}) {
+    int queued = 0;
+    if (ioctl(fd, SIOCOUTQ, &queued) == 0) bytes += static_cast<std::size_t>(queued);
+  }
+  return bytes;
+}
+
+bool TlsLegs::is_broken(int plain) const noexcept {
+  const auto account = account_of(plain);
+  return account && account->broken.load(std::memory_order_acquire);
 }
 
 int tls_outcome(int plain, std::string* cause) noexcept {
@@ -453,11 +468,6 @@ int tls_outcome(int plain, std::string* cause) noexcept {
     if (length > 0) cause->assign(text.data(), static_cast<std::size_t>(length));
   }
   return static_cast<unsigned char>(code);
-}
-
-Status check_tls_settings(const Upstream& upstream) {
-  if (auto context = make_context(upstream); !context) return std::unexpected(context.error());
-  return {};
 }
 
 }  // namespace limpid

@@ -5,12 +5,10 @@
 // without line break, then the end. tls_outcome() reads it.
 #pragma once
 
-#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <thread>
-#include <vector>
+#include <unordered_map>
 
 #include "limpid/error.h"
 #include "limpid/unique_fd.h"
@@ -30,18 +28,23 @@ class TlsLegs {
   /// `connection`: to the upstream, non-blocking, under way. Returns the plain end, non-blocking. Any thread may call.
   [[nodiscard]] Result<UniqueFd> open(UniqueFd connection, const Upstream& upstream);
 
+  /// Of a plain end that open() has returned and that is still open: how many bytes that were written to it the upstream has not acknowledged.
+  [[nodiscard]] std::size_t unacknowledged_bytes(int plain) const noexcept;
+  /// Of one that has come to its end: whether its connection has broken, so that the end is not the upstream's.
+  [[nodiscard]] bool is_broken(int plain) const noexcept;
+
  private:
   class Leg;
   class Thread;
+  struct Account;
+  [[nodiscard]] std::shared_ptr<Account> account_of(int plain) const noexcept;
   [[nodiscard]] Result<UniqueFd> open_or_throw(UniqueFd connection, const Upstream& upstream);
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
+  std::unordered_map<int, std::shared_ptr<Account>> accounts_;  ///< by plain end: until another has its number
   std::unique_ptr<Thread> thread_;
 };
 
 /// 0: the connection is there; EINPROGRESS: not known yet; else why not, with its sentence in `cause` where that is asked for. Takes what it reads.
 [[nodiscard]] int tls_outcome(int plain, std::string* cause = nullptr) noexcept;
-
-/// Whether the upstream's `ca-file` can be read and has certificates in it.
-[[nodiscard]] Status check_tls_settings(const Upstream& upstream);
 
 }  // namespace limpid

@@ -70,7 +70,8 @@ Worker::Worker(const WorkerOptions& options, SharedRelayState& shared, UniqueFd 
       timers_(monotonic_ms()),
       pipes_(options.max_pipes),
       shared_buffer_(BufferPool::kLargestBytes),
-      resources_{.shared_buffer = shared_buffer_, .buffers = buffers_, .pipes = pipes_, .counters = counters_},
+      resources_{
+          .shared_buffer = shared_buffer_, .buffers = buffers_, .pipes = pipes_, .counters = counters_, .tls = &tls_},
       number_(options.number) {}
 
 Status Worker::start_udp(std::vector<UniqueFd> listeners) {
@@ -317,7 +318,7 @@ void Worker::look_after_waiting_client(Flow& flow, FlowId id, std::uint32_t even
 void Worker::finish_connecting(Flow& flow, FlowId id, std::uint32_t events) {
   int code = 0;
   socklen_t length = sizeof code;
-  if (flow.encrypted) {
+  if (flow.target.encrypted) {
     code = tls_outcome(flow.target.fd.get());
     if (code == EINPROGRESS) return;
     if (code != 0)
@@ -331,7 +332,7 @@ void Worker::finish_connecting(Flow& flow, FlowId id, std::uint32_t events) {
     flow.target.reset = true;
   } else if (code != 0) {
     return try_next_target(flow, id, connect_failure(code));
-  } else if (!flow.encrypted && (events & EPOLLOUT) == 0) {
+  } else if (!flow.target.encrypted && (events & EPOLLOUT) == 0) {
     return;
   }
   counters_.connect_time.add(std::chrono::microseconds{monotonic_us_low() - flow.dialled_us});

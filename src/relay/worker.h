@@ -156,6 +156,8 @@ class Worker {
   void finish(Flow& flow, FlowId id);
   void linger(Flow& flow, FlowId id);
   void check_linger(Flow& flow, FlowId id);
+  /// Bytes that its peers have not acknowledged.
+  [[nodiscard]] std::size_t unacknowledged(const Flow& flow) const noexcept;
   [[nodiscard]] bool try_leave(Flow& flow, FlowId id);
   void leave_step(Flow& flow, FlowId id);
   void end_leaving(Flow& flow, FlowId id, FlowEnd end);

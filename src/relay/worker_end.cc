@@ -11,7 +11,7 @@ namespace {
 constexpr std::uint64_t kLingerMs = 30'000;
 /// Less than this is on its way already and is left to the kernel at a graceful end. More would be lost with the rules if they were
 /// removed soon after.
-constexpr int kMostLeftToKernelBytes = 16 * 1024;
+constexpr std::size_t kMostLeftToKernelBytes = 16 * 1024;
 constexpr std::uint32_t kLongestLingerDelayMs = 256;
 
 }  // namespace
@@ -40,12 +40,19 @@ void Worker::follow_reset(Flow& flow, FlowId id) {
 /// Both sides have finished. What the kernel still has to send needs our rules for its acknowledgements, so a flow with much of it
 /// stays until it is gone; during a drain, which ends with the rules' removal, one with any of it.
 void Worker::finish(Flow& flow, FlowId id) {
-  const int bytes = unacknowledged_bytes(flow.client) + unacknowledged_bytes(flow.target);
-  if (bytes <= (mode_ == Mode::draining ? 0 : kMostLeftToKernelBytes)) {
+  const std::size_t bytes = unacknowledged(flow);
+  if (bytes <= (mode_ == Mode::draining ? std::size_t{0} : kMostLeftToKernelBytes)) {
     return end_flow(flow, id, FlowEnd::closed, Closing::gracefully);
   }
   flow.end = FlowEnd::closed;
   linger(flow, id);
+}
+
+std::size_t Worker::unacknowledged(const Flow& flow) const noexcept {
+  const auto of = [](const Leg& leg) { return static_cast<std::size_t>(unacknowledged_bytes(leg)); };
+  return of(flow.client) + (flow.target.encrypted && flow.target.fd.valid()
+                                ? tls_.unacknowledged_bytes(flow.target.fd.get())
+                                : of(flow.target));
 }
 
 void Worker::linger(Flow& flow, FlowId id) {
@@ -60,11 +67,10 @@ void Worker::linger(Flow& flow, FlowId id) {
 
 void Worker::check_linger(Flow& flow, FlowId id) {
   // A RST makes the kernel forget what is still to be sent (tcp_disconnect), so it must wait for the acknowledgement.
-  const auto unacknowledged =
-      static_cast<std::uint32_t>(unacknowledged_bytes(flow.client) + unacknowledged_bytes(flow.target));
-  if (unacknowledged < flow.unacknowledged) flow.give_up_ms = now_ms_ + kLingerMs;
-  flow.unacknowledged = unacknowledged;
-  if (unacknowledged == 0 || now_ms_ >= flow.give_up_ms) {
+  const auto bytes = static_cast<std::uint32_t>(unacknowledged(flow));
+  if (bytes < flow.unacknowledged) flow.give_up_ms = now_ms_ + kLingerMs;
+  flow.unacknowledged = bytes;
+  if (bytes == 0 || now_ms_ >= flow.give_up_ms) {
     return end_flow(flow, id, flow.end, flow.end == FlowEnd::closed ? Closing::gracefully : Closing::with_reset);
   }
   timers_.schedule(id.index, now_ms_ + flow.linger_delay_ms);

@@ -73,11 +73,10 @@ void Worker::start_dialling(Flow& flow, FlowId id, const Dial& wanted, std::stri
 }
 
 void Worker::take_leg(Flow& flow, FlowId id, TargetLeg leg, const SocketAddress& target) {
-  flow.target = {.fd = std::move(leg.fd)};
+  flow.target = {.fd = std::move(leg.fd), .encrypted = leg.encrypted};
   flow.target_address = target;
   flow.source = leg.source;
   flow.routed_otherwise = leg.routed_otherwise;
-  flow.encrypted = leg.encrypted;
   flow.sent_with_syn = leg.sent_with_syn;
   flow.state = FlowState::connecting;
   flow.dialled_us = monotonic_us_low();

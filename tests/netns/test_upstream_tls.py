@@ -1,13 +1,16 @@
 """https:// upstreams: CONNECT over TLS, which HAProxy takes off in front of tinyproxy. Every byte, every end, and whom we believe."""
 
+import contextlib
 import socket
 import ssl
 import struct
+import threading
+import time
 
 import pytest
 
 from limpid_process import DONE, USAGE
-from peers import Background, Pattern, bytes_of, exchange, read_exactly, read_to_end, receive_digest, reset, wait_until
+from peers import SECONDS, Background, Pattern, bytes_of, exchange, read_exactly, read_to_end, receive_digest, reset, wait_until
 from upstream_peers import NEEDS, QUOTED, USER, HostileServer, at, haproxy, is_reset, through
 
 MEBIBYTE = 1 << 20
@@ -187,6 +190,44 @@ def test_a_connection_that_breaks_is_no_end(lab, start, connect_proxy):
     with pytest.raises(ConnectionResetError):
         receive_digest(lab.client.connect(lab.server.address, 80))
     assert limpid.flow()["end"] == "target_reset"
+
+
+def test_a_connection_that_breaks_after_the_clients_end_is_no_end_either(lab, start, connect_proxy):
+    def behave(connection):
+        read_to_end(connection)
+        connection.sendall(bytes(MEBIBYTE))
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    limpid = start("--tcp", "80", "--upstream", url(lab, connect_proxy(behave)), "--upstream-check", "0")
+    client = lab.client.connect(lab.server.address, 80)
+    client.sendall(b"all I have")
+    client.shutdown(socket.SHUT_WR)
+    with pytest.raises(ConnectionResetError):
+        receive_digest(client)
+    assert limpid.flow()["end"] == "target_reset"
+
+
+def test_what_a_client_sent_before_its_reset_arrives(lab, start, connect_proxy):
+    """The proxy is slow: when it reads on, the client is gone."""
+    sent = bytes_of(3, 300_000)
+    received, go_on = bytearray(), threading.Event()
+
+    def behave(connection):
+        go_on.wait(SECONDS)
+        with contextlib.suppress(OSError):
+            while piece := connection.recv(65536):
+                received.extend(piece)
+
+    limpid = start("--tcp", "80", "--upstream", url(lab, connect_proxy(behave)), "--upstream-check", "0")
+    client = lab.client.connect(lab.server.address, 80)
+    client.sendall(sent)
+    limpid.counters_with(bytes_up=len(sent))
+    reset(client)
+    time.sleep(0.3)  # it must wait, and has nothing to say meanwhile
+    go_on.set()
+    assert limpid.flow()["end"] == "client_reset"
+    wait_until(lambda: received == sent, "all that was sent")
 
 
 def test_a_half_closed_flow_lives_on(lab, start, connect_proxy):
