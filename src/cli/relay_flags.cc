@@ -51,8 +51,10 @@ Result<RelaySettings> parse_relay_flags(const RelayFlags& flags) {
   settings.log = *log;
   settings.access_log = !flags.log.quiet;
   if (!flags.access_log_format.empty()) {
-    if (flags.access_log_format != "logfmt" && flags.access_log_format != "json")
-      return usage_error("--access-log-format", flags.access_log_format, "no such format", "logfmt or json");
+    if (flags.access_log_format != "logfmt" && flags.access_log_format != "json" &&
+        flags.access_log_format != "journald")
+      return usage_error("--access-log-format", flags.access_log_format, "no such format", "logfmt, json or journald");
+    settings.access_log_journal = flags.access_log_format == "journald";
     settings.access_log_format = flags.access_log_format == "json" ? LogFormat::json : LogFormat::logfmt;
   }
   const auto rate = parse_count("--access-log-rate", flags.access_log_rate, 1'000'000);
@@ -90,8 +92,9 @@ void add_relay_flags(CLI::App& verb, RelayFlags& flags, bool datagrams) {
   verb.add_option("--metrics", flags.metrics, "Serve /metrics for Prometheus here: 127.0.0.1:9100, [::1]:9100")
       ->type_name("ADDRESS:PORT")
       ->group(kHeading);
-  verb.add_option("--access-log-format", flags.access_log_format, "Of the access log alone: logfmt or json")
-      ->type_name("logfmt|json")
+  verb.add_option("--access-log-format", flags.access_log_format,
+                  "Of the access log alone: logfmt, json, or journald for entries with fields in the journal")
+      ->type_name("logfmt|json|journald")
       ->group(kHeading);
   verb.add_option("--access-log-rate", flags.access_log_rate,
                   "Not more lines of it a second than this; how many were left out is logged")

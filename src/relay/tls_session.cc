@@ -1,4 +1,4 @@
-// See tls_session.h.
+// TLS 1.2 or later, without renegotiation; the name is checked by OpenSSL, against an address where the upstream has one for a name. See tls_session.h.
 #include "relay/tls_session.h"
 
 #include <fmt/format.h>

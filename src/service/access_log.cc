@@ -7,7 +7,9 @@
 #include <cerrno>
 #include <chrono>
 #include <climits>
+#include <span>
 #include <utility>
+#include <vector>
 
 namespace limpid {
 namespace {
@@ -23,32 +25,57 @@ constexpr int kReaderPatienceMs = 1000;
 
 }  // namespace
 
-std::string format_access_line(const FlowRecord& record, LogFormat format) {
+namespace {
+
+/// Without the time: a journal has its own, and shows this one as it was.
+void append_fields(const FlowRecord& record, std::vector<Field>& fields) {
   const bool dialled = record.target.port.value != 0;
-  std::string line;
-  append_field(line, field("ts", format_timestamp(record.started_us)), format);
-  append_field(line, field("proto", to_string(record.protocol)), format);
-  append_field(line, field("client", record.client.to_string()), format);
-  append_field(line, field("orig_dst", record.original_destination.to_string()), format);
-  append_field(line, field("target", dialled ? record.target.to_string() : "-"), format);
-  append_field(line, field("source", dialled ? to_string(record.source) : "-"), format);
-  if (record.ruling.asked) append_field(line, field("rule", std::uint64_t{record.ruling.rule}), format);
+  fields.push_back(field("ts", format_timestamp(record.started_us)));
+  fields.push_back(field("proto", to_string(record.protocol)));
+  fields.push_back(field("client", record.client.to_string()));
+  fields.push_back(field("orig_dst", record.original_destination.to_string()));
+  fields.push_back(field("target", dialled ? record.target.to_string() : "-"));
+  fields.push_back(field("source", dialled ? to_string(record.source) : "-"));
+  if (record.ruling.asked) fields.push_back(field("rule", std::uint64_t{record.ruling.rule}));
   if (record.ruling.sniffed) {
-    append_field(line, field("app", to_string(record.ruling.protocol)), format);
-    append_field(line, field("name", record.ruling.name().empty() ? "-" : record.ruling.name()), format);
+    fields.push_back(field("app", to_string(record.ruling.protocol)));
+    fields.push_back(field("name", record.ruling.name().empty() ? "-" : record.ruling.name()));
   }
-  append_field(line, field("bytes_up", record.bytes_up), format);
-  append_field(line, field("bytes_down", record.bytes_down), format);
-  append_field(line, field("duration_ms", static_cast<std::uint64_t>(record.duration_us / 1000)), format);
-  append_field(line, field("end", to_string(record.end)), format);
-  if (!record.upstream.empty()) append_field(line, field("upstream", record.upstream), format);
-  if (record.cut_through) append_field(line, field("cut_through", "yes"), format);
-  line += format == LogFormat::json ? "}\n" : "\n";
+  fields.push_back(field("bytes_up", record.bytes_up));
+  fields.push_back(field("bytes_down", record.bytes_down));
+  fields.push_back(field("duration_ms", static_cast<std::uint64_t>(record.duration_us / 1000)));
+  fields.push_back(field("end", to_string(record.end)));
+  if (!record.upstream.empty()) fields.push_back(field("upstream", record.upstream));
+  if (record.cut_through) fields.push_back(field("cut_through", "yes"));
+}
+
+std::string line_of(std::span<const Field> fields, LogFormat format) {
+  std::string line;
+  for (const Field& each : fields) append_field(line, each, format);
+  if (format == LogFormat::json) line += '}';
   return line;
 }
 
+}  // namespace
+
+std::string format_access_line(const FlowRecord& record, LogFormat format) {
+  std::vector<Field> fields;
+  append_fields(record, fields);
+  return line_of(fields, format) + '\n';
+}
+
 AccessLog::AccessLog(Relay& relay, const Options& options, const Logger& log)
-    : relay_(relay), options_(options), log_(log), thread_([this](const std::stop_token& token) { work(token); }) {}
+    : relay_(relay), options_(options), log_(log) {
+  if (options_.output == Output::journal) {
+    auto journal = Journal::open();
+    if (journal) {
+      journal_.emplace(std::move(*journal));
+    } else {
+      log_.warning("no access log in the journal", {field("cause", journal.error().message())});
+    }
+  }
+  thread_ = std::jthread([this](const std::stop_token& token) { work(token); });
+}
 
 AccessLog::~AccessLog() {
   thread_.request_stop();
@@ -62,6 +89,7 @@ void AccessLog::work(const std::stop_token& stopped) {
     last_round = stopped.stop_requested();
     relay_.take_records([this](const FlowRecord& record) {
       if (options_.output == Output::nowhere || !is_admitted()) return;
+      if (options_.output == Output::journal) return write_entry(record);
       const std::string line = format_access_line(record, options_.format);
       // POLLOUT on a pipe promises room for PIPE_BUF bytes (pipe(7)): pieces of that size never block.
       if (pending_.size() + line.size() > PIPE_BUF) write_pending();
@@ -95,6 +123,14 @@ void AccessLog::tell_of_left_out(bool at_once) {
   if (!at_once && now - told_ < kTellEvery) return;
   told_ = now;
   log_.warning("access log lines were left out: --access-log-rate", {field("lines", std::exchange(left_out_, 0))});
+}
+
+void AccessLog::write_entry(const FlowRecord& record) {
+  fields_.clear();
+  append_fields(record, fields_);
+  const std::string entry = format_journal_entry(line_of(fields_, LogFormat::logfmt), fields_);
+  stalled_ = !journal_ || !journal_->write(entry, stalled_ ? 0 : kReaderPatienceMs);
+  if (stalled_) unwritten_.fetch_add(1, std::memory_order_relaxed);
 }
 
 void AccessLog::write_pending() {

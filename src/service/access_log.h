@@ -1,15 +1,18 @@
-// The access log: one line for each flow on standard output, written by a thread of its own, so that a slow reader
+// The access log: one line for each flow on standard output, or one entry in the journal, written by a thread of its own, so that a slow reader
 // delays nobody.
 #pragma once
 
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "base/log.h"
 #include "relay/relay.h"
+#include "service/journal.h"
 
 namespace limpid {
 
@@ -20,7 +23,7 @@ namespace limpid {
 /// Drains the relay's records from construction until destruction, which writes what is left if somebody still reads.
 class AccessLog {
  public:
-  enum class Output : std::uint8_t { standard_output, nowhere };
+  enum class Output : std::uint8_t { standard_output, journal, nowhere };
   struct Options {
     LogFormat format = LogFormat::logfmt;
     Output output = Output::standard_output;
@@ -34,12 +37,13 @@ class AccessLog {
   AccessLog& operator=(AccessLog&&) = delete;
   ~AccessLog();
 
-  /// Lines that could not be written because the reader of standard output had gone or did not read for a second.
+  /// Lines or entries that could not be written because their reader had gone or did not read for a second.
   [[nodiscard]] std::uint64_t unwritten() const noexcept { return unwritten_.load(std::memory_order_relaxed); }
 
  private:
   void work(const std::stop_token& stopped);
   void write_pending();
+  void write_entry(const FlowRecord& record);
   [[nodiscard]] bool is_admitted();
   void tell_of_left_out(bool at_once);
 
@@ -50,6 +54,8 @@ class AccessLog {
   std::uint64_t in_window_ = 0;
   std::uint64_t left_out_ = 0;  ///< since it was told
   std::chrono::steady_clock::time_point told_{};
+  std::optional<Journal> journal_;
+  std::vector<Field> fields_;  ///< of one entry
   std::string pending_;
   std::uint64_t pending_lines_ = 0;
   bool stalled_ = false;  ///< the reader did not read last time: it is not waited for again until it does

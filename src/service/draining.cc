@@ -93,18 +93,21 @@ void serve_with_access_log(Relay& relay, const RelaySettings& settings, const Lo
                            const std::function<void()>& serve) {
   std::uint64_t unwritten = 0;
   {
-    const AccessLog access_log(
-        relay,
-        {.format = settings.access_log_format.value_or(settings.log.format),
-         .output = settings.access_log ? AccessLog::Output::standard_output : AccessLog::Output::nowhere,
-         .most_per_second = settings.access_log_rate},
-        log);
+    const AccessLog access_log(relay,
+                               {.format = settings.access_log_format.value_or(settings.log.format),
+                                .output = !settings.access_log          ? AccessLog::Output::nowhere
+                                          : settings.access_log_journal ? AccessLog::Output::journal
+                                                                        : AccessLog::Output::standard_output,
+                                .most_per_second = settings.access_log_rate},
+                               log);
     serve();
     unwritten = access_log.unwritten();
   }
   log_counters(log, "stopped", relay);
   if (unwritten > 0)
-    log.warning("access log lines were lost: nobody read standard output", {field("lines", unwritten)});
+    log.warning(settings.access_log_journal ? "access log entries were lost: journald did not take them"
+                                            : "access log lines were lost: nobody read standard output",
+                {field("lines", unwritten)});
 }
 
 }  // namespace limpid

@@ -23,6 +23,7 @@ struct RelaySettings {
   std::chrono::seconds keepalive_idle{300};
   bool access_log = true;
   std::optional<LogFormat> access_log_format{};        ///< empty: that of messages
+  bool access_log_journal = false;                     ///< entries of systemd-journald instead of lines
   std::uint64_t access_log_rate = 0;                   ///< lines a second, at most; 0: all
   std::vector<UpstreamGroupOptions> upstreams{};       ///< groups that flows may go through
   std::string upstream{};                              ///< the one that all flows go through; empty: none
