@@ -7,7 +7,7 @@ FUZZ_SECONDS ?= 20
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := build
-.PHONY: build demo test test-backends bench bench-quick bench-micro lint format asan tsan fuzz install dist clean help
+.PHONY: build demo test test-backends bench bench-quick bench-micro lint format asan tsan fuzz install dist deb clean help
 
 packages = scripts/install-packages.sh $(1)
 compile = cmake --preset $(1) && cmake --build --preset $(1) --parallel $(JOBS)
@@ -83,6 +83,10 @@ install: ## into $(DESTDIR)$(PREFIX): program, library, man pages, completions, 
 dist: ## the source as build/dist/limpid-VERSION.tar.xz: of the commit, and the same bytes whoever makes it
 	@$(call packages,dist)
 	@scripts/make-dist.sh build/dist
+
+deb: ## Debian packages of this source in build/deb, compiled anew and looked at by lintian
+	@$(call packages,deb)
+	@scripts/make-deb.sh build/deb
 
 clean: ## removes build/
 	@rm -rf build

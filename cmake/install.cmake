@@ -31,22 +31,32 @@ set(LIMPID_PC_BPF "")
 if(LIMPID_HAS_EBPF)
   set(LIMPID_PC_BPF " libbpf")
 endif()
-configure_file(cmake/limpid.pc.in ${PROJECT_BINARY_DIR}/limpid.pc @ONLY)
-install(FILES ${PROJECT_BINARY_DIR}/limpid.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
-
-# The units name the program's own path. What they have in common is written once.
-file(READ packaging/systemd/hardening.conf LIMPID_RULES_HARDENING)
-file(READ packaging/systemd/hardening-run.conf LIMPID_RUN_HARDENING)
-set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS packaging/systemd/hardening.conf packaging/systemd/hardening-run.conf)
-foreach(unit limpid.service limpid@.service limpid-rules@.service limpid-rules-watch@.service)
-  configure_file(packaging/systemd/${unit} ${PROJECT_BINARY_DIR}/systemd/${unit} @ONLY)
-  install(FILES ${PROJECT_BINARY_DIR}/systemd/${unit} DESTINATION lib/systemd/system)
+# The units and limpid.pc, with the paths of the prefix at hand: see placed_files.cmake.
+include(cmake/placed_files.cmake)
+set(LIMPID_SOURCE_DIR ${PROJECT_SOURCE_DIR})
+limpid_write_placed_files(${PROJECT_BINARY_DIR} ${CMAKE_INSTALL_PREFIX})
+file(GLOB inputs packaging/systemd/*)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${inputs})
+set(known)
+foreach(name CMAKE_INSTALL_SBINDIR CMAKE_INSTALL_DATADIR CMAKE_INSTALL_LIBDIR CMAKE_INSTALL_INCLUDEDIR LIMPID_SOURCE_DIR PROJECT_VERSION LIMPID_PC_BPF)
+  string(APPEND known "set(${name} \"${${name}}\")\n")
 endforeach()
+install(CODE "${known}
+include(\"${PROJECT_SOURCE_DIR}/cmake/placed_files.cmake\")
+limpid_write_placed_files(\"${PROJECT_BINARY_DIR}/placed\" \"\${CMAKE_INSTALL_PREFIX}\")")
+install(DIRECTORY ${PROJECT_BINARY_DIR}/placed/systemd/ DESTINATION lib/systemd/system)
+install(FILES ${PROJECT_BINARY_DIR}/placed/limpid.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+
+# What allows a unit more, to be copied by who wants it, and what systemd makes at the start of the host.
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/packaging/systemd/drop-ins/ DESTINATION ${CMAKE_INSTALL_DATADIR}/limpid/systemd)
+install(FILES ${PROJECT_SOURCE_DIR}/packaging/systemd/limpid-tmpfiles.conf DESTINATION lib/tmpfiles.d RENAME limpid.conf)
+install(FILES ${PROJECT_SOURCE_DIR}/packaging/systemd/limpid-sysusers.conf DESTINATION lib/sysusers.d RENAME limpid.conf)
 
 # Configurations, monitoring, and programs on the library: to be read and copied.
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/examples/config ${PROJECT_SOURCE_DIR}/examples/monitoring DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
 file(GLOB programs CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/examples/*.cc)
 install(FILES ${programs} DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
+install(DIRECTORY ${PROJECT_SOURCE_DIR}/packaging/container/ DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples/containers)
 
 # The program writes its own completions, out of the same option tree that parses the command line.
 if(NOT CMAKE_CROSSCOMPILING AND NOT LIMPID_SANITIZE)

@@ -2,20 +2,21 @@
 # The Debian packages that each part of the work needs, in one place, and their installation.
 #   scripts/install-packages.sh PART…         installs what is missing (as root), or prints the one command to type
 #   scripts/install-packages.sh --list PART…  prints the packages
-# Parts: build demo test bench lint fuzz dist. The Makefile calls this before every target; nothing missing costs no time and no network.
+# Parts: build demo test bench lint fuzz dist deb. The Makefile calls this before every target; nothing missing costs no time and no network.
 set -eu
 
 # PACKAGE, or PACKAGE=PATH where another package may provide the same file just as well (nginx-light, nginx-full, …).
 build='g++ cmake ninja-build pkgconf=/usr/bin/pkg-config libmnl-dev libssl-dev libfmt-dev libspdlog-dev libcli11-dev nlohmann-json3-dev libre2-dev libtomlplusplus-dev libmaxminddb-dev libmicrohttpd-dev libarchive-dev scdoc
   nftables iproute2 clang=/usr/bin/clang bpftool=/usr/sbin/bpftool libbpf-dev'
 demo="$build curl nginx=/usr/sbin/nginx openssl"
-test="$demo bind9-dnsutils chromium conntrack dante-server dbus-daemon dnsmasq-base dnsperf ethtool fish git haproxy libgtest-dev mmdb-bin libnginx-mod-stream mtr-tiny netcat-openbsd microsocks ngtcp2-client ngtcp2-server prometheus python3 python3-pytest iperf3
+test="$demo bind9-dnsutils chromium conntrack dante-server dbus-daemon debhelper dnsmasq-base dnsperf ethtool fish git haproxy libgtest-dev mmdb-bin libnginx-mod-stream mtr-tiny netcat-openbsd microsocks ngtcp2-client ngtcp2-server prometheus python3 python3-pytest python3-yaml iperf3
   iptables procps socat squid=/usr/sbin/squid tinyproxy-bin=/usr/bin/tinyproxy tmux traceroute trafficserver util-linux xz-utils"
 # Debian starts firewalld as soon as it is installed, and a test must not put a firewall around anybody's machine.
 [ -d /run/systemd/system ] || test="$test firewalld"
 bench="$demo haproxy iperf3 libbenchmark-dev libnginx-mod-stream python3 squid=/usr/sbin/squid util-linux wrk"
 lint="$build libgtest-dev clang-19 clang-tidy-19 clang-format-19 shellcheck python3 pyflakes3 git"
 dist="git xz-utils"
+deb="$build debhelper dpkg-dev lintian"
 fuzz="$build clang-19 libclang-rt-19-dev"
 
 list=no
@@ -34,7 +35,8 @@ for part in "$@"; do
     lint) wanted="$wanted $lint" ;;
     fuzz) wanted="$wanted $fuzz" ;;
     dist) wanted="$wanted $dist" ;;
-    *) echo "install-packages: unknown part '$part' (build, demo, test, bench, lint, fuzz, dist)" >&2; exit 2 ;;
+    deb) wanted="$wanted $deb" ;;
+    *) echo "install-packages: unknown part '$part' (build, demo, test, bench, lint, fuzz, dist, deb)" >&2; exit 2 ;;
   esac
 done
 

@@ -20,7 +20,7 @@ check() { # check NAME COMMAND…: silent when all is well
 }
 
 mapfile -t ours < <(find src include tests examples bench -name '*.cc' -o -name '*.h' 2>/dev/null | sort)
-mapfile -t scripts < <(grep -lE '^#!/bin/(ba)?sh' -r scripts .ci packaging tests bench examples 2>/dev/null | sort)
+mapfile -t scripts < <(grep -lE '^#!/bin/(ba)?sh' -r scripts .ci packaging debian tests bench examples 2>/dev/null | sort)
 mapfile -t python < <(find scripts tests bench examples -name '*.py' 2>/dev/null | sort)
 
 check clang-format clang-format-19 --dry-run -Werror "${ours[@]}"

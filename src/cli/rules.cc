@@ -343,9 +343,10 @@ int remove(const RulesFlags& flags) {
   const auto cut_through = remove_cut_through(flags.interception.name);
   if (!cut_through) return report(cut_through.error());
   if (*cut_through) removed->push_back(cut_through_line);
+  // What matters is removed. A socket without anybody behind it does no harm, and a unit may see /run read-only.
   const auto stale = remove_stale_socket(control);
-  if (!stale) return report(stale.error());
-  if (*stale) removed->push_back(control_line);
+  if (!stale) print_warning(stale.error().message());
+  if (stale && *stale) removed->push_back(control_line);
   print_removed(flags, *removed);
   return kExitDone;
 }

@@ -1,15 +1,20 @@
 // Each value by itself, with the flag's name in the error; what belongs together is for others to check.
 #include "cli/upstream_values.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include "base/file_text.h"
 #include "cli/duration.h"
 #include "cli/flag_values.h"
+#include "limpid/unique_fd.h"
 #include "net/resolve.h"
 #include "relay/tls_session.h"
 
@@ -18,16 +23,32 @@ namespace {
 
 constexpr std::size_t kMostPasswordBytes = 255;
 
-Status read_password(Upstream& upstream) {
-  if (upstream.password_file.empty()) return {};
-  std::string password = read_text(upstream.password_file);
-  while (password.ends_with('\n') || password.ends_with('\r')) password.pop_back();
-  if (password.empty() || password.size() > kMostPasswordBytes) {
-    return usage_error(
-        "--upstream", upstream.name,
-        fmt::format("password-file: {} cannot be read, is empty, or longer than 255 bytes", upstream.password_file),
-        "one line with the password, readable for this user");
+/// Who is root with few capabilities, as in our unit, reads files of root's alone; and a unit's homes and /tmp are not the host's.
+std::string remedy_for_unreadable(int code, const std::string& path) {
+  if (code == EACCES) {
+    const uid_t user = geteuid();
+    return fmt::format(
+        "chown {} {} && chmod 600 {}{}", user == 0 ? "root" : std::to_string(user), path, path,
+        user == 0 ? ": without CAP_DAC_OVERRIDE, as in limpid.service, root reads its own files only" : "");
   }
+  return "one line with the password; for limpid.service neither in /tmp nor below /home or /root, which it does not "
+         "see";
+}
+
+Status read_password(Upstream& upstream) {
+  const std::string& path = upstream.password_file;
+  if (path.empty()) return {};
+  const auto wrong_file = [&](std::string_view cause, std::string_view remedy) {
+    return usage_error("--upstream", upstream.name, fmt::format("password-file: {}: {}", path, cause), remedy);
+  };
+  if (const UniqueFd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)); !file.valid()) {
+    const int code = errno;
+    return wrong_file(std::generic_category().message(code), remedy_for_unreadable(code, path));
+  }
+  std::string password = read_text(path);
+  while (password.ends_with('\n') || password.ends_with('\r')) password.pop_back();
+  if (password.empty() || password.size() > kMostPasswordBytes)
+    return wrong_file("it is empty, or longer than 255 bytes", "one line with the password");
   upstream.credentials.password = std::move(password);
   return {};
 }

@@ -1,4 +1,5 @@
-// Two that start at one time must not take a living socket for one that was left behind: the folder is locked while a socket is looked at and bound.
+// Two that start at one time must not take a living socket for one that was left behind: a file in the folder is locked while a socket is looked at and bound. Not
+// the folder itself, which anybody may open, and so lock for ever, who may read it (0755, as systemd makes it for a unit).
 #include "control/control_socket.h"
 
 #include <fcntl.h>
@@ -27,8 +28,9 @@ constexpr std::string_view kDefaultInstance = "limpid";
 constexpr const char* kGroup = "limpid";
 constexpr mode_t kFolderMode = 0750;
 constexpr mode_t kSocketMode = 0660;
+constexpr const char* kLock = ".lock";
 constexpr std::size_t kGroupBytes = 16384;
-/// Somebody who holds the folder's lock for ever must not keep us from starting.
+/// One who was stopped while he held the lock must not keep us from starting.
 constexpr int kLockTries = 100;
 constexpr std::chrono::milliseconds kLockPause{10};
 
@@ -77,9 +79,40 @@ Status make_default_folder(const std::string& folder, std::optional<gid_t> group
   return {};
 }
 
-void lock_folder(int folder) {
-  for (int i = 0; i < kLockTries && flock(folder, LOCK_EX | LOCK_NB) != 0; ++i) std::this_thread::sleep_for(kLockPause);
-}
+/// Held as long as it lives; the file goes with it. Where the lock cannot be had (a folder that is read-only, or somebody else's) there is none: whatever is done in the
+/// folder then says more.
+class FolderLock {
+ public:
+  explicit FolderLock(int folder) noexcept : folder_(folder) {
+    for (int i = 0; i < kLockTries; ++i) {
+      UniqueFd file(openat(folder, kLock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, S_IRUSR | S_IWUSR));
+      if (!file.valid()) return;
+      if (flock(file.get(), LOCK_EX | LOCK_NB) != 0) {
+        std::this_thread::sleep_for(kLockPause);
+      } else if (is_in_place(file.get())) {
+        file_ = std::move(file);
+        return;
+      }  // else who held it has taken its name away: the next one has another file
+    }
+  }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+  FolderLock(FolderLock&&) = delete;
+  FolderLock& operator=(FolderLock&&) = delete;
+  ~FolderLock() {
+    if (file_.valid()) unlinkat(folder_, kLock, 0);
+  }
+
+ private:
+  [[nodiscard]] bool is_in_place(int file) const noexcept {
+    struct stat own{};
+    struct stat there{};
+    return fstat(file, &own) == 0 && fstatat(folder_, kLock, &there, AT_SYMLINK_NOFOLLOW) == 0 &&
+           own.st_dev == there.st_dev && own.st_ino == there.st_ino;
+  }
+  int folder_;  ///< borrowed
+  UniqueFd file_;
+};
 
 /// 0: somebody listens there (EAGAIN: with a full backlog). Otherwise what is said of it: ECONNREFUSED of a socket without anybody.
 int ask_who_listens(const sockaddr_un& address) {
@@ -127,7 +160,7 @@ Result<bool> remove_stale_socket(const std::string& path) {
   if (!address) return std::unexpected(address.error());
   const UniqueFd folder(::open(folder_of(path).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!folder.valid()) return false;
-  lock_folder(folder.get());
+  const FolderLock lock(folder.get());
   if (!is_stale_socket(path)) return false;
   if (auto cleared = clear_place(folder.get(), path, *address); !cleared) return std::unexpected(cleared.error());
   return true;
@@ -141,14 +174,15 @@ Result<ControlSocket> ControlSocket::open(const std::string& path) {
   if (auto made = make_default_folder(folder_path, group); !made) return std::unexpected(made.error());
   UniqueFd folder(::open(folder_path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!folder.valid()) return system_error(errno, "open folder", folder_path);
-  lock_folder(folder.get());
   UniqueFd listener(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!listener.valid()) return system_error(errno, "open", "Unix socket");
-  if (auto cleared = clear_place(folder.get(), path, *address); !cleared) return std::unexpected(cleared.error());
-  // The file gets the socket's mode (unix_bind_bsd() in net/unix/af_unix.c), so at no time may anybody else connect.
-  if (fchmod(listener.get(), S_IRUSR | S_IWUSR) != 0) return system_error(errno, "chmod", path);
-  if (::bind(listener.get(), generic(*address), sizeof *address) != 0) return system_error(errno, "bind", path);
   ControlSocket opened(path, std::move(folder), std::move(listener));
+  const FolderLock lock(opened.folder_.get());  // behind `opened`, so that it is given up first
+  if (auto cleared = clear_place(opened.folder_.get(), path, *address); !cleared)
+    return std::unexpected(cleared.error());
+  // The file gets the socket's mode (unix_bind_bsd() in net/unix/af_unix.c), so at no time may anybody else connect.
+  if (fchmod(opened.listener_.get(), S_IRUSR | S_IWUSR) != 0) return system_error(errno, "chmod", path);
+  if (::bind(opened.listener_.get(), generic(*address), sizeof *address) != 0) return system_error(errno, "bind", path);
   const std::string file = file_of(path);
   struct stat own{};
   if (fstatat(opened.folder_.get(), file.c_str(), &own, AT_SYMLINK_NOFOLLOW) != 0)
@@ -162,13 +196,12 @@ Result<ControlSocket> ControlSocket::open(const std::string& path) {
   if (fchmodat(opened.folder_.get(), file.c_str(), kSocketMode, AT_SYMLINK_NOFOLLOW) != 0)
     return system_error(errno, "chmod", path);
   if (::listen(opened.listener_.get(), kBacklog) != 0) return system_error(errno, "listen on", path);
-  flock(opened.folder_.get(), LOCK_UN);
   return opened;
 }
 
 ControlSocket::~ControlSocket() {
   if (!folder_.valid()) return;
-  lock_folder(folder_.get());
+  const FolderLock lock(folder_.get());
   struct stat there{};
   const std::string file = file_of(path_);
   if (fstatat(folder_.get(), file.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0 && there.st_dev == device_ &&

@@ -72,6 +72,12 @@ Result<std::string> run(Backend backend, Family family, std::string_view verb, s
   if (!output) return std::unexpected(output.error());
   if (output->exit_status == 0) return std::move(output->standard_output);
   const std::string& complaint = output->standard_error;
+  if (complaint.find("open lock file") != std::string::npos) {
+    return unsupported(
+        operation, object, fmt::format("{}: {}", name, cause_of(complaint, input)),
+        "the lock must be there before a unit or container starts: systemd-tmpfiles --create limpid.conf, or touch "
+        "/run/xtables.lock");
+  }
   for (const std::string_view refusal : {"Permission denied", "Operation not permitted", "must be root"}) {
     if (complaint.find(refusal) != std::string::npos)
       return unsupported(operation, object, fmt::format("{}: {}", name, cause_of(complaint, input)),

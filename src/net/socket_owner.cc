@@ -215,6 +215,12 @@ std::string CgroupNames::path_of(std::uint64_t id) const {
   return path.empty() ? "/" : path;
 }
 
+bool CgroupNames::may_look() const {
+  struct stat top{};
+  // The mount's own inode number is its id (kernfs_id_ino() in include/linux/kernfs.h, of 64 bits).
+  return !mount_.valid() || fstat(mount_.get(), &top) != 0 || !path_of(top.st_ino).empty();
+}
+
 std::optional<pid_t> ProcessFinder::find(const OwnedSocket& socket) {
   Search search(socket);
   auto known = std::ranges::find_if(recent_, [&](pid_t pid) { return search.has(pid); });

@@ -42,13 +42,16 @@ class CgroupNames {
   CgroupNames();
   /// Below the mount, "/" for the root. Empty: it has gone, there is no cgroup v2, or CAP_DAC_READ_SEARCH is missing.
   [[nodiscard]] std::string path_of(std::uint64_t id) const;
+  /// Whether paths are told to this thread: false without CAP_DAC_READ_SEARCH, or where a filter forbids open_by_handle_at(2). True where there is no cgroup v2.
+  [[nodiscard]] bool may_look() const;
 
  private:
   UniqueFd mount_;
   std::string mount_point_;
 };
 
-/// Looks for processes by a socket that they have open; those that were found lately are asked first. Sees what it may (CAP_SYS_PTRACE for others' processes).
+/// Looks for processes by a socket that they have open; those that were found lately are asked first. Sees what it may: others' processes with
+/// CAP_SYS_PTRACE (their descriptors' links, proc_fd_access_allowed() in fs/proc/base.c) and CAP_DAC_READ_SEARCH (the folder of these, which is 0500).
 class ProcessFinder {
  public:
   /// Descriptors that one search looks at, at most: a bound for the time that it may take (docs/policy.md has what was measured).

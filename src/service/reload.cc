@@ -10,6 +10,7 @@
 
 #include "intercept/install.h"
 #include "service/bypass.h"
+#include "service/client_rights.h"
 #include "service/local_target.h"
 
 namespace limpid {
@@ -161,6 +162,7 @@ std::vector<Error> Reloader::try_reload(PlanGuard* guard) {
   // What is in scope has changed by now, so names lead nowhere else before the rules do that rely on it.
   if (names_ != nullptr) names_->restrict_to(wanted.interception.scope.to_prefixes, wanted.interception.scope.excluded);
   book_->replace(wanted.rules);
+  warn_of_missing_rights(book_->current()->asks_for(), log_);
   log_.info("reloaded",
             {field("rules", wanted.rules.size()), field("kernel_rules", plan_changed ? "changed" : "kept")});
   options_ = std::move(wanted);

@@ -23,6 +23,7 @@
 #include "relay/clock.h"
 #include "relay/name_lookups.h"
 #include "relay/relay.h"
+#include "service/client_rights.h"
 #include "service/confirm.h"
 #include "service/control_api.h"
 #include "service/control_doors.h"
@@ -413,6 +414,7 @@ Status run_service(const ServiceOptions& wanted) {
   const auto usual_upstream = (*upstreams)->usual();
   (*upstreams)->number(options.rules);
   const auto book = std::make_shared<CurrentRules>(options.rules);
+  warn_of_missing_rights(book->current()->asks_for(), log);
   const auto policy = std::make_shared<const Policy>(PolicyOptions{.fixed_target = options.fixed_target,
                                                                    .source = options.source,
                                                                    .listeners = listeners->addresses,

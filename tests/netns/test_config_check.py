@@ -81,7 +81,7 @@ def test_every_mistake_of_a_file(tmp_path):
     ('[upstreams.a]\nservers = ["socks5://10.0.0.1", "socks5://10.0.0.1"]\n', 4, "upstreams.a.servers", "two upstreams of one group"),
     ('[upstreams.a]\nservers = ["socks5://10.0.0.1"]\nsource = "2001:db8::1"\n', 4, "upstreams.a.servers", "of the other address family"),
     ('[upstreams.a]\nservers = ["direct://"]\nuser = "me"\n', 5, "upstreams.a.user", "none of the servers takes a user"),
-    ('[upstreams.a]\nservers = ["socks5://10.0.0.1"]\nuser = "me"\npassword-file = "absent"\n', 4, "upstreams.a.servers", "absent cannot be read"),
+    ('[upstreams.a]\nservers = ["socks5://10.0.0.1"]\nuser = "me"\npassword-file = "absent"\n', 4, "upstreams.a.servers", "absent: No such file or directory"),
     ('[upstreams.a]\nservers = ["socks5://10.0.0.1"]\nuser = "me"\npassword = "x"\npassword-file = "absent"\n', 7, "upstreams.a.password-file", "there is a password already"),
     ('[upstreams.a]\nservers = true\n', 4, "upstreams.a.servers", "not true or false"),
     ('[upstreams.upstream]\nservers = ["direct://"]\n', None, "upstreams.upstream", "nothing goes through it"),

@@ -15,6 +15,7 @@ from another_proxy import TransparentProxy
 from kernel_state import difference, installed, snapshot
 from peers import exchange, wait_until
 from supervisor import Supervisor
+from unit_confinement import confined, merged
 
 UNITS = Path(os.environ.get("LIMPID_BUILD", Path(limpid_process.BINARY or ".").resolve().parents[2])) / "systemd"
 RULES, WATCH = "limpid-rules@.service", "limpid-rules-watch@.service"
@@ -46,22 +47,12 @@ class Unit:
             else:
                 words.append(re.sub(r"\$\{(\w+)\}", lambda m: self._environment.get(m[1], ""), word))
         assert Path(words[0]).is_absolute() and words[0].endswith("/sbin/limpid")
-        return [*self._privileges(), limpid_process.BINARY, *words[1:]]
-
-    def _privileges(self):
-        capabilities, = re.findall(r"^CapabilityBoundingSet=(.*)$", self._text, re.MULTILINE)
-        kept = ",".join("+" + name.lower().removeprefix("cap_") for name in capabilities.split())
-        return ["setpriv", "--no-new-privs", f"--bounding-set=-all,{kept}", "--inh-caps=-all"]
+        return [*confined(self._text), limpid_process.BINARY, *words[1:]]
 
 
 def with_program(template):
     """A unit whose program is there."""
     return re.sub(r"^(Exec\w+=)\S+", rf"\1{limpid_process.BINARY}", (UNITS / template).read_text(), flags=re.MULTILINE)
-
-
-def merged(text, key):
-    """The words of a list that a unit may set several times."""
-    return " ".join(re.findall(rf"^{key}=(.*)$", text, re.MULTILINE)).split()
 
 
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)
@@ -90,8 +81,6 @@ def test_systemd_finds_little_that_is_exposed(family, tmp_path, need, template):
 def test_the_proxy_serves_reloads_and_ends_with_its_units_privileges(lab, need, tmp_path, unit):
     need("setpriv", "util-linux")
     text = (UNITS / PROXY[unit]).read_text()
-    kept = ",".join("+" + name.lower().removeprefix("cap_") for name in merged(text, "CapabilityBoundingSet"))
-    privileges = ["setpriv", "--no-new-privs", f"--bounding-set=-all,{kept}", "--inh-caps=-all"]
     configuration = tmp_path / "web.toml"
     configuration.write_text('tcp = "80"\nudp = "7000-7010"\nrules = []\n')
     supervisor = Supervisor(lab.router, tmp_path, abstract=False)
@@ -100,7 +89,7 @@ def test_the_proxy_serves_reloads_and_ends_with_its_units_privileges(lab, need, 
         words = merged(text, key)
         assert Path(words[0]).is_absolute() and words[0].endswith("/sbin/limpid")
         words = [word.replace("%i", "web") for word in words[1:]]
-        return [*privileges, limpid_process.BINARY, *(str(configuration) if word.startswith("/etc/limpid/") else word for word in words)]
+        return [*confined(text), limpid_process.BINARY, *(str(configuration) if word.startswith("/etc/limpid/") else word for word in words)]
 
     before = snapshot(lab.router)
     with open(tmp_path / "said", "wb") as said:

@@ -3,7 +3,7 @@ import os
 import pathlib
 
 ROOT = pathlib.Path(os.environ.get("LIMPID_SOURCE", pathlib.Path(__file__).resolve().parents[2]))
-OURS = ("include", "src", "bpf", "tests", "bench", "examples", "cmake", "scripts", "docs", "man", "packaging", ".ci")
+OURS = ("include", "src", "bpf", "tests", "bench", "examples", "cmake", "scripts", "docs", "man", "packaging", "debian", ".ci")
 
 
 def files(root=ROOT, suffixes=None):

@@ -7,7 +7,6 @@
 #include <unistd.h>
 
 #include <array>
-#include <cstdlib>
 #include <cstring>
 #include <mutex>
 #include <string>
@@ -15,26 +14,10 @@
 
 #include "control/control_socket.h"
 #include "control/http_client.h"
+#include "tests/unit/control/temporary_folder.h"
 
 namespace limpid {
 namespace {
-
-class TemporaryFolder {
- public:
-  TemporaryFolder() { EXPECT_NE(mkdtemp(path_.data()), nullptr); }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  TemporaryFolder(TemporaryFolder&&) = delete;
-  TemporaryFolder& operator=(TemporaryFolder&&) = delete;
-  ~TemporaryFolder() {
-    unlink(socket().c_str());
-    rmdir(path_.c_str());
-  }
-  [[nodiscard]] std::string socket() const { return path_ + "/ctl.sock"; }
-
- private:
-  std::string path_ = "/tmp/limpid-http-XXXXXX";
-};
 
 /// Answers /now, and keeps the replies of all others.
 struct Replies {
@@ -101,30 +84,6 @@ TEST(HttpServer, connections_that_wait_for_ever_do_not_keep_others_out) {
   const auto answer = ask_control(folder.socket(), "GET", "/now", {}, std::chrono::seconds{20});
   ASSERT_TRUE(answer) << answer.error().message();
   EXPECT_EQ(answer->status, 200U);
-}
-
-TEST(ControlSocket, one_that_was_left_behind_is_removed_and_no_other) {
-  const TemporaryFolder folder;
-  EXPECT_FALSE(remove_stale_socket(folder.socket()).value()) << "there is none";
-  {
-    auto socket = ControlSocket::open(folder.socket());
-    ASSERT_TRUE(socket);
-    EXPECT_FALSE(remove_stale_socket(folder.socket()).value()) << "somebody listens";
-    const UniqueFd listener = socket->take_listener();
-    // Its end without the end of the object: what kill -9 leaves.
-    EXPECT_FALSE(is_stale_socket(folder.socket()));
-  }
-  UniqueFd left(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  const std::string path = folder.socket();
-  std::memcpy(address.sun_path, path.data(), path.size());
-  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): what bind(2) asks for
-  ASSERT_EQ(::bind(left.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
-  left.reset();
-  EXPECT_TRUE(is_stale_socket(path));
-  EXPECT_TRUE(remove_stale_socket(path).value());
-  EXPECT_NE(access(path.c_str(), F_OK), 0);
 }
 
 }  // namespace
