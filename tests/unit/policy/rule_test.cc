@@ -66,6 +66,9 @@ TEST(Rule, conditions_look_at_the_facts_that_they_name) {
   EXPECT_EQ(met("dst(@lan)", kFlow), Truth::no);
   EXPECT_EQ(met("dst(10.0.0.0/8, @lan, 198.51.100.0/24)", kFlow), Truth::yes);
   EXPECT_EQ(met("src(fd00::/8)", flow("[fd00::1]:1", "[2001:db8::1]:443")), Truth::yes);
+  EXPECT_EQ(met("dst(::/0)", kFlow), Truth::no) << "all of IPv6 is nothing of IPv4";
+  EXPECT_EQ(met("!src(::/0)", kFlow), Truth::yes);
+  EXPECT_EQ(met("dst(::/0)", flow("[fd00::1]:1", "[2001:db8::1]:443")), Truth::yes);
   EXPECT_EQ(met("sport(40000)", kFlow), Truth::yes);
   EXPECT_EQ(met("dport(80,440-444)", kFlow), Truth::yes);
   EXPECT_EQ(met("dport(80)", kFlow), Truth::no);
