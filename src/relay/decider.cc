@@ -161,7 +161,7 @@ std::optional<std::uint32_t> Decider::forbidden_by(Transport transport, const Fl
     if (!forbids) return std::nullopt;
     return static_cast<std::uint32_t>(found.number + 1);
   } catch (const std::bad_alloc&) {
-    return std::nullopt;
+    return 0;
   }
 }
 

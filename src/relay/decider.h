@@ -57,8 +57,8 @@ class Decider {
   /// With its first bytes: anything but `look`. An outcome other than found is what rules call unknown. `earlier`: the ruling that said `look`.
   [[nodiscard]] FlowVerdict decide(Transport transport, const FlowKey& key, const FlowOrigin& origin,
                                    SniffOutcome outcome, const Sniffed& sniffed, const Ruling& earlier);
-  /// The rule (from 1) by which those of now reject or drop a flow that was decided as `ruling` says. Empty: none does, or it cannot be told. What was not learnt
-  /// then is asked for if there is an `origin`; first bytes have passed.
+  /// The rule (from 1) by which those of now reject or drop a flow that was decided as `ruling` says; 0 where there is no memory to ask them, so that nothing passes by
+  /// mistake. Empty: none does, or it depends on what was not learnt then. That is asked for if there is an `origin`; first bytes have passed.
   [[nodiscard]] std::optional<std::uint32_t> forbidden_by(Transport transport, const FlowKey& key, const Ruling& ruling,
                                                           const FlowOrigin* origin);
 

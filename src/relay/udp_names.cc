@@ -26,7 +26,7 @@ bool UdpEngine::awaits_name(UdpSession& entry) {
   try {
     if (options_.names != nullptr)
       asked = options_.names->ask(ruling.verdict.ruling.name(), key.original_destination.family(), key.client.address,
-                                  options_.mailbox,
+                                  now_ms_ + kPatienceMs, options_.mailbox,
                                   {.index = entry.index, .generation = entry.generation, .datagrams = true});
   } catch (const std::bad_alloc&) {
     asked = {};

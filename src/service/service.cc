@@ -399,7 +399,12 @@ Status run_service(const ServiceOptions& wanted) {
   std::unique_ptr<NameLookups> names;
   if (name_process) {
     names = std::make_unique<NameLookups>(NameLookups::Options{
-        .channel = name_process->take_channel(), .own = own_addresses, .on_end = [&log] {
+    auto changes = AddressWatch::open();
+    if (!changes) return std::unexpected(changes.error());
+        .channel = name_process->take_channel(),
+        .own = own_addresses,
+        .changes = std::move(*changes),
+        .on_end = [&log] {
           log.warning("names of flows are not looked up any more: the process that does it has ended",
                       {field("remedy", "restart, if rules say by-name")});
         }});

@@ -128,6 +128,24 @@ def test_a_name_leads_elsewhere(lab, start, configure, elsewhere, resolving, zon
     zone.kill()
 
 
+def test_a_name_does_not_lead_to_an_address_that_has_become_ours(lab, start, configure, elsewhere, resolving, zone):
+    """Not even while what was found before is remembered."""
+    limpid = start("-c", configure(tcp=80, rules=["otherwise -> direct(by-name: yes)"]), "--connect-timeout", "1s", wrapper=resolving)
+    listener = lab.server.listen(80)
+    client = dial(lab, request("www.example.com"))
+    server, _ = listener.accept()
+    assert server.getsockname()[0] == elsewhere
+    client.close()
+    server.close()
+    lab.router.run("ip", "address", "add", f"{elsewhere}/{32 if lab.family == 'ipv4' else 128}", "dev", "lo", *(["nodad"] if lab.family == "ipv6" else []))
+
+    def is_forbidden():
+        is_refused(dial(lab, request("www.example.com")))
+        return limpid.counters()["refused_forbidden_target"] == 1
+    wait_until(is_forbidden, "it hears of its address")
+    zone.kill()
+
+
 def test_nobody_who_answers_holds_up_only_those_who_ask(lab, start, configure, elsewhere, resolving):
     """A name server that is silent, then no process that would ask it."""
     silent = lab.server.datagrams(53)
