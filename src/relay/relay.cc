@@ -109,6 +109,7 @@ Result<std::unique_ptr<Relay>> Relay::start(const RelayOptions& options, std::ve
   if (!budget) return std::unexpected(budget.error());
   relay->max_flows_ = budget->flows;
   relay->upstreams_ = options.upstreams;
+  relay->hints_ = options.hints;
   relay->offload_ = options.offload;
   relay->judge_ = std::make_unique<Decider>(options.policy, options.rules);
   WorkerOptions worker_options{.policy = options.policy,
@@ -125,7 +126,8 @@ Result<std::unique_ptr<Relay>> Relay::start(const RelayOptions& options, std::ve
                                .upstreams = options.upstreams,
                                .introducers = options.introducers,
                                .local_ends = options.local_ends,
-                               .names = options.names};
+                               .names = options.names,
+                               .hints = options.hints};
   for (auto& own_listeners : listeners) {
     worker_options.number = static_cast<std::uint16_t>(relay->workers_.size());
     auto worker = Worker::create(worker_options, relay->shared_, std::move(own_listeners));

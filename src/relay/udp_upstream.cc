@@ -53,6 +53,7 @@ bool UdpEngine::send_by_upstream(std::span<const ReceivedDatagram> run, const Fl
     }
     if (session->association == nullptr) return false;  // its group was down
     note_contact(*session, dial.target);
+    if (reads_dns(*run.front().original_destination)) note_questions(*session, run, dial.target);
     for (const auto& datagram : run) {
       if (session->association->relay) {
         send_associated(*session, dial.target, datagram.payload);

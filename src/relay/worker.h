@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "limpid/error.h"
@@ -18,6 +19,7 @@
 #include "relay/acceptor.h"
 #include "relay/counters.h"
 #include "relay/decider.h"
+#include "relay/dns_watch.h"
 #include "relay/flow_errand.h"
 #include "relay/flow_record.h"
 #include "relay/flow_table.h"
@@ -68,6 +70,7 @@ struct WorkerOptions {
   std::vector<Prefix> introducers{};                  ///< whose connections begin with a PROXY header
   bool local_ends = true;                             ///< clients or targets may be programs of this host
   NameLookups* names = nullptr;                       ///< outlives the worker; nullptr: nothing goes by name
+  NameHints* hints = nullptr;                         ///< outlives the worker; nullptr: no DNS is looked at
   std::uint16_t number = 0;                           ///< which worker it is
 };
 
@@ -120,6 +123,9 @@ class Worker {
   void dial_by_name(Flow& flow, FlowId id, const FlowVerdict& verdict);
   void dial_resolved(Flow& flow, FlowId id, const Dial& wanted, const ResolvedName& resolved);
   void take_names();
+  // worker_dns.cc
+  void watch_dns(Flow& flow, FlowId id);
+  [[nodiscard]] std::pair<PumpOutcome, PumpOutcome> pump_both(Flow& flow, FlowId id);
   void ignore(Flow& flow, FlowId id);
   void end_ignored_flows();
   void refuse(Accepted accepted, const SocketAddress& original_destination, FlowEnd end, const Ruling& ruling = {});
@@ -209,6 +215,7 @@ class Worker {
   std::vector<NameNews> news_;            ///< scratch
   std::unordered_map<std::uint32_t, Dial>
       wanted_;  ///< of resolving flows, by their slots: what is dialled, but for the address
+  std::unordered_map<std::uint32_t, std::unique_ptr<DnsWatch>> dns_;  ///< of relayed flows to resolvers, by their slots
   ErrandBox errand_box_;
   std::vector<std::shared_ptr<FlowErrand>> errands_;  ///< one after the other
   std::uint16_t number_;
