@@ -131,8 +131,8 @@ FlowVerdict Decider::decide(FlowFacts facts, const FlowKey& key, const FlowOrigi
     rules->count(found.number);
     verdict = apply(*found.rule, key);
     verdict.ruling.rule = static_cast<std::uint32_t>(found.number + 1);
-    verdict.by_name = verdict.action == FlowVerdict::Action::relay && found.rule->goes_by_name(facts.transport) &&
-                      !policy_->has_fixed_target();
+    verdict.by_name =
+        verdict.action == FlowVerdict::Action::relay && found.rule->goes_by_name() && !policy_->has_fixed_target();
   } else {
     rules->count_unmatched();
   }

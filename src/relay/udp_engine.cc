@@ -372,6 +372,8 @@ void UdpEngine::report(const IcmpError& error, const SocketAddress& to, SocketAd
 bool UdpEngine::admits(const UdpSession& session, const SocketAddress& peer) const noexcept {
   if (options_.filtering == NatBehavior::endpoint_independent && !session.fixed_target) return true;
   if (peer == session.target) return true;
+  // Where its name leads is known to the upstream alone, which has a socket for this session and nobody else.
+  if (session.association && !session.association->name.empty()) return peer.port == session.target.port;
   return std::ranges::find(session.contacted, peer) != session.contacted.end();
 }
 

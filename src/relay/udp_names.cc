@@ -20,7 +20,7 @@ constexpr std::uint64_t kRetryMs = 5'000;
 /// True while the name is being looked up; what becomes of the datagrams is decided then.
 bool UdpEngine::awaits_name(UdpSession& entry) {
   UdpRuling& ruling = *entry.decided;
-  if (!ruling.verdict.by_name) return false;
+  if (!ruling.verdict.by_name || ruling.verdict.dial.upstream != 0) return false;  // the upstream looks it up
   const FlowKey key{.client = entry.key.client, .original_destination = entry.key.destination};
   NameLookups::Asked asked;
   try {

@@ -296,13 +296,12 @@ TEST(RuleSet, waits_for_the_name_by_which_a_flow_goes) {
   EXPECT_EQ(list.decide(kFlow).number, 1U);
   const RuleVerdict named = list.decide(with_name(kFlow, "www.example"));
   EXPECT_TRUE(named.missing.empty());
-  EXPECT_TRUE(named.rule->goes_by_name(Transport::udp));
+  EXPECT_TRUE(named.rule->goes_by_name());
   EXPECT_TRUE(list.decide(with_name(kFlow, "", AppProtocol::unknown)).missing.empty()) << "there is none to wait for";
   EXPECT_FALSE(list.decide(flow("192.168.7.2:1", "198.51.100.2:80")).needs_first_bytes());
   EXPECT_FALSE(list.decide(flow("192.168.7.2:1", "198.51.100.2:81")).needs_first_bytes()) << "by-name: no";
   EXPECT_TRUE(list.decide(flow("192.168.7.2:1", "198.51.100.2:853")).needs_first_bytes());
-  EXPECT_FALSE(list.decide(flow("192.168.7.2:1", "198.51.100.2:853", Transport::udp)).needs_first_bytes())
-      << "datagrams go to an upstream by their address";
+  EXPECT_TRUE(list.decide(flow("192.168.7.2:1", "198.51.100.2:853", Transport::udp)).needs_first_bytes());
   EXPECT_FALSE(rules({"otherwise -> direct(by-name: no)"}).looks_at_first_bytes());
 }
 
