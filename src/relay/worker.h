@@ -134,6 +134,8 @@ class Worker {
                                            const Upstream* upstream = nullptr);
   /// Puts TLS between the leg and the network.
   [[nodiscard]] Result<TargetLeg> encrypt(TargetLeg leg, const Upstream& upstream);
+  /// The same within a way that a hop has made: connecting goes on until that is done, too.
+  void encrypt_behind_hop(Flow& flow, FlowId id);
   [[nodiscard]] Result<TargetLeg> call_first_possible(Dial& dial, const ClientSide& client, std::uint32_t& attempts);
   void try_next_target(Flow& flow, FlowId id, FlowEnd end);
   void finish_connecting(Flow& flow, FlowId id, std::uint32_t events);
