@@ -21,6 +21,7 @@
 #include "cli/verb.h"
 #include "config/description.h"
 #include "policy/rule_boxes.h"
+#include "relay/dns_watch.h"
 #include "service/bypass.h"
 
 namespace limpid {
@@ -253,6 +254,13 @@ class ServiceLoader {
                                 fmt::format("\"{}\"", configuration.rules[bypass.rule].text),
                                 fmt::format("obeyed by relaying directly, not in the kernel: {}", bypass.cause), ""));
     }
+    const bool has_dns = scope.udp.contains(kDnsPort) || scope.tcp.contains(kDnsPort);
+    const Setting* hint = configuration.find("dns-hint");
+    if (loaded.options.dns_hint && !has_dns)
+      loaded.warnings.push_back(at(hint != nullptr ? hint->place : Place{.file = configuration.files.front()},
+                                   "dns-hint",
+                                   "no DNS passes through: port 53 is not intercepted, so no name is ever learnt",
+                                   "add 53 to udp and tcp, without a bypass, or leave dns-hint out"));
     if (is_empty(scope))
       errors_.push_back(at({.file = configuration.files.front()}, "rules",
                            "they bypass everything that would be intercepted",

@@ -41,7 +41,7 @@ void add_flow_flags(CLI::App& verb, FlowFlags& flags) {
   add("--client", flags.client, "ADDRESS|NETWORK|:PORT", "Of this client: 192.0.2.0/24, 192.0.2.2:5000, :5000");
   add("--target", flags.target, "ADDRESS|NETWORK|:PORT", "Dialled to there");
   add("--original-destination", flags.original_destination, "ADDRESS|NETWORK|:PORT", "That the client dialled");
-  add("--host", flags.name, "DOMAIN", "With this name in their first bytes, or one below it");
+  add("--host", flags.name, "DOMAIN", "With this name, or one below it");
   add("--rule", flags.rule, "N", "That rule N decided; 0: none");
   add("--upstream", flags.upstream, "NAME", "Through this upstream");
   add("--protocol", flags.protocol, "tcp|udp", "Connections, or UDP sessions");
@@ -91,6 +91,7 @@ std::string flow_table_head() {
 std::string flow_table_line(const ordered_json& flow) {
   const std::string target = shown(flow, "target");
   std::string name = shown(flow, "name");
+  if (shown(flow, "name_source") == "dns-hint") name += " (dns-hint)";
   if (const std::string upstream = shown(flow, "upstream"); upstream != "-") name += fmt::format(" via {}", upstream);
   return fmt::format("{:<12} {:<5} {:<11} {:<23} {:<23} {:>10} {:>10} {:>8} {:>8} {:>4}  {}", shown(flow, "id"),
                      shown(flow, "protocol"), shown(flow, "state"), shown(flow, "client"),

@@ -31,6 +31,10 @@ int run(const RunRequest& request, const CLI::App& verb) {
     options = std::move(loaded->options);
   }
   if (!options) return report(options.error());
+  if (options->dns_hint && !options->load)
+    return report(usage_error("--dns-hint", "", "there are no rules that could ask for a name",
+                              "write them into a configuration (-c FILE), or leave it out")
+                      .error());
   if (request.dry_run) {
     const auto text = describe_service(*options);
     if (!text) return report(text.error());

@@ -71,6 +71,7 @@ Status parse_sniffing(const RunFlags& flags, ServiceOptions& options) {
   const auto bytes = parse_count("--sniff-bytes", flags.sniff_bytes, kMostStreamBytes);
   if (!bytes) return std::unexpected(bytes.error());
   if (*bytes != 0) options.sniff_bytes = *bytes;
+  options.dns_hint = flags.dns_hint;
   return {};
 }
 
@@ -140,6 +141,10 @@ void add_run_flags(CLI::App& verb, const std::shared_ptr<RunFlags>& flags) {
       ->group("Rules");
   verb.add_option("--sniff-bytes", flags->sniff_bytes, "The same: how many of a connection are looked at (32768)")
       ->type_name("N")
+      ->group("Rules");
+  verb.add_flag("--dns-hint", flags->dns_hint,
+                "The same: flows that say no name have that by which their client has learnt the address,\n"
+                "out of DNS answers that are relayed; marked as name_source=dns-hint")
       ->group("Rules");
   const auto add_udp = [&](const std::string& name, std::string& value, const std::string& help) {
     return verb.add_option(name, value, help)->group("UDP")->each([given = &flags->udp_flag, name](const std::string&) {

@@ -33,6 +33,7 @@ struct RunFlags {
   std::string max_udp_sessions_per_source;
   std::string sniff_timeout = "300ms";
   std::string sniff_bytes;
+  bool dns_hint = false;
   std::string udp_flag;  ///< which of those was given; empty: none
 };
 

@@ -72,6 +72,8 @@ void print_text(const ordered_json& status, const ordered_json& upstreams) {
   line("flows", fmt::format("{} of {} tcp, {} udp; {} and {} of them cut through", number_of(flows, "tcp"),
                             number_of(status["limits"], "flows"), number_of(flows, "udp"),
                             number_of(flows, "cut_through"), number_of(flows, "udp_cut_through")));
+  if (status.contains("dns_hints") && !status["dns_hints"].is_null())
+    line("dns-hint", fmt::format("{} addresses with names out of DNS answers", number_of(status, "dns_hints")));
   if (upstreams.is_object() && !upstreams.value("groups", ordered_json::array()).empty()) {
     const std::string down = those_down(upstreams);
     line("upstreams", down.empty() ? "all up" : "down: " + down);

@@ -91,6 +91,7 @@ ordered_json row_json(const top::Row& row, top::Group group) {
             {"client", flow.client},
             {"original_destination", text_or_null(flow.destination)},
             {"name", text_or_null(flow.name)},
+            {"name_source", text_or_null(flow.name_source)},
             {"rule", flow.rule ? ordered_json(*flow.rule) : ordered_json()},
             {"upstream", text_or_null(flow.upstream)}};
   } else {

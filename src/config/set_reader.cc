@@ -34,7 +34,7 @@ class Members {
   Status add_network(std::string_view text) {
     const auto prefix = Prefix::parse(text);
     if (!prefix) return std::unexpected(prefix.error());
-    ranges_.push_back(to_range(*prefix));
+    append_network(*prefix, ranges_);
     return {};
   }
 

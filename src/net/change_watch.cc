@@ -113,4 +113,16 @@ bool ChangeWatch::take() {
   return firewall || routing;
 }
 
+Result<AddressWatch> AddressWatch::open() {
+  auto changes = subscribe(NETLINK_ROUTE, {RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR});
+  if (!changes) return std::unexpected(changes.error());
+  return AddressWatch(std::move(*changes));
+}
+
+bool AddressWatch::take() {
+  return take_from(changes_.get(), [](const nlmsghdr& message) {
+    return message.nlmsg_type == RTM_NEWADDR || message.nlmsg_type == RTM_DELADDR;
+  });
+}
+
 }  // namespace limpid

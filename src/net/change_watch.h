@@ -1,9 +1,10 @@
-// Hears what changes in the kernel's firewall and policy routing: for whoever has put something there and wants to know when it has
-// been taken away. Says that something may have changed, not what: the listener looks for itself.
+// Hears what changes in the kernel's firewall and policy routing, or of this host's addresses: for whoever has put something there and wants to know when it has
+// been taken away, or has judged by addresses. Says that something may have changed, not what: the listener looks for itself.
 #pragma once
 
 #include <array>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "limpid/error.h"
@@ -31,6 +32,21 @@ class ChangeWatch {
   UniqueFd routing_;
   std::vector<std::string> nft_tables_;
   TableId route_table_;
+};
+
+/// Hears of this host's addresses alone, in the network namespace in which it was opened. Never blocks.
+class AddressWatch {
+ public:
+  [[nodiscard]] static Result<AddressWatch> open();
+
+  /// Readable when there may be something to hear.
+  [[nodiscard]] int descriptor() const noexcept { return changes_.get(); }
+  /// Takes everything that waits. True if an address may have come or gone.
+  [[nodiscard]] bool take();
+
+ private:
+  explicit AddressWatch(UniqueFd changes) noexcept : changes_(std::move(changes)) {}
+  UniqueFd changes_;
 };
 
 }  // namespace limpid

@@ -14,6 +14,7 @@ constexpr Wide kMost = ~Wide{0};
 /// ::ffff:0:0/96
 constexpr Wide kMapped = Wide{0xffff} << 32U;
 constexpr unsigned kMappedBits = 96;
+constexpr Wide kLastMapped = kMapped | 0xffffffffU;
 
 std::vector<WideRange> merged(std::vector<WideRange> ranges) {
   std::ranges::sort(ranges, {}, &WideRange::first);
@@ -66,13 +67,12 @@ void append_prefixes(WideRange range, unsigned bits, std::vector<Prefix>& prefix
 }  // namespace
 
 std::vector<Prefix> to_prefixes(const RangeSet& addresses) {
-  constexpr Wide last_mapped = kMapped | 0xffffffffU;
-  const RangeSet mapped({WideRange{.first = kMapped, .last = last_mapped}});
+  const RangeSet mapped({WideRange{.first = kMapped, .last = kLastMapped}});
   std::vector<Prefix> prefixes;
   const RangeSet ipv4 = addresses.intersected(mapped);
   for (const WideRange& range : ipv4.ranges())
     append_prefixes({.first = range.first & 0xffffffffU, .last = range.last & 0xffffffffU}, 32, prefixes);
-  const bool around = addresses.contains(kMapped - 1) && addresses.contains(last_mapped + 1);
+  const bool around = addresses.contains(kMapped - 1) && addresses.contains(kLastMapped + 1);
   const RangeSet ipv6 = around ? addresses.united(mapped) : addresses.intersected(mapped.complement(kMost));
   for (const WideRange& range : ipv6.ranges()) append_prefixes(range, 128, prefixes);
   return prefixes;
@@ -84,10 +84,17 @@ Wide to_wide(const IpAddress& address) noexcept {
   return address.family() == Family::ipv4 ? kMapped | value : value;
 }
 
-WideRange to_range(const Prefix& prefix) noexcept {
-  const unsigned length = prefix.length() + (prefix.family() == Family::ipv4 ? kMappedBits : 0);
+void append_network(const Prefix& prefix, std::vector<WideRange>& ranges) {
+  const bool ipv4 = prefix.family() == Family::ipv4;
+  const unsigned length = prefix.length() + (ipv4 ? kMappedBits : 0);
   const Wide first = to_wide(prefix.network());
-  return {.first = first, .last = first | (length == 0 ? kMost : (Wide{1} << (128 - length)) - 1)};
+  const Wide last = first | (length == 0 ? kMost : (Wide{1} << (128 - length)) - 1);
+  if (ipv4 || last < kMapped || first > kLastMapped) {
+    ranges.push_back({.first = first, .last = last});
+    return;
+  }
+  if (first < kMapped) ranges.push_back({.first = first, .last = kMapped - 1});
+  if (last > kLastMapped) ranges.push_back({.first = kLastMapped + 1, .last = last});
 }
 
 RangeSet::RangeSet(std::vector<WideRange> ranges) : ranges_(merged(std::move(ranges))) {}
@@ -95,7 +102,7 @@ RangeSet::RangeSet(std::vector<WideRange> ranges) : ranges_(merged(std::move(ran
 RangeSet::RangeSet(std::span<const Prefix> prefixes) {
   std::vector<WideRange> ranges;
   ranges.reserve(prefixes.size());
-  for (const Prefix& prefix : prefixes) ranges.push_back(to_range(prefix));
+  for (const Prefix& prefix : prefixes) append_network(prefix, ranges);
   ranges_ = merged(std::move(ranges));
 }
 

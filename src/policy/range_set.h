@@ -21,7 +21,8 @@ struct WideRange {
 };
 
 [[nodiscard]] Wide to_wide(const IpAddress& address) noexcept;
-[[nodiscard]] WideRange to_range(const Prefix& prefix) noexcept;
+/// Adds what a network is in its own family: ::/0 is not IPv4, which stands in its midst. One range or two; none for a network of mapped addresses, which nobody sends from.
+void append_network(const Prefix& prefix, std::vector<WideRange>& ranges);
 
 class RangeSet;
 /// The fewest networks that together are the set, of IPv4 first. ::ffff:0:0/96 stands for IPv4, so what is around it counts as one network of IPv6.
@@ -33,6 +34,7 @@ class RangeSet {
   RangeSet() = default;
   /// In any order; may overlap.
   explicit RangeSet(std::vector<WideRange> ranges);
+  /// As append_network() has it.
   explicit RangeSet(std::span<const Prefix> prefixes);
   explicit RangeSet(const PortSet& ports);
   /// 0…last.

@@ -75,10 +75,9 @@ struct Rule {
   std::uint16_t upstream = 0;               ///< via: number of the group, found out likewise; 0: unknown
   bool target_on_this_host = false;         ///< target: found out by whoever puts the rule to work
 
-  /// Whether the name that the flow asks for says where it goes. Datagrams go to an upstream by their address.
-  [[nodiscard]] bool goes_by_name(Transport transport) const noexcept {
-    return leg && leg->by_name &&
-           (action == FlowAction::direct || (action == FlowAction::via && transport == Transport::tcp));
+  /// Whether the name that the flow asks for says where it goes.
+  [[nodiscard]] bool goes_by_name() const noexcept {
+    return leg && leg->by_name && (action == FlowAction::direct || action == FlowAction::via);
   }
 };
 

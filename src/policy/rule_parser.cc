@@ -233,7 +233,7 @@ class Parser {
       if (!prefix)
         return lexer_.wrong(argument.column, fmt::format("'{}': {}", argument.value, prefix.error().cause),
                             prefix.error().remedy);
-      ranges.push_back(to_range(*prefix));
+      append_network(*prefix, ranges);
     }
     return std::make_shared<const RangeSet>(std::move(ranges));
   }

@@ -96,7 +96,7 @@ RuleVerdict RuleSet::decide(const FlowFacts& facts) const noexcept {
     if (met == Truth::no) continue;
     if (met == Truth::unknown) return {.rule = &rules_[number], .number = number, .missing = missing};
     missing = {};
-    if (!facts.first_bytes && rules_[number].goes_by_name(facts.transport)) missing.add(Fact::first_bytes);
+    if (!facts.first_bytes && rules_[number].goes_by_name()) missing.add(Fact::first_bytes);
     return {.rule = &rules_[number], .number = number, .missing = missing};
   }
   return {.rule = nullptr, .number = rules_.size()};
@@ -106,7 +106,7 @@ FactSet RuleSet::asks_for() const noexcept {
   FactSet facts;
   for (const Rule& rule : rules_) {
     add_facts(rule.condition, facts);
-    if (rule.goes_by_name(Transport::tcp)) facts.add(Fact::first_bytes);
+    if (rule.goes_by_name()) facts.add(Fact::first_bytes);
   }
   return facts;
 }

@@ -26,6 +26,8 @@ enum class Counter : std::uint8_t {
   sniffed_unknown,           ///< of those, how many were decided without knowing what they are
   names_asked,               ///< flows whose name had to be looked up (by-name)
   names_cached,              ///< flows whose name had been looked up before
+  names_learnt,              ///< DNS answers out of which addresses got a name (dns-hint)
+  names_hinted,              ///< flows that had a name by such an answer alone
   name_unresolved,           ///< flows refused because their name has no address, or none in time
   refused_proxy_header,      ///< no PROXY header, or a wrong one, where there had to be one
   connect_refused,           ///< target answered with RST

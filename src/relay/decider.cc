@@ -3,6 +3,9 @@
 
 #include <algorithm>
 #include <new>
+#include <string>
+
+#include "relay/clock.h"
 
 namespace limpid {
 namespace {
@@ -128,8 +131,8 @@ FlowVerdict Decider::decide(FlowFacts facts, const FlowKey& key, const FlowOrigi
     rules->count(found.number);
     verdict = apply(*found.rule, key);
     verdict.ruling.rule = static_cast<std::uint32_t>(found.number + 1);
-    verdict.by_name = verdict.action == FlowVerdict::Action::relay && found.rule->goes_by_name(facts.transport) &&
-                      !policy_->has_fixed_target();
+    verdict.by_name =
+        verdict.action == FlowVerdict::Action::relay && found.rule->goes_by_name() && !policy_->has_fixed_target();
   } else {
     rules->count_unmatched();
   }
@@ -161,7 +164,7 @@ std::optional<std::uint32_t> Decider::forbidden_by(Transport transport, const Fl
     if (!forbids) return std::nullopt;
     return static_cast<std::uint32_t>(found.number + 1);
   } catch (const std::bad_alloc&) {
-    return std::nullopt;
+    return 0;
   }
 }
 
@@ -180,6 +183,10 @@ FlowVerdict Decider::decide(Transport transport, const FlowKey& key, const FlowO
   FirstBytes bytes;
   if (outcome == SniffOutcome::found)
     bytes = {.protocol = app_protocol(sniffed.protocol), .name = sniffed.name.view(), .ech = sniffed.ech};
+  std::shared_ptr<const std::string> hint;
+  if (hints_ != nullptr && bytes.name.empty() && bytes.protocol != AppProtocol::dns)
+    hint = hints_->find(key.client.address, key.original_destination.address, monotonic_ms());
+  if (hint) bytes.name = *hint;
   facts.first_bytes = bytes;
   FlowVerdict verdict = decide(facts, key, origin, earlier.learnt);
   verdict.ruling.sniffed = true;
@@ -191,6 +198,7 @@ FlowVerdict Decider::decide(Transport transport, const FlowKey& key, const FlowO
     auto learnt = std::make_shared<Learnt>();
     if (verdict.ruling.learnt) learnt->client = verdict.ruling.learnt->client;
     learnt->name = bytes.name;
+    if (hint) learnt->name_source = NameSource::dns_hint;
     verdict.ruling.learnt = std::move(learnt);
   } catch (const std::bad_alloc&) {
     if (verdict.by_name) verdict.action = FlowVerdict::Action::reject;  // nothing passes by mistake

@@ -14,6 +14,7 @@
 #include "relay/client_fact_reader.h"
 #include "relay/flow_record.h"
 #include "relay/name_cache.h"
+#include "relay/name_hints.h"
 #include "sniff/sniffed.h"
 
 namespace limpid {
@@ -37,9 +38,10 @@ struct FlowVerdict {
 
 class Decider {
  public:
-  /// `rules` may be nullptr.
-  Decider(std::shared_ptr<const Policy> policy, std::shared_ptr<const CurrentRules> rules) noexcept
-      : policy_(std::move(policy)), rules_(std::move(rules)) {}
+  /// `rules` may be nullptr. `hints` names flows that do not say it themselves, and outlives the decider; nullptr: nobody does.
+  Decider(std::shared_ptr<const Policy> policy, std::shared_ptr<const CurrentRules> rules,
+          const NameHints* hints = nullptr) noexcept
+      : policy_(std::move(policy)), rules_(std::move(rules)), hints_(hints) {}
 
   /// Whether there is any rule now.
   [[nodiscard]] bool has_rules() { return rules_.rules() != nullptr; }
@@ -54,11 +56,12 @@ class Decider {
                                           const ResolvedName& resolved, const FlowOrigin& origin);
   /// From what is known, or can be learnt, when a flow begins.
   [[nodiscard]] FlowVerdict decide(Transport transport, const FlowKey& key, const FlowOrigin& origin);
-  /// With its first bytes: anything but `look`. An outcome other than found is what rules call unknown. `earlier`: the ruling that said `look`.
+  /// With its first bytes: anything but `look`. An outcome other than found is what rules call unknown. `earlier`: the ruling that said `look`. Where the bytes have no
+  /// name, and are no question to a resolver, a hint stands in for it.
   [[nodiscard]] FlowVerdict decide(Transport transport, const FlowKey& key, const FlowOrigin& origin,
                                    SniffOutcome outcome, const Sniffed& sniffed, const Ruling& earlier);
-  /// The rule (from 1) by which those of now reject or drop a flow that was decided as `ruling` says. Empty: none does, or it cannot be told. What was not learnt
-  /// then is asked for if there is an `origin`; first bytes have passed.
+  /// The rule (from 1) by which those of now reject or drop a flow that was decided as `ruling` says; 0 where there is no memory to ask them, so that nothing passes by
+  /// mistake. Empty: none does, or it depends on what was not learnt then. That is asked for if there is an `origin`; first bytes have passed.
   [[nodiscard]] std::optional<std::uint32_t> forbidden_by(Transport transport, const FlowKey& key, const Ruling& ruling,
                                                           const FlowOrigin* origin);
 
@@ -71,6 +74,7 @@ class Decider {
 
   std::shared_ptr<const Policy> policy_;
   RuleReader rules_;
+  const NameHints* hints_;
   ClientFactReader reader_;
   std::time_t minute_ = -1;  ///< since the epoch; of which `week_minute_` is the local time
   WeekMinute week_minute_;

@@ -1,4 +1,4 @@
-// Names of the ways in which a flow ends, as they stand in the access log.
+// Names of the ways in which a flow ends, and of where its name comes from, as they stand in the access log.
 #include "relay/flow_record.h"
 
 namespace limpid {
@@ -33,6 +33,10 @@ std::string_view to_string(FlowEnd end) noexcept {
     case FlowEnd::error: return "error";
   }
   return "";
+}
+
+std::string_view to_string(NameSource source) noexcept {
+  return source == NameSource::dns_hint ? "dns-hint" : "first-bytes";
 }
 
 std::string_view to_string(Protocol protocol) noexcept {

@@ -51,10 +51,19 @@ enum class FlowEnd : std::uint8_t {
 enum class Protocol : std::uint8_t { tcp, udp };
 [[nodiscard]] std::string_view to_string(Protocol protocol) noexcept;
 
+/// Where the name of a flow comes from.
+enum class NameSource : std::uint8_t {
+  first_bytes,  ///< the client has said it in this flow
+  dns_hint      ///< its address was learnt by this name out of a DNS answer to the client
+};
+/// "first-bytes", "dns-hint".
+[[nodiscard]] std::string_view to_string(NameSource source) noexcept;
+
 /// What had to be learnt of a flow before rules could decide.
 struct Learnt {
-  std::string name;    ///< in its first bytes; empty: none, or nobody has looked
+  std::string name;    ///< empty: none, or nobody has looked
   ClientFacts client;  ///< those that were asked for
+  NameSource name_source = NameSource::first_bytes;
 };
 
 /// What rules made of a flow.
@@ -66,6 +75,9 @@ struct Ruling {
   bool sniffed = false;  ///< a decision depended on the first bytes
   bool ech = false;      ///< in which there was encrypted_client_hello
   [[nodiscard]] std::string_view name() const noexcept { return learnt ? learnt->name : std::string_view(); }
+  [[nodiscard]] bool has_hint() const noexcept {
+    return learnt && !learnt->name.empty() && learnt->name_source == NameSource::dns_hint;
+  }
 };
 
 struct FlowRecord {

@@ -1,6 +1,7 @@
 // A list in order of use, and a table that finds its places.
 #include "relay/name_cache.h"
 
+#include <new>
 #include <utility>
 
 namespace limpid {
@@ -29,7 +30,12 @@ void NameCache::put(const NameKey& key, std::shared_ptr<const ResolvedName> reso
     entries_.pop_back();
   }
   entries_.push_front({.key = key, .resolved = std::move(resolved), .until_ms = until_ms});
-  by_key_.emplace(key, entries_.begin());
+  try {
+    by_key_.emplace(key, entries_.begin());
+  } catch (const std::bad_alloc&) {
+    entries_.pop_front();  // nobody would find it, and its place would be taken from another one
+    throw;
+  }
 }
 
 void NameCache::clear() noexcept {

@@ -35,6 +35,7 @@ class NameCache {
   explicit NameCache(std::size_t most) noexcept : most_(most) {}
   /// nullptr: not known, or not any more.
   [[nodiscard]] std::shared_ptr<const ResolvedName> find(const NameKey& key, std::uint64_t now_ms);
+  /// May throw std::bad_alloc; then it is as before.
   void put(const NameKey& key, std::shared_ptr<const ResolvedName> resolved, std::uint64_t until_ms);
   void clear() noexcept;
   [[nodiscard]] std::size_t size() const noexcept { return entries_.size(); }

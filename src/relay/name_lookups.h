@@ -1,8 +1,9 @@
 // NameLookups: where the names of flows lead that go by name. Workers ask and go on; the answer comes to their mailbox. What was asked lately is remembered.
 //
 // Theory of operation. A question is known by name and family, whoever asks: flows that ask the same wait for one answer. As many are sent to the process
-// (name_channel.h) as it works at; the others wait in the order in which they came, but one client has a part of the process at most, so that names which nobody
-// answers hold up no one else. Everything is bounded; past a bound there is no answer, and the flow is refused.
+// (name_channel.h) as it works at; the others wait. Of these, the next one is the oldest of a client of whom the fewest are under way, and one client has a part of the process
+// at most; and what nobody waits for any more is not asked. So names that nobody answers hold up no one else. Everything is bounded; past a bound there is no answer, and the
+// flow is refused.
 #pragma once
 
 #include <chrono>
@@ -11,15 +12,16 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <thread>
-#include <unordered_map>
 #include <vector>
 
 #include "limpid/error.h"
 #include "limpid/prefix.h"
 #include "limpid/unique_fd.h"
+#include "net/change_watch.h"
 #include "policy/range_set.h"
 #include "relay/name_cache.h"
 #include "relay/name_channel.h"
@@ -42,7 +44,8 @@ class NameMailbox {
  public:
   /// `wake`: an eventfd of the worker's, borrowed until close().
   explicit NameMailbox(int wake) noexcept : wake_(wake) {}
-  void put(const NameNews& news);
+  /// Without memory the news is lost: who waits for it gives up by himself.
+  void put(const NameNews& news) noexcept;
   void take(std::vector<NameNews>& into);
   /// Nobody reads any more.
   void close() noexcept;
@@ -67,6 +70,8 @@ class NameLookups {
     UniqueFd channel;  ///< to the process
     /// This host's own addresses: no name may lead there. An error: none may be dialled.
     std::function<Result<std::vector<IpAddress>>()> own;
+    /// Says when they may have changed: then what is remembered was judged by others. Empty: they do not change.
+    std::optional<AddressWatch> changes{};
     /// The process has ended: no name will ever be found again. On the thread of NameLookups.
     std::function<void()> on_end;
   };
@@ -90,8 +95,9 @@ class NameLookups {
     Outcome outcome = Outcome::refused;
     std::shared_ptr<const ResolvedName> resolved{};
   };
-  /// From any thread; never blocks for longer than another one needs to ask. `name`: a domain name, at most 253 bytes. May throw std::bad_alloc.
-  [[nodiscard]] Asked ask(std::string_view name, Family family, const IpAddress& client,
+  /// From any thread; never blocks for longer than another one needs to ask. `name`: a domain name, at most 253 bytes. `until_ms`: when the asker gives up, on the monotonic
+  /// clock; he hears nothing then. May throw std::bad_alloc; then nothing was asked.
+  [[nodiscard]] Asked ask(std::string_view name, Family family, const IpAddress& client, std::uint64_t until_ms,
                           const std::shared_ptr<NameMailbox>& mailbox, const NameAsker& asker);
 
  private:
@@ -101,15 +107,24 @@ class NameLookups {
   };
   struct Question {
     NameKey key;
-    IpAddress client;  ///< who asked first; the /64 of IPv6
+    IpAddress client;            ///< who asked first; the /64 of IPv6
+    std::uint64_t until_ms = 0;  ///< when the last of those who wait gives up
     bool sent = false;
     std::vector<Waiter> waiters{};
   };
   using Questions = std::map<std::uint64_t, Question>;  ///< in the order in which they came
 
   void work();
-  void send_some();
-  [[nodiscard]] bool send(std::uint64_t number, const Question& question) const;
+  [[nodiscard]] bool await();
+  void drop_given_up();
+  void send_some() noexcept;
+  [[nodiscard]] Questions::iterator next_to_send() noexcept;
+  [[nodiscard]] bool send(std::uint64_t number, const Question& question) const noexcept;
+  void settle(const NameAnswer& answer);
+  [[nodiscard]] std::shared_ptr<const ResolvedName> judge_and_keep(const NameAnswer& answer, const NameKey& key,
+                                                                   const Result<std::vector<IpAddress>>& own);
+  void follow_own_addresses();
+  [[nodiscard]] Result<std::vector<IpAddress>> own_addresses() const;
   [[nodiscard]] ResolvedName judge(const NameAnswer& answer, Family family,
                                    const Result<std::vector<IpAddress>>& own) const;
   static void tell(const std::vector<Waiter>& waiters, const std::shared_ptr<const ResolvedName>& resolved);
@@ -119,13 +134,14 @@ class NameLookups {
   std::mutex mutex_;
   NameCache cache_{kMostKept};  ///< under the mutex, as all that follows
   Questions questions_;
-  std::unordered_map<NameKey, std::uint64_t, NameKeyHash> by_key_;
+  std::vector<IpAddress> under_way_;  ///< of each question that was sent, its client; there is room for all
   std::uint64_t next_ = 1;
-  unsigned sent_ = 0;
   bool ended_ = false;
   RangeSet to_ = RangeSet::all_addresses();
   RangeSet excluded_;
-  std::jthread thread_;  ///< last: it uses all of the above
+  const std::shared_ptr<const ResolvedName> nothing_ = std::make_shared<const ResolvedName>();
+  std::vector<IpAddress> own_;  ///< as last seen; of the thread alone
+  std::jthread thread_;         ///< last: it uses all of the above
 };
 
 }  // namespace limpid

@@ -21,6 +21,7 @@ constexpr std::array<std::string_view, kStayReasonCount> kNames{"stayed_local_en
                                                                 "stayed_ecn_differs",
                                                                 "stayed_segment_size",
                                                                 "stayed_routed_otherwise",
+                                                                "stayed_dns_answers",
                                                                 "stayed_many_receivers",
                                                                 "stayed_other_target",
                                                                 "stayed_no_way",

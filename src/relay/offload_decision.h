@@ -26,6 +26,7 @@ enum class StayReason : std::uint8_t {
   ecn_differs,         ///< one leg has ECN, the other has none
   segment_size,        ///< one end would send segments larger than the other may be sent
   routed_otherwise,    ///< its target leg has a mark or an interface of its own, which packets past us would not have
+  dns_answers,         ///< DNS, whose answers are read on their way (dns-hint)
   many_receivers,      ///< UDP: the target is a multicast or broadcast address
   other_target,  ///< netfilter is to see the flow, and the client has dialled another address or port than the target's
   no_way,        ///< forwarding is off, or a way leads through an interface without our programs

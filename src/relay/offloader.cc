@@ -75,6 +75,11 @@ bool Offloader::try_begin(Flow& flow) {
   return false;
 }
 
+void Offloader::keep(Flow& flow, StayReason reason) {
+  flow.offload_attempts = kMostAttempts;
+  stayed_.add(reason);
+}
+
 void Offloader::hold(Flow& flow, StayReason reason) {
   if (flow.silent_attempts == 0 || !flow.held) ++flow.offload_attempts;
   if (!is_momentary(reason)) flow.offload_attempts = kMostAttempts;

@@ -46,6 +46,8 @@ class Offloader {
   [[nodiscard]] static bool may_try_in_silence(const Flow& flow) noexcept {
     return may_try(flow) && flow.silent_attempts < kSilentAttempts;
   }
+  /// It is not to be tried: the flow stays, for this reason.
+  void keep(Flow& flow, StayReason reason);
   /// Of a flow that was handed over, and is over here.
   void leave_tracking(const Flow& flow);
 

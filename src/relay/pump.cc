@@ -113,6 +113,7 @@ Step copy_round(Direction& direction, Leg& source, Leg& sink, PumpResources& res
   const ssize_t received = recv(source.fd.get(), buffer.data(), buffer.size(), 0);
   if (!book_read(direction, source, received, buffer.size())) return Step::progress;
   auto rest = std::span<const std::byte>(buffer).first(static_cast<std::size_t>(received));
+  if (resources.tap != nullptr) (*resources.tap)(rest);
   budget -= std::min(budget, rest.size());
   while (!rest.empty()) {
     const ssize_t written = send(sink.fd.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
@@ -147,7 +148,7 @@ Step splice_round(Direction& direction, Leg& source, Leg& sink, PumpResources& r
 }
 
 bool wants_splice(Direction& direction, PumpResources& resources) noexcept {
-  if (direction.burst < kSpliceAfterBytes) {
+  if (direction.burst < kSpliceAfterBytes || resources.tap != nullptr) {
     return_pipe(direction, resources);
     return false;
   }

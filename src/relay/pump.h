@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 
 #include "limpid/unique_fd.h"
@@ -48,6 +49,9 @@ struct Direction {
   bool done = false;  ///< its end was passed on, or its sink is gone
 };
 
+/// Sees the bytes of a direction as they are taken from its source, and changes nothing. Must not throw.
+using ByteTap = std::function<void(std::span<const std::byte>)>;
+
 /// What the pumps of one worker share.
 struct PumpResources {
   std::span<std::byte> shared_buffer;  ///< BufferPool::kLargestBytes long
@@ -55,6 +59,7 @@ struct PumpResources {
   PipePool& pipes;
   Counters& counters;
   const TlsLegs* tls = nullptr;  ///< of legs that are `encrypted`
+  const ByteTap* tap = nullptr;  ///< for the direction that is pumped next; then all of it is copied. nullptr: none
 };
 
 enum class PumpOutcome : std::uint8_t {

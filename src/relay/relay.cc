@@ -51,11 +51,19 @@ struct Budget {
   std::size_t pipes_per_worker = 0;
 };
 
-bool uses_tls(const UpstreamGroups* groups) {
-  return groups != nullptr && std::ranges::any_of(groups->at_work(), [&](std::uint16_t number) {
-           return std::ranges::any_of(groups->at(number).options().members,
-                                      [](const Upstream& member) { return member.tls.used; });
-         });
+bool uses_tls(const UpstreamGroupOptions& group) {
+  return std::ranges::any_of(group.members, [](const Upstream& member) { return member.tls.used; });
+}
+
+/// In how many links of its way a flow may have TLS: 0 to 2.
+std::size_t tls_links(const UpstreamGroups* groups) {
+  std::size_t most = 0;
+  for (const std::uint16_t number : groups != nullptr ? groups->at_work() : std::vector<std::uint16_t>()) {
+    const UpstreamGroup& group = groups->at(number);
+    const bool first = group.via() != nullptr && uses_tls(group.via()->options());
+    most = std::max<std::size_t>(most, (first ? 1U : 0U) + (uses_tls(group.options()) ? 1U : 0U));
+  }
+  return most;
 }
 
 Result<Budget> divide_descriptors(std::size_t workers, bool udp, const RelayOptions& wanted) {
@@ -75,8 +83,8 @@ Result<Budget> divide_descriptors(std::size_t workers, bool udp, const RelayOpti
   }
   // An eighth for pipes: a burst uses two descriptors on top of its flow's two, and few flows burst at one time.
   budget.pipes_per_worker = std::min(kMostPipesPerWorker, available / 16 / workers);
-  // Between a TLS leg and the network there is a socket pair.
-  const std::size_t each_flow = uses_tls(wanted.upstreams.get()) ? 4 : 2;
+  // Between a TLS leg and the network there is a socket pair; with TLS in both links of a chain, there are two.
+  const std::size_t each_flow = 2 + 2 * tls_links(wanted.upstreams.get());
   budget.flows = (available - std::min(available, budget.pipes_per_worker * workers * 2)) / each_flow;
   if (budget.flows < kFewestFlows) {
     return failure("start relay", "", "the limit of open files is too small for any flow", "raise it: ulimit -n 20000");
@@ -109,6 +117,7 @@ Result<std::unique_ptr<Relay>> Relay::start(const RelayOptions& options, std::ve
   if (!budget) return std::unexpected(budget.error());
   relay->max_flows_ = budget->flows;
   relay->upstreams_ = options.upstreams;
+  relay->hints_ = options.hints;
   relay->offload_ = options.offload;
   relay->judge_ = std::make_unique<Decider>(options.policy, options.rules);
   WorkerOptions worker_options{.policy = options.policy,
@@ -125,7 +134,8 @@ Result<std::unique_ptr<Relay>> Relay::start(const RelayOptions& options, std::ve
                                .upstreams = options.upstreams,
                                .introducers = options.introducers,
                                .local_ends = options.local_ends,
-                               .names = options.names};
+                               .names = options.names,
+                               .hints = options.hints};
   for (auto& own_listeners : listeners) {
     worker_options.number = static_cast<std::uint16_t>(relay->workers_.size());
     auto worker = Worker::create(worker_options, relay->shared_, std::move(own_listeners));

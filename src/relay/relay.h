@@ -34,6 +34,7 @@ struct RelayOptions {
   std::vector<Prefix> introducers{};                  ///< networks whose connections begin with a PROXY header
   bool local_ends = true;                             ///< clients or targets may be programs of this host
   NameLookups* names = nullptr;                       ///< outlives the relay; nullptr: nothing goes by name
+  NameHints* hints = nullptr;                         ///< outlives the relay; nullptr: no DNS is looked at
   UdpOptions udp;  ///< limits: of all workers together, 0: a quarter of the descriptors, and 1,024 a source
 };
 
@@ -67,6 +68,8 @@ class Relay {
   [[nodiscard]] std::uint64_t stayed(StayReason reason) const noexcept;
   /// nullptr: none.
   [[nodiscard]] const UpstreamGroups* upstreams() const noexcept { return upstreams_.get(); }
+  /// Out of DNS answers; nullptr: none are learnt.
+  [[nodiscard]] const NameHints* hints() const noexcept { return hints_; }
   /// Whether flows are handed over at all.
   [[nodiscard]] std::size_t offloaded_sessions() const noexcept {
     return shared_.offloaded_sessions.load(std::memory_order_relaxed);
@@ -109,6 +112,7 @@ class Relay {
   SharedRelayState shared_;
   std::size_t max_flows_ = 0;
   std::shared_ptr<const UpstreamGroups> upstreams_;
+  const NameHints* hints_ = nullptr;
   FlowOffload* offload_ = nullptr;               ///< nullptr: none; outlives the relay
   std::unique_ptr<Decider> judge_;               ///< of flows that no worker has; main thread only
   std::unique_ptr<OffloadCollector> collector_;  ///< nullptr: nothing is handed over

@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "limpid/address.h"
@@ -16,8 +17,9 @@
 namespace limpid {
 
 struct UdpAssociation {
-  UpstreamGroup& group;  ///< outlives the session
-  Dial wanted;           ///< of the first datagram
+  UpstreamGroup& group;   ///< outlives the session
+  Dial wanted;            ///< of the first datagram
+  std::string name = {};  ///< where it goes in place of that address, if it goes by name; the upstream looks it up
   UpstreamGroup::Tried tried = 0;
   unsigned member = 0;
   SocketAddress server = {};  ///< where the member was when it was dialled

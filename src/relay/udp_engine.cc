@@ -20,7 +20,6 @@ namespace {
 
 /// Batches from one target leg in one turn; then others have theirs.
 constexpr int kBatchesPerTurn = 4;
-constexpr std::uint16_t kDnsPort = 53;
 /// A port that is taken is rare.
 constexpr int kMostPorts = 8;
 /// Of a session that has left: what was on its way to its socket arrives in a fraction of this.
@@ -87,7 +86,7 @@ UdpEngine::UdpEngine(const UdpOptions& options, UniqueFd epoll, Counters& counte
       emit_(std::move(emit)),
       sessions_(options.limits, random_seed()),
       timers_(monotonic_ms()),
-      decider_(options.policy, options.rules),
+      decider_(options.policy, options.rules, options.hints),
       rulings_({.total = options.limits.total * kRulingsForSession,
                 .per_source = options.limits.per_source * kRulingsForSession},
                random_seed()),
@@ -187,6 +186,7 @@ UdpSession* UdpEngine::relay(std::span<const ReceivedDatagram> run, const FlowVe
   }
   if (session->spent && verdict.dial.target != session->target)
     revive(*session, *first.original_destination, verdict.dial.target);
+  if (reads_dns(*first.original_destination)) note_questions(*session, run, verdict.dial.target);
 
   payloads_.clear();
   std::uint64_t bytes = 0;
@@ -331,6 +331,7 @@ void UdpEngine::receive_from_targets(UdpSession& session) {
           report(time_exceeded(datagram.peer.family()), datagram.peer, *leg, datagram);
         continue;
       }
+      if (session.dns) learn_names(session, datagram);
       bytes += datagram.payload.size();
       replies_.push_back({.from = from, .to = session.key.client, .payload = datagram.payload, .fields = fields});
     }
@@ -371,6 +372,8 @@ void UdpEngine::report(const IcmpError& error, const SocketAddress& to, SocketAd
 bool UdpEngine::admits(const UdpSession& session, const SocketAddress& peer) const noexcept {
   if (options_.filtering == NatBehavior::endpoint_independent && !session.fixed_target) return true;
   if (peer == session.target) return true;
+  // Where its name leads is known to the upstream alone, which has a socket for this session and nobody else.
+  if (session.association && !session.association->name.empty()) return peer.port == session.target.port;
   return std::ranges::find(session.contacted, peer) != session.contacted.end();
 }
 
@@ -405,7 +408,7 @@ std::uint64_t UdpEngine::deadline_ms(const UdpSession& session) const noexcept {
   if (session.association && session.association->handshake) return session.association->give_up_ms;
   auto patience = session.spent ? kSpent : options_.timeouts.unanswered;
   if (session.answered && !session.spent) {
-    const bool dns = session.original_destination.port.value == kDnsPort;
+    const bool dns = session.original_destination.port == kDnsPort;
     patience = dns ? options_.timeouts.dns : options_.timeouts.answered;
   }
   return session.last_activity_ms + static_cast<std::uint64_t>(patience.count());

@@ -65,6 +65,7 @@ struct UdpOptions {
   std::shared_ptr<const UpstreamGroups> upstreams{};  ///< that the policy may name; nullptr: none
   NameLookups* names = nullptr;                       ///< outlives the engine; nullptr: nothing goes by name
   std::shared_ptr<NameMailbox> mailbox{};             ///< the worker's, which hands on what concerns the engine
+  NameHints* hints = nullptr;                         ///< outlives the engine; nullptr: no DNS is looked at
 };
 
 class UdpEngine {
@@ -123,6 +124,12 @@ class UdpEngine {
   void follow_name(UdpSession& entry, const ResolvedName& resolved);
   void hold_for_name(UdpRuling& ruling, const ReceivedDatagram& datagram);
   void give_up_name(UdpSession& entry);
+  // udp_dns.cc
+  [[nodiscard]] bool reads_dns(const SocketAddress& destination) const noexcept {
+    return options_.hints != nullptr && destination.port == kDnsPort;
+  }
+  void note_questions(UdpSession& session, std::span<const ReceivedDatagram> run, const SocketAddress& target);
+  void learn_names(const UdpSession& session, const ReceivedDatagram& datagram);
   [[nodiscard]] bool hold(UdpRuling& ruling, const ReceivedDatagram& datagram);
   void obey(UdpSession& entry, std::span<const ReceivedDatagram> run, const FlowVerdict& verdict);
   void record_refusal(const UdpSession& entry, const FlowVerdict& verdict);

@@ -20,13 +20,13 @@ constexpr std::uint64_t kRetryMs = 5'000;
 /// True while the name is being looked up; what becomes of the datagrams is decided then.
 bool UdpEngine::awaits_name(UdpSession& entry) {
   UdpRuling& ruling = *entry.decided;
-  if (!ruling.verdict.by_name) return false;
+  if (!ruling.verdict.by_name || ruling.verdict.dial.upstream != 0) return false;  // the upstream looks it up
   const FlowKey key{.client = entry.key.client, .original_destination = entry.key.destination};
   NameLookups::Asked asked;
   try {
     if (options_.names != nullptr)
       asked = options_.names->ask(ruling.verdict.ruling.name(), key.original_destination.family(), key.client.address,
-                                  options_.mailbox,
+                                  now_ms_ + kPatienceMs, options_.mailbox,
                                   {.index = entry.index, .generation = entry.generation, .datagrams = true});
   } catch (const std::bad_alloc&) {
     asked = {};

@@ -85,9 +85,9 @@ Ruling UdpEngine::ruling_of(const SocketAddress& client, const SocketAddress& de
 
 /// The exchange with its latest partner.
 void UdpEngine::hand_over(UdpSession& session) {
-  if (session.routed_otherwise) {
+  if (session.routed_otherwise || session.dns) {
     session.stays = true;
-    return offloader_->count_stay(StayReason::routed_otherwise);
+    return offloader_->count_stay(session.dns ? StayReason::dns_answers : StayReason::routed_otherwise);
   }
   const SocketAddress partner = session.exchange.partner;
   const bool own = partner == session.target;

@@ -116,6 +116,7 @@ void UdpEngine::decide(UdpSession& entry, SniffOutcome outcome, const Sniffed& s
   if (outcome != SniffOutcome::found) counters_.add(Counter::sniffed_unknown);
   ruling.verdict =
       decider_.decide(Transport::udp, flow_key(entry.key), ruling.origin, outcome, sniffed, ruling.verdict.ruling);
+  if (ruling.verdict.ruling.has_hint()) counters_.add(Counter::names_hinted);
   if (!awaits_name(entry)) conclude(entry);
 }
 

@@ -18,6 +18,7 @@
 #include "limpid/address.h"
 #include "limpid/unique_fd.h"
 #include "policy/decision.h"
+#include "relay/dns_watch.h"
 #include "relay/flow_record.h"
 #include "relay/udp_association.h"
 #include "relay/udp_ruling.h"
@@ -67,6 +68,7 @@ struct UdpSession {
   bool counted = true;  ///< its end is to be counted
   bool fixed_target = false;                         ///< the client knows its targets by the original destination
   std::unique_ptr<UdpAssociation> association = {};  ///< through an upstream; nullptr: none
+  std::unique_ptr<DnsWatch> dns = {};                ///< it has asked a resolver, and names are learnt; nullptr: not
 };
 
 struct UdpLimits {

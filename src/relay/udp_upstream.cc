@@ -53,6 +53,7 @@ bool UdpEngine::send_by_upstream(std::span<const ReceivedDatagram> run, const Fl
     }
     if (session->association == nullptr) return false;  // its group was down
     note_contact(*session, dial.target);
+    if (reads_dns(*run.front().original_destination)) note_questions(*session, run, dial.target);
     for (const auto& datagram : run) {
       if (session->association->relay) {
         send_associated(*session, dial.target, datagram.payload);
@@ -95,11 +96,12 @@ UdpSession* UdpEngine::open_association(const ReceivedDatagram& datagram, const 
   UdpSession& session = sessions_.create(key);
   session.original_destination = *datagram.original_destination;
   session.target = dial.target;
-  session.fixed_target = verdict.fixed_target;
+  session.fixed_target = verdict.fixed_target || verdict.by_name;
   session.ruling = verdict.ruling;
   session.started_ms = session.last_activity_ms = now_ms_;
   session.stays = true;  // its datagrams have a header that only we take off
-  session.association = std::make_unique<UdpAssociation>(UdpAssociation{.group = group, .wanted = dial});
+  session.association = std::make_unique<UdpAssociation>(UdpAssociation{
+      .group = group, .wanted = dial, .name = verdict.by_name ? std::string(verdict.ruling.name()) : std::string()});
   counters_.add(Counter::udp_sessions_total);
   const std::uint32_t generation = session.generation;
   associate_with_next(session);
@@ -111,6 +113,7 @@ void UdpEngine::associate_with_next(UdpSession& session) {
   for (;;) {
     const auto member = association.group.choose({.client = session.key.client.address,
                                                   .destination = association.wanted.target,
+                                                  .has_name = !association.name.empty(),
                                                   .datagrams = true,
                                                   .tried = association.tried},
                                                  now_ms_);
@@ -156,7 +159,9 @@ bool UdpEngine::call_upstream(UdpSession& session, const Upstream& upstream) {
 
 void UdpEngine::go_without_association(UdpSession& session) {
   const Dial dial = session.association->wanted;
-  const bool direct = session.association->group.options().down == GroupDown::direct;
+  // Who is sent by name is not to end where his client says that the name is.
+  const bool direct =
+      session.association->group.options().down == GroupDown::direct && session.association->name.empty();
   auto fd = direct ? open_leg(dial, session.key.client, session.source) : Result<UniqueFd>(UniqueFd());
   if (!direct || !fd) {
     counters_.add(Counter::udp_dropped, session.association->waiting.size());
@@ -243,7 +248,7 @@ void UdpEngine::fail_association(UdpSession& session, bool at_fault) {
 
 void UdpEngine::send_associated(UdpSession& session, const SocketAddress& destination,
                                 std::span<const std::byte> payload) {
-  const Socks5DatagramHeader header(destination);
+  const Socks5DatagramHeader header(destination, session.association->name);
   wrapped_.assign(header.bytes().begin(), header.bytes().end());
   wrapped_.insert(wrapped_.end(), payload.begin(), payload.end());
   const std::span<const std::byte> datagram(wrapped_);

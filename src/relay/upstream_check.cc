@@ -8,6 +8,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "limpid/transparent.h"
 #include "net/endpoint.h"
@@ -26,7 +27,7 @@ UpstreamGroup::Question question_for(const SocketAddress& server, bool has_name)
 }  // namespace
 
 UpstreamCheck::UpstreamCheck(const UpstreamGroup& group, unsigned member, std::uint32_t mark, TlsLegs& tls)
-    : began_(std::chrono::steady_clock::now()) {
+    : tls_(tls), began_(std::chrono::steady_clock::now()) {
   const Upstream& upstream = group.member(member);
   const UpstreamServer* server = group.server(member);
   const auto& target = group.options().check_target;
@@ -50,6 +51,7 @@ UpstreamCheck::UpstreamCheck(const UpstreamGroup& group, unsigned member, std::u
          .only_authorization = false,
          .is_hop = true});
     dial(hops->member(*hop), hop_server->address, mark, tls);
+    if (upstream.tls.used) behind_hop_ = &upstream;
   } else {
     dial(upstream, server->address, mark, tls);
   }
@@ -71,7 +73,10 @@ void UpstreamCheck::dial(const Upstream& upstream, const SocketAddress& to, std:
   auto fd = connect_transparent(to, {.source = source, .mark = mark | upstream.mark, .interface = upstream.interface});
   if (!fd) return fail(fd.error().message());
   fd_ = std::move(*fd);
-  if (!upstream.tls.used) return;
+  if (upstream.tls.used) encrypt(upstream, tls);
+}
+
+void UpstreamCheck::encrypt(const Upstream& upstream, TlsLegs& tls) {
   auto plain = tls.open(std::move(fd_), upstream);
   if (!plain) return fail(plain.error().message());
   fd_ = std::move(*plain);
@@ -111,9 +116,7 @@ void UpstreamCheck::step() {
     const HandshakeState state = words.handshake.state();
     if (words.only_authorization && words.handshake.is_past_upstream()) break;
     if (state == HandshakeState::done) {
-      // Behind a hop, the way to the upstream is there only now.
-      if (words.is_hop) connected_us_ = passed_us();
-      words_.pop_front();
+      if (!go_on()) return;
     } else if (state != HandshakeState::running) {
       return fail(fmt::format("{}: {}", words.is_hop ? "the hop" : "the upstream", to_string(state)));
     } else if (!words.handshake.waiting().empty() ? !say() : !hear()) {
@@ -121,6 +124,18 @@ void UpstreamCheck::step() {
     }
   }
   if (!healthy_) healthy_ = true;
+}
+
+/// To what is said next. False where TLS comes first.
+bool UpstreamCheck::go_on() {
+  // Behind a hop, the way to the upstream is there only now.
+  if (words_.front().is_hop) connected_us_ = passed_us();
+  words_.pop_front();
+  const Upstream* upstream = std::exchange(behind_hop_, nullptr);
+  if (upstream == nullptr) return true;
+  encrypt(*upstream, tls_);
+  connected_ = false;
+  return false;
 }
 
 bool UpstreamCheck::say() {

@@ -37,12 +37,16 @@ class UpstreamCheck {
     bool only_authorization;  ///< what it asks for behind that is never sent
     bool is_hop;
   };
+  void encrypt(const Upstream& upstream, TlsLegs& tls);
   void dial(const Upstream& upstream, const SocketAddress& to, std::uint32_t mark, TlsLegs& tls);
+  [[nodiscard]] bool go_on();
   [[nodiscard]] bool say();
   [[nodiscard]] bool hear();
   void fail(std::string_view cause);
   [[nodiscard]] std::uint64_t passed_us() const noexcept;
 
+  TlsLegs& tls_;
+  const Upstream* behind_hop_ = nullptr;  ///< TLS with it begins when the hop has made the way; nullptr: none does
   UniqueFd fd_;
   std::deque<Words> words_;  ///< one after the other; empty: a connection is all
   std::chrono::steady_clock::time_point began_;

@@ -66,7 +66,7 @@ Worker::Worker(const WorkerOptions& options, SharedRelayState& shared, UniqueFd 
       epoll_(std::move(epoll)),
       command_(std::move(command)),
       acceptor_(std::move(acceptor)),
-      decider_(options.policy, options.rules),
+      decider_(options.policy, options.rules, options.hints),
       timers_(monotonic_ms()),
       pipes_(options.max_pipes),
       shared_buffer_(BufferPool::kLargestBytes),
@@ -80,6 +80,7 @@ Status Worker::start_udp(std::vector<UniqueFd> listeners) {
   UdpOptions udp = options_.udp;
   udp.names = options_.names;
   udp.mailbox = mailbox_;
+  udp.hints = options_.hints;
   auto engine = UdpEngine::create(
       udp, std::move(listeners), counters_, [this](const FlowRecord& record) { emit(record); },
       {.offload = options_.offload != nullptr && options_.offload->passes_netfilter() ? nullptr : options_.offload,
@@ -341,6 +342,7 @@ void Worker::finish_connecting(Flow& flow, FlowId id, std::uint32_t events) {
 }
 
 void Worker::start_relaying(Flow& flow, FlowId id) {
+  watch_dns(flow, id);
   if (flow.sent_with_syn > 0) {
     // A client that is gone has taken its unread bytes with it; what the target has of them is counted all the same.
     if (!discard_sent(flow.client.fd.get(), flow.sent_with_syn)) flow.client.reset = true;
@@ -364,8 +366,7 @@ void Worker::relay_bytes(Flow& flow, FlowId id) {
   const bool was_half_closed = flow.up.done || flow.down.done;
   const auto bytes_up = flow.up.bytes;
   const auto bytes_down = flow.down.bytes;
-  const auto up = pump(flow.up, flow.client, flow.target, resources_);
-  const auto down = pump(flow.down, flow.target, flow.client, resources_);
+  const auto [up, down] = pump_both(flow, id);
   if (flow.up.bytes != bytes_up) counters_.add(Counter::bytes_up, flow.up.bytes - bytes_up);
   if (flow.down.bytes != bytes_down) counters_.add(Counter::bytes_down, flow.down.bytes - bytes_down);
   flow.last_activity_ms = now_ms_;
@@ -427,6 +428,7 @@ void Worker::end_flow(Flow& flow, FlowId id, FlowEnd end, Closing closing) {
   if (flow.state == FlowState::leaving) return end_leaving(flow, id, end);
   timers_.cancel(id.index);
   if (flow.state == FlowState::resolving) wanted_.erase(id.index);
+  if (!dns_.empty()) dns_.erase(id.index);
   release(flow.up, resources_);
   release(flow.down, resources_);
   record_end(flow, end);

@@ -9,6 +9,7 @@
 #include <memory>
 #include <optional>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "limpid/error.h"
@@ -18,6 +19,7 @@
 #include "relay/acceptor.h"
 #include "relay/counters.h"
 #include "relay/decider.h"
+#include "relay/dns_watch.h"
 #include "relay/flow_errand.h"
 #include "relay/flow_record.h"
 #include "relay/flow_table.h"
@@ -68,6 +70,7 @@ struct WorkerOptions {
   std::vector<Prefix> introducers{};                  ///< whose connections begin with a PROXY header
   bool local_ends = true;                             ///< clients or targets may be programs of this host
   NameLookups* names = nullptr;                       ///< outlives the worker; nullptr: nothing goes by name
+  NameHints* hints = nullptr;                         ///< outlives the worker; nullptr: no DNS is looked at
   std::uint16_t number = 0;                           ///< which worker it is
 };
 
@@ -120,6 +123,9 @@ class Worker {
   void dial_by_name(Flow& flow, FlowId id, const FlowVerdict& verdict);
   void dial_resolved(Flow& flow, FlowId id, const Dial& wanted, const ResolvedName& resolved);
   void take_names();
+  // worker_dns.cc
+  void watch_dns(Flow& flow, FlowId id);
+  [[nodiscard]] std::pair<PumpOutcome, PumpOutcome> pump_both(Flow& flow, FlowId id);
   void ignore(Flow& flow, FlowId id);
   void end_ignored_flows();
   void refuse(Accepted accepted, const SocketAddress& original_destination, FlowEnd end, const Ruling& ruling = {});
@@ -128,6 +134,8 @@ class Worker {
                                            const Upstream* upstream = nullptr);
   /// Puts TLS between the leg and the network.
   [[nodiscard]] Result<TargetLeg> encrypt(TargetLeg leg, const Upstream& upstream);
+  /// The same within a way that a hop has made: connecting goes on until that is done, too.
+  void encrypt_behind_hop(Flow& flow, FlowId id);
   [[nodiscard]] Result<TargetLeg> call_first_possible(Dial& dial, const ClientSide& client, std::uint32_t& attempts);
   void try_next_target(Flow& flow, FlowId id, FlowEnd end);
   void finish_connecting(Flow& flow, FlowId id, std::uint32_t events);
@@ -209,6 +217,7 @@ class Worker {
   std::vector<NameNews> news_;            ///< scratch
   std::unordered_map<std::uint32_t, Dial>
       wanted_;  ///< of resolving flows, by their slots: what is dialled, but for the address
+  std::unordered_map<std::uint32_t, std::unique_ptr<DnsWatch>> dns_;  ///< of relayed flows to resolvers, by their slots
   ErrandBox errand_box_;
   std::vector<std::shared_ptr<FlowErrand>> errands_;  ///< one after the other
   std::uint16_t number_;

@@ -90,10 +90,11 @@ void Worker::decide(Flow& flow, FlowId id, SniffOutcome outcome, const Sniffed& 
   if (outcome != SniffOutcome::found) counters_.add(Counter::sniffed_unknown);
   if (std::exchange(flow.waits_for_bytes, false)) report_from(flow.client.fd.get(), 1);
   flow.client.readable = true;  // whatever was there, or came below the mark, was no edge, or one that is used up
-  obey(flow, id,
-       decider_.decide(Transport::tcp,
-                       {.client = flow.client_address, .original_destination = flow.original_destination},
-                       {.accepted = flow.client.fd.get()}, outcome, sniffed, flow.ruling));
+  const FlowVerdict verdict = decider_.decide(
+      Transport::tcp, {.client = flow.client_address, .original_destination = flow.original_destination},
+      {.accepted = flow.client.fd.get()}, outcome, sniffed, flow.ruling);
+  if (verdict.ruling.has_hint()) counters_.add(Counter::names_hinted);
+  obey(flow, id, verdict);
 }
 
 /// Nothing is read and nothing is said, until the client gives up or the time is over.

@@ -14,10 +14,11 @@ namespace limpid {
 void Worker::dial_by_name(Flow& flow, FlowId id, const FlowVerdict& verdict) {
   if (verdict.dial.upstream != 0) return start_dialling(flow, id, verdict.dial, flow.ruling.name());
   if (options_.names == nullptr) return end_flow(flow, id, FlowEnd::name_unresolved, Closing::with_reset);
+  const std::uint64_t until_ms = now_ms_ + static_cast<std::uint64_t>(options_.timeouts.connect.count());
   try {
     const auto asked =
         options_.names->ask(flow.ruling.name(), flow.original_destination.family(), flow.client_address.address,
-                            mailbox_, {.index = id.index, .generation = id.generation});
+                            until_ms, mailbox_, {.index = id.index, .generation = id.generation});
     switch (asked.outcome) {
       case NameLookups::Outcome::known:
         counters_.add(Counter::names_cached);
@@ -31,7 +32,7 @@ void Worker::dial_by_name(Flow& flow, FlowId id, const FlowVerdict& verdict) {
   }
   counters_.add(Counter::names_asked);
   flow.state = FlowState::resolving;
-  flow.give_up_ms = now_ms_ + static_cast<std::uint64_t>(options_.timeouts.connect.count());
+  flow.give_up_ms = until_ms;
   timers_.schedule(id.index, flow.give_up_ms);
 }
 

@@ -301,6 +301,19 @@ void Worker::end_handshake(Flow& flow, FlowId id, HandshakeState state, FlowEnd 
   dial_upstream(flow, id);
 }
 
+/// What comes now is the member's; so is the fault if it does not succeed.
+void Worker::encrypt_behind_hop(Flow& flow, FlowId id) {
+  UpstreamRoute& route = *flow.upstream;
+  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, flow.target.fd.get(), nullptr);  // it lives on, with somebody else
+  auto leg = encrypt({.fd = std::move(flow.target.fd),
+                      .source = flow.source,
+                      .routed_otherwise = flow.routed_otherwise,
+                      .sent_with_syn = flow.sent_with_syn},
+                     route.group.member(*route.member));
+  if (!leg) return end_flow(flow, id, FlowEnd::error, Closing::with_reset);
+  take_leg(flow, id, std::move(*leg), flow.target_address);
+}
+
 /// The same for the first link of a chain. What it was asked for is not a client's choice but one of ours: whoever does not answer is to blame.
 void Worker::end_hop(Flow& flow, FlowId id, HandshakeState state, FlowEnd end) {
   UpstreamRoute& route = *flow.upstream;
@@ -312,6 +325,7 @@ void Worker::end_hop(Flow& flow, FlowId id, HandshakeState state, FlowEnd end) {
       route.group.via()->count_flow(*route.hop);
       route.at_hop = false;
       // What the member's own connection takes includes the way there, and begins here.
+      if (route.group.member(*route.member).tls.used) return encrypt_behind_hop(flow, id);
       std::ignore = begin_handshake(flow, id);
       return;
     case HandshakeState::refused:

@@ -40,6 +40,7 @@ void append_fields(const FlowRecord& record, std::vector<Field>& fields) {
   if (record.ruling.sniffed) {
     fields.push_back(field("app", to_string(record.ruling.protocol)));
     fields.push_back(field("name", record.ruling.name().empty() ? "-" : record.ruling.name()));
+    if (record.ruling.has_hint()) fields.push_back(field("name_source", to_string(NameSource::dns_hint)));
   }
   fields.push_back(field("bytes_up", record.bytes_up));
   fields.push_back(field("bytes_down", record.bytes_down));

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "policy/box_order.h"
@@ -19,7 +20,8 @@ constexpr std::size_t kMostInSets = 60'000;
 constexpr std::size_t kMostInChains = 1'000;
 
 RangeSet ipv4_addresses() {
-  return RangeSet({to_range(Prefix::everything(Family::ipv4))});
+  const std::array all{Prefix::everything(Family::ipv4)};
+  return RangeSet(std::span<const Prefix>(all));
 }
 
 /// The one that is known last.
@@ -40,15 +42,6 @@ PortSet to_port_set(const RangeSet& ports) {
   return set;
 }
 
-/// What networks are, each in its own family: ::/0 is not IPv4.
-RangeSet addresses_of(const std::vector<Prefix>& networks) {
-  std::vector<Prefix> ipv4;
-  std::vector<Prefix> ipv6;
-  for (const Prefix& network : networks) (network.family() == Family::ipv4 ? ipv4 : ipv6).push_back(network);
-  const RangeSet others = RangeSet(ipv6).intersected(ipv4_addresses().complement(~Wide{0}));
-  return RangeSet(ipv4).united(others);
-}
-
 /// Those ranges of a set that have something in common with another.
 RangeSet ranges_meeting(const RangeSet& set, const RangeSet& other) {
   std::vector<WideRange> touched;
@@ -64,14 +57,14 @@ class Compiler {
  public:
   Compiler(const std::vector<Rule>& rules, Scope& scope, std::size_t most_networks)
       : rules_(rules), scope_(scope), most_networks_(most_networks), earlier_(kMostComparisons) {
-    if (can_choose_clients() && !scope.from_prefixes.empty()) left_.source = addresses_of(scope.from_prefixes);
-    if (!scope.to_prefixes.empty()) left_.destination = addresses_of(scope.to_prefixes);
+    if (can_choose_clients() && !scope.from_prefixes.empty()) left_.source = RangeSet(scope.from_prefixes);
+    if (!scope.to_prefixes.empty()) left_.destination = RangeSet(scope.to_prefixes);
     if (!scope.ipv6 || !scope.ipv4) {
       const RangeSet family = scope.ipv4 ? ipv4_addresses() : ipv4_addresses().complement(~Wide{0});
       left_.source = left_.source.intersected(family);
       left_.destination = left_.destination.intersected(family);
     }
-    left_.destination = left_.destination.intersected(addresses_of(scope.excluded).complement(~Wide{0}));
+    left_.destination = left_.destination.intersected(RangeSet(scope.excluded).complement(~Wide{0}));
     if (can_choose_clients()) client_networks_ = to_prefixes(left_.source).size();
   }
 

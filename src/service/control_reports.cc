@@ -89,6 +89,7 @@ std::string report_status(const Relay& relay, const InstanceState& instance, con
                     {"udp_cut_through", relay.offloaded_sessions()},
                     {"adopted", relay.adopted_flows()},
                     {"udp_adopted", relay.adopted_sessions()}}},
+                  {"dns_hints", relay.hints() != nullptr ? ordered_json(relay.hints()->size()) : ordered_json()},
                   {"limits", {{"flows", relay.max_flows()}, {"workers", relay.workers()}}},
                   {"configuration",
                    {{"file", text_or_null(facts.config_file)}, {"last_reload", reload_json(situation.last_reload)}}},

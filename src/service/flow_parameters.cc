@@ -120,6 +120,10 @@ ordered_json or_null(bool there, auto value) {
   return there ? ordered_json(std::move(value)) : ordered_json();
 }
 
+std::string name_source(const Ruling& ruling) {
+  return std::string(to_string(ruling.has_hint() ? NameSource::dns_hint : NameSource::first_bytes));
+}
+
 ordered_json as_json(const FlowView& view) {
   const bool dialled = view.target.port.value != 0;
   const Ruling& ruling = view.ruling;
@@ -134,6 +138,7 @@ ordered_json as_json(const FlowView& view) {
           {"rule", or_null(ruling.asked, ruling.rule)},
           {"app", or_null(ruling.sniffed, std::string(to_string(ruling.protocol)))},
           {"name", or_null(!ruling.name().empty(), std::string(ruling.name()))},
+          {"name_source", or_null(!ruling.name().empty(), name_source(ruling))},
           {"upstream", or_null(!view.upstream.empty(), std::string(view.upstream))},
           {"bytes_up", view.bytes_up},
           {"bytes_down", view.bytes_down},

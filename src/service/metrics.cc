@@ -71,6 +71,8 @@ constexpr std::array kCounters{
     Described{Counter::sniffed_unknown, "Of those, flows decided without knowing what they are."},
     Described{Counter::names_asked, "Flows whose name had to be looked up (by-name)."},
     Described{Counter::names_cached, "Flows whose name had been looked up before."},
+    Described{Counter::names_learnt, "DNS answers out of which addresses got a name (dns-hint)."},
+    Described{Counter::names_hinted, "Flows that had a name by such an answer alone."},
     Described{Counter::name_unresolved, "Flows refused because their name has no address, or none in time."},
     Described{Counter::connect_refused, "Targets that answered with a reset."},
     Described{Counter::connect_timeout, "Targets that did not answer in time."},

@@ -21,6 +21,7 @@
 #include "net/netlink.h"
 #include "net/port_owner.h"
 #include "relay/clock.h"
+#include "relay/name_hints.h"
 #include "relay/name_lookups.h"
 #include "relay/relay.h"
 #include "service/client_rights.h"
@@ -404,13 +405,20 @@ Status run_service(const ServiceOptions& wanted) {
   if (!upstreams) return std::unexpected(upstreams.error());
   std::unique_ptr<NameLookups> names;
   if (name_process) {
+    auto changes = AddressWatch::open();
+    if (!changes) return std::unexpected(changes.error());
     names = std::make_unique<NameLookups>(NameLookups::Options{
-        .channel = name_process->take_channel(), .own = own_addresses, .on_end = [&log] {
+        .channel = name_process->take_channel(),
+        .own = own_addresses,
+        .changes = std::move(*changes),
+        .on_end = [&log] {
           log.warning("names of flows are not looked up any more: the process that does it has ended",
                       {field("remedy", "restart, if rules say by-name")});
         }});
     names->restrict_to(interception.scope.to_prefixes, interception.scope.excluded);
   }
+  std::unique_ptr<NameHints> hints;
+  if (options.dns_hint) hints = std::make_unique<NameHints>();
   const auto usual_upstream = (*upstreams)->usual();
   (*upstreams)->number(options.rules);
   const auto book = std::make_shared<CurrentRules>(options.rules);
@@ -450,6 +458,7 @@ Status run_service(const ServiceOptions& wanted) {
        .introducers = options.introducers,
        .local_ends = local_ends,
        .names = names.get(),
+       .hints = hints.get(),
        .udp = udp},
       std::move(listeners->per_worker));
   if (!relay) return std::unexpected(relay.error());

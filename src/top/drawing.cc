@@ -144,6 +144,10 @@ std::array<Column, kColumns> columns_of(const Canvas& canvas, Group group) {
   return columns;
 }
 
+std::string shown_name(const FlowReading& flow) {
+  return flow.name.empty() ? "-" : flow.name + (flow.has_hint() ? " (dns-hint)" : "");
+}
+
 std::string cell(const Row& row, ColumnName column, Group group, bool has_name) {
   const auto& flow = row.rated.flow;
   const auto rate = [&](double value) { return row.rated.known ? short_amount(value) : std::string("-"); };
@@ -151,10 +155,10 @@ std::string cell(const Row& row, ColumnName column, Group group, bool has_name) 
     case kClient: return group == Group::none ? flow.client : row.key;
     case kDestination:
       if (group != Group::none) return fmt::format("{}", row.flows);
-      // Where there is no room for both, a name says more; its port stays.
-      if (has_name || flow.name.empty()) return flow.destination;
+      // Where there is no room for both, a name says more; its port stays. A hint does not take the place of what is known.
+      if (has_name || flow.name.empty() || flow.has_hint()) return flow.destination;
       return flow.name + flow.destination.substr(std::min(flow.destination.rfind(':'), flow.destination.size()));
-    case kName: return flow.name.empty() ? "-" : flow.name;
+    case kName: return shown_name(flow);
     case kUpstream: return flow.upstream.empty() ? "-" : flow.upstream;
     case kProtocol: return flow.protocol + (flow.cut_through ? "*" : "");
     case kRule: return flow.rule ? fmt::format("{}", *flow.rule) : "-";
@@ -203,7 +207,7 @@ void add_flow(const View& view, std::vector<Line>& lines) {
   };
   add("client", flow.client);
   add("destination", flow.destination);
-  add("name", flow.name);
+  add("name", shown_name(flow));
   add("up", moved(flow.bytes_up, rated.up));
   add("down", moved(flow.bytes_down, rated.down));
   add("protocol", flow.protocol + (flow.cut_through ? ", cut through" : ""));

@@ -38,6 +38,7 @@ FlowReading read_flow(const ordered_json& json) {
                    .source = text_of(json, "source"),
                    .app = text_of(json, "app"),
                    .name = text_of(json, "name"),
+                   .name_source = text_of(json, "name_source"),
                    .upstream = text_of(json, "upstream"),
                    .rule = std::nullopt,
                    .cut_through = member(json, "cut_through") == true,

@@ -23,14 +23,16 @@ struct FlowReading {
   std::string target;       ///< that was dialled for it; empty: none yet
   std::string source;
   std::string app;
-  std::string name;      ///< in the first bytes; empty: none, or nobody looked
-  std::string upstream;  ///< empty: none
+  std::string name;         ///< empty: none, or nobody looked
+  std::string name_source;  ///< "first-bytes" or "dns-hint"; empty: as `name`
+  std::string upstream;     ///< empty: none
   std::optional<std::uint64_t> rule;
   bool cut_through = false;
   std::uint64_t bytes_up = 0;
   std::uint64_t bytes_down = 0;
   std::uint64_t age_ms = 0;
   std::uint64_t idle_ms = 0;
+  [[nodiscard]] bool has_hint() const noexcept { return name_source == "dns-hint"; }
 };
 
 struct Reading {

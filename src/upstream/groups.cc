@@ -53,10 +53,6 @@ Status check_group(const UpstreamGroupOptions& options) {
     if (!options.via.empty() && member.host.empty())
       return usage_error("upstreams", member.name, "it has no host, so it cannot be reached via others",
                          "give it a host, or leave via out");
-    if (!options.via.empty() && member.tls.used)
-      return usage_error("upstreams", member.name,
-                         "it is reached via others, and TLS begins at the first upstream only",
-                         "put https:// into the group that via names, or leave via out");
     const bool bound = !member.interface.empty() || member.source || member.mark != 0;
     if (!options.via.empty() && bound)
       return usage_error("upstreams", member.name,

@@ -7,20 +7,27 @@ namespace limpid {
 namespace {
 
 constexpr std::size_t kBeforeAddress = 4;
+constexpr std::size_t kMostNameBytes = 255;
 constexpr std::byte kIpv4{1};
+constexpr std::byte kName{3};
 constexpr std::byte kIpv6{4};
 
 }  // namespace
 
-Socks5DatagramHeader::Socks5DatagramHeader(const SocketAddress& destination) noexcept {
-  const std::size_t address_bytes = destination.address.bits() / 8;
-  bytes_[3] = destination.family() == Family::ipv4 ? kIpv4 : kIpv6;
-  for (std::size_t i = 0; i < address_bytes; ++i) {
-    bytes_.at(kBeforeAddress + i) = std::byte{destination.address.bytes().at(i)};
+Socks5DatagramHeader::Socks5DatagramHeader(const SocketAddress& destination, std::string_view name) noexcept
+    : length_(kBeforeAddress - 1) {
+  if (!name.empty()) {
+    name = name.substr(0, kMostNameBytes);
+    append(kName);
+    append(static_cast<std::byte>(name.size()));
+    for (const char c : name) append(static_cast<std::byte>(c));
+  } else {
+    append(destination.family() == Family::ipv4 ? kIpv4 : kIpv6);
+    for (std::size_t i = 0; i < destination.address.bits() / 8; ++i)
+      append(std::byte{destination.address.bytes().at(i)});
   }
-  length_ = kBeforeAddress + address_bytes + 2;
-  bytes_.at(length_ - 2) = static_cast<std::byte>(destination.port.value >> 8U);
-  bytes_.at(length_ - 1) = static_cast<std::byte>(destination.port.value & 0xffU);
+  append(static_cast<std::byte>(destination.port.value >> 8U));
+  append(static_cast<std::byte>(destination.port.value & 0xffU));
 }
 
 std::optional<Socks5Datagram> read_socks5_datagram(std::span<const std::byte> bytes) noexcept {

@@ -6,19 +6,23 @@
 #include <cstdint>
 #include <optional>
 #include <span>
+#include <string_view>
 
 #include "limpid/address.h"
 
 namespace limpid {
 
-/// What stands before the payload. At most 22 bytes, because it never has a name.
+/// What stands before the payload.
 class Socks5DatagramHeader {
  public:
-  explicit Socks5DatagramHeader(const SocketAddress& destination) noexcept;
+  /// `name`: 1 to 255 bytes that the upstream is to look up, in place of the address; empty: the address.
+  explicit Socks5DatagramHeader(const SocketAddress& destination, std::string_view name = {}) noexcept;
   [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return std::span(bytes_).first(length_); }
 
  private:
-  std::array<std::byte, 22> bytes_{};
+  static constexpr std::size_t kMostBytes = 4 + 1 + 255 + 2;
+  void append(std::byte byte) noexcept { bytes_.at(length_++) = byte; }
+  std::array<std::byte, kMostBytes> bytes_{};
   std::size_t length_ = 0;
 };
 

@@ -11,7 +11,7 @@ from peers import exchange, read_exactly, wait_until
 from policy_peers import recorded_datagrams
 from test_udp_programs import start_dnsmasq
 from udp_exchange import nothing_comes, question
-from upstream_peers import NEEDS, Peer, at, tinyproxy
+from upstream_peers import NEEDS, Peer, at, danted, tinyproxy
 
 ELSEWHERE = {"ipv4": "203.0.113.80", "ipv6": "2001:db8:f::80"}  # the server's too
 CLOSED = {"ipv4": "203.0.113.81", "ipv6": "2001:db8:f::81"}  # so is this, but a rule refuses it
@@ -128,6 +128,24 @@ def test_a_name_leads_elsewhere(lab, start, configure, elsewhere, resolving, zon
     zone.kill()
 
 
+def test_a_name_does_not_lead_to_an_address_that_has_become_ours(lab, start, configure, elsewhere, resolving, zone):
+    """Not even while what was found before is remembered."""
+    limpid = start("-c", configure(tcp=80, rules=["otherwise -> direct(by-name: yes)"]), "--connect-timeout", "1s", wrapper=resolving)
+    listener = lab.server.listen(80)
+    client = dial(lab, request("www.example.com"))
+    server, _ = listener.accept()
+    assert server.getsockname()[0] == elsewhere
+    client.close()
+    server.close()
+    lab.router.run("ip", "address", "add", f"{elsewhere}/{32 if lab.family == 'ipv4' else 128}", "dev", "lo", *(["nodad"] if lab.family == "ipv6" else []))
+
+    def is_forbidden():
+        is_refused(dial(lab, request("www.example.com")))
+        return limpid.counters()["refused_forbidden_target"] == 1
+    wait_until(is_forbidden, "it hears of its address")
+    zone.kill()
+
+
 def test_nobody_who_answers_holds_up_only_those_who_ask(lab, start, configure, elsewhere, resolving):
     """A name server that is silent, then no process that would ask it."""
     silent = lab.server.datagrams(53)
@@ -193,3 +211,37 @@ def test_an_upstream_is_asked_for_the_name(lab, start, configure, elsewhere, fol
     client = dial(lab, request("plain.example"))
     assert listener.accept()[0].getsockname()[0] == lab.server.address, "who does not go by name goes without"
     client.close()
+
+
+def test_datagrams_go_through_an_upstream_by_name(lab, start, configure, elsewhere, folder, tmp_path, need):
+    """SOCKS5: it looks the name up itself; answers come in the name of whom the client has dialled. When it is down, nothing goes past it."""
+    need(*NEEDS["danted"])
+    names = Names(tmp_path)
+    names.say(f"{elsewhere} www.example.com")
+    peer = danted(lab.server, folder, 1080, wrapper=names.wrapper)
+    limpid = start("-c", configure(udp="443,7000", upstream=[f"socks5://{at(lab.server.address, 1080)}"], **{"upstream-down": "direct", "upstream-check": "0"},
+                                   rules=["otherwise -> via(upstream, by-name: yes)"]))
+    here = lab.server.address
+    server, stranger, client = lab.server.datagrams(443, elsewhere), lab.server.datagrams(443, here), lab.client.datagrams()
+    for datagram in HANDSHAKE[:2]:
+        question(client, lab, 443, datagram)
+    seen = [server.recvfrom(65536) for _ in range(2)]
+    assert [received for received, _ in seen] == HANDSHAKE[:2]
+    for number in range(10):
+        server.sendto(b"answer %d" % number, seen[0][1])
+        got, sender = client.recvfrom(65536)
+        assert (got, sender[:2]) == (b"answer %d" % number, (here, 443))
+    question(client, lab, 443, b"more")
+    assert server.recvfrom(65536) == (b"more", seen[0][1])
+    nothing_comes(stranger, 0.1)
+    nameless, plain = lab.client.datagrams(), lab.server.datagrams(7000)
+    question(nameless, lab, 7000, b"no name")
+    assert plain.recv(100) == b"no name"
+    assert limpid.counters()["names_asked"] == 0
+    peer.kill()
+    limpid.counters_with(udp_sessions_ended=2)
+    other = lab.client.datagrams()
+    for datagram in HANDSHAKE[:2]:
+        question(other, lab, 443, datagram)
+    nothing_comes(stranger, 0.2)
+    assert {flow["end"] for flow in limpid.flows(3)} == {"target_reset", "upstream_down"}

@@ -76,6 +76,34 @@ def test_a_flow_goes_through_it(lab, start, proxy, kind, version):
     assert limpid.stop() == DONE
 
 
+@pytest.mark.parametrize("near", ["microsocks", "https"])
+def test_it_is_the_second_link_of_a_chain(lab, start, configure, upstream, proxy, certify, near):
+    """Behind a plain one, and within TLS of the first; checks go the same way."""
+    door = url(lab, proxy())
+    first = door if near == "https" else upstream("microsocks", 1080).url
+    stranger, _ = certify("stranger", "DNS:proxy.example")
+    limpid = start("-c", configure(tcp="80-81", rules=["dport(81) -> via(stranger)", "otherwise -> via(far)"], upstreams={
+        "far": {"servers": [door], "via": "near", "check": "200ms,1,1"}, "near": {"servers": [first], "check": "0"},
+        "stranger": {"servers": [url(lab, stranger, more="&name=stranger")], "via": "near", "check": "200ms,1,1"}}))
+    connection = through(lab, lab.server.listen(80))
+    up, down = bytes_of(1, MEBIBYTE), bytes_of(2, 2 * MEBIBYTE)
+    work = [Background(connection.client.sendall, up), Background(connection.server.sendall, down),
+            Background(read_exactly, connection.server, len(up)), Background(read_exactly, connection.client, len(down))]
+    assert [task.result() for task in work][2:] == [up, down]
+    connection.client.close()
+    assert read_to_end(connection.server) == b""
+    connection.server.close()
+    flow = limpid.flow()
+    hop = at(lab.server.address, 3129 if near == "https" else 1080)
+    assert (flow["upstream"], flow["target"], flow["end"]) == (f"https://{at(lab.server.address, 3129)}", hop, "closed")
+    with pytest.raises(ConnectionResetError):
+        lab.client.connect(lab.server.address, 81).recv(1)
+    assert limpid.flows(2)[1]["end"] in ("upstream_failed", "upstream_down")
+    wait_until(lambda: "an upstream is down" in limpid.messages, "the check finds it")
+    down, = [line for line in limpid.messages.splitlines() if "an upstream is down" in line]
+    assert "upstream=stranger" in down and "TLS: " in down and "certificate" in down
+
+
 def test_many_at_once_and_those_that_break(lab, start, proxy):
     """As many ends as there are: each side finishes or resets first, while the other's bytes are on their way."""
     limpid = start("--tcp", "80", "--upstream", url(lab, proxy()), "--upstream-check", "0")

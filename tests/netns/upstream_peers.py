@@ -51,13 +51,13 @@ def microsocks(host, folder, port, password=False):
     return Peer(host, folder, "microsocks", port, ["microsocks", "-i", "::" if host.family == "ipv6" else "0.0.0.0", "-p", str(port), *access])
 
 
-def danted(host, folder, port):
+def danted(host, folder, port, wrapper=()):
     configuration = folder / f"danted-{port}.conf"
     passes = "".join(f"{who} pass {{ from: {everything} to: {everything} }}\n" for who in ("client", "socks") for everything in ("0.0.0.0/0", "::/0"))
     configuration.write_text(f"logoutput: stderr\nerrorlog: stderr\ninternal.protocol: ipv4 ipv6\nexternal.protocol: ipv4 ipv6\n"
                              f"internal: eth0 port = {port}\nexternal: eth0\nclientmethod: none\nsocksmethod: none\n"
                              f"user.privileged: root\nuser.unprivileged: root\n{passes}")
-    return Peer(host, folder, "danted", port, ["danted", "-f", configuration, "-p", folder / f"danted-{port}.pid"])
+    return Peer(host, folder, "danted", port, [*wrapper, "danted", "-f", configuration, "-p", folder / f"danted-{port}.pid"])
 
 
 def tinyproxy(host, folder, port, password=False, wrapper=()):

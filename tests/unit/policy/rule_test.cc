@@ -66,6 +66,9 @@ TEST(Rule, conditions_look_at_the_facts_that_they_name) {
   EXPECT_EQ(met("dst(@lan)", kFlow), Truth::no);
   EXPECT_EQ(met("dst(10.0.0.0/8, @lan, 198.51.100.0/24)", kFlow), Truth::yes);
   EXPECT_EQ(met("src(fd00::/8)", flow("[fd00::1]:1", "[2001:db8::1]:443")), Truth::yes);
+  EXPECT_EQ(met("dst(::/0)", kFlow), Truth::no) << "all of IPv6 is nothing of IPv4";
+  EXPECT_EQ(met("!src(::/0)", kFlow), Truth::yes);
+  EXPECT_EQ(met("dst(::/0)", flow("[fd00::1]:1", "[2001:db8::1]:443")), Truth::yes);
   EXPECT_EQ(met("sport(40000)", kFlow), Truth::yes);
   EXPECT_EQ(met("dport(80,440-444)", kFlow), Truth::yes);
   EXPECT_EQ(met("dport(80)", kFlow), Truth::no);
@@ -293,13 +296,12 @@ TEST(RuleSet, waits_for_the_name_by_which_a_flow_goes) {
   EXPECT_EQ(list.decide(kFlow).number, 1U);
   const RuleVerdict named = list.decide(with_name(kFlow, "www.example"));
   EXPECT_TRUE(named.missing.empty());
-  EXPECT_TRUE(named.rule->goes_by_name(Transport::udp));
+  EXPECT_TRUE(named.rule->goes_by_name());
   EXPECT_TRUE(list.decide(with_name(kFlow, "", AppProtocol::unknown)).missing.empty()) << "there is none to wait for";
   EXPECT_FALSE(list.decide(flow("192.168.7.2:1", "198.51.100.2:80")).needs_first_bytes());
   EXPECT_FALSE(list.decide(flow("192.168.7.2:1", "198.51.100.2:81")).needs_first_bytes()) << "by-name: no";
   EXPECT_TRUE(list.decide(flow("192.168.7.2:1", "198.51.100.2:853")).needs_first_bytes());
-  EXPECT_FALSE(list.decide(flow("192.168.7.2:1", "198.51.100.2:853", Transport::udp)).needs_first_bytes())
-      << "datagrams go to an upstream by their address";
+  EXPECT_TRUE(list.decide(flow("192.168.7.2:1", "198.51.100.2:853", Transport::udp)).needs_first_bytes());
   EXPECT_FALSE(rules({"otherwise -> direct(by-name: no)"}).looks_at_first_bytes());
 }
 

@@ -12,6 +12,8 @@
 #include <string>
 #include <tuple>
 
+#include "relay/clock.h"
+
 namespace limpid {
 namespace {
 
@@ -36,12 +38,14 @@ class NameLookupsTest : public testing::Test {
     lookups_.emplace(NameLookups::Options{
         .channel = UniqueFd(ends[1]),
         .own = []() -> Result<std::vector<IpAddress>> { return std::vector{address("192.0.2.1")}; },
+        .changes = std::nullopt,
         .on_end = [this] { ended_.set_value(); }});
   }
 
   NameLookups::Outcome ask(const std::string& name, const std::string& client = "192.0.2.2",
-                           Family family = Family::ipv4) {
-    return lookups_->ask(name, family, address(client), mailbox_, {.index = ++asked_, .generation = 1}).outcome;
+                           Family family = Family::ipv4, std::uint64_t until_ms = UINT64_MAX) {
+    return lookups_->ask(name, family, address(client), until_ms, mailbox_, {.index = ++asked_, .generation = 1})
+        .outcome;
   }
 
   /// The next question; empty: there is none.
@@ -91,7 +95,7 @@ TEST_F(NameLookupsTest, one_question_for_all_who_ask_and_none_for_those_who_come
   EXPECT_EQ(told[0].asker.index, 1U);
   EXPECT_EQ(told[1].asker.index, 2U);
   EXPECT_EQ(told[0].resolved->addresses, (std::vector{address("198.51.100.1"), address("198.51.100.2")}));
-  const auto later = lookups_->ask("www.example", Family::ipv4, address("192.0.2.4"), mailbox_, {});
+  const auto later = lookups_->ask("www.example", Family::ipv4, address("192.0.2.4"), UINT64_MAX, mailbox_, {});
   EXPECT_EQ(later.outcome, NameLookups::Outcome::known);
   EXPECT_EQ(later.resolved->addresses.size(), 2U);
   EXPECT_EQ(ask("www.example", "192.0.2.2", Family::ipv6), NameLookups::Outcome::waiting) << "the other family";
@@ -140,13 +144,79 @@ TEST_F(NameLookupsTest, one_client_has_its_part_of_the_process_and_no_more) {
   EXPECT_STREQ(next->host.data(), "4.slow.example") << "in the order in which they came";
 }
 
+TEST_F(NameLookupsTest, all_of_ipv6_is_not_ipv4) {
+  const std::vector<Prefix> to{Prefix::everything(Family::ipv6)};
+  lookups_->restrict_to(to, {});
+  std::ignore = ask("four.example");
+  answer(question().value(), {"192.0.2.2"});
+  EXPECT_TRUE(news().at(0).resolved->addresses.empty());
+  std::ignore = ask("six.example", "2001:db8::2", Family::ipv6);
+  answer(question().value(), {"2001:db8::3"});
+  EXPECT_EQ(news().at(0).resolved->addresses, std::vector{address("2001:db8::3")});
+  lookups_->restrict_to({}, to);
+  std::ignore = ask("four.example");
+  answer(question().value(), {"192.0.2.2"});
+  EXPECT_EQ(news().at(0).resolved->addresses, std::vector{address("192.0.2.2")}) << "nor is it excluded";
+}
+
+TEST_F(NameLookupsTest, silent_names_of_some_do_not_hold_up_others) {
+  // Eight clients fill everything with names that nobody answers, and go away after a second.
+  const std::uint64_t until_ms = monotonic_ms() + 1000;
+  std::vector<NameQuestion> under_way;
+  for (unsigned client = 0; client < 8; ++client) {
+    for (unsigned i = 0; i < NameLookups::kMostWaitingOfClient; ++i) {
+      EXPECT_EQ(ask(std::to_string(client) + "-" + std::to_string(i) + ".silent.example",
+                    "192.0.2." + std::to_string(100 + client), Family::ipv4, until_ms),
+                NameLookups::Outcome::waiting);
+      while (const auto sent = question(0)) under_way.push_back(*sent);
+    }
+  }
+  EXPECT_EQ(under_way.size(), kNamesAtOnce);
+  EXPECT_EQ(ask("honest.example"), NameLookups::Outcome::refused);
+  while (monotonic_ms() < until_ms) EXPECT_FALSE(question(kShortMs));
+  EXPECT_EQ(ask("honest.example"), NameLookups::Outcome::waiting) << "there is room, because nobody waits for those";
+  answer(under_way.front(), {});
+  const auto next = question();
+  ASSERT_TRUE(next);
+  EXPECT_STREQ(next->host.data(), "honest.example");
+}
+
+TEST_F(NameLookupsTest, whoever_has_least_under_way_is_next) {
+  for (unsigned client = 0; client < 4; ++client) {
+    for (unsigned i = 0; i < 8; ++i) {
+      std::ignore = ask(std::to_string(client) + "-" + std::to_string(i) + ".slow.example",
+                        "192.0.2." + std::to_string(100 + client));
+    }
+  }
+  std::vector<NameQuestion> under_way;
+  while (const auto sent = question(under_way.size() < kNamesAtOnce ? kLongMs : 0)) under_way.push_back(*sent);
+  ASSERT_EQ(under_way.size(), kNamesAtOnce);
+  std::ignore = ask("late.example", "192.0.2.2");
+  answer(under_way.front(), {});
+  EXPECT_STREQ(question().value().host.data(), "late.example") << "before older ones of those who have their part";
+}
+
+TEST_F(NameLookupsTest, a_question_lives_as_long_as_the_last_of_those_who_wait) {
+  for (unsigned i = 0; i < NameLookups::kAtOnceOfClient; ++i) std::ignore = ask(std::to_string(i) + ".slow.example");
+  EXPECT_EQ(ask("short.example", "192.0.2.2", Family::ipv4, 1), NameLookups::Outcome::waiting);
+  EXPECT_EQ(ask("shared.example", "192.0.2.2", Family::ipv4, 1), NameLookups::Outcome::waiting);
+  std::vector<NameQuestion> under_way;
+  while (const auto sent = question(under_way.size() < NameLookups::kAtOnceOfClient ? kLongMs : 0))
+    under_way.push_back(*sent);
+  ASSERT_EQ(under_way.size(), NameLookups::kAtOnceOfClient);
+  EXPECT_EQ(ask("kept.example"), NameLookups::Outcome::waiting);
+  EXPECT_EQ(ask("kept.example", "192.0.2.2", Family::ipv4, 1), NameLookups::Outcome::waiting);
+  answer(under_way.front(), {});
+  EXPECT_STREQ(question().value().host.data(), "kept.example");
+}
+
 TEST_F(NameLookupsTest, all_who_wait_hear_when_the_process_is_gone) {
   std::ignore = ask("www.example");
   process_.reset();
   const auto told = news();
   EXPECT_TRUE(told.at(0).resolved->addresses.empty());
   EXPECT_EQ(ended_.get_future().wait_for(std::chrono::milliseconds(kLongMs)), std::future_status::ready);
-  const auto later = lookups_->ask("other.example", Family::ipv4, address("192.0.2.2"), mailbox_, {});
+  const auto later = lookups_->ask("other.example", Family::ipv4, address("192.0.2.2"), UINT64_MAX, mailbox_, {});
   EXPECT_EQ(later.outcome, NameLookups::Outcome::known);
   EXPECT_TRUE(later.resolved->addresses.empty());
 }

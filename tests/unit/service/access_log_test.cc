@@ -60,6 +60,11 @@ TEST(AccessLog, a_decision_is_told_with_what_it_depended_on) {
   EXPECT_EQ(parsed.at("rule"), 3);
   EXPECT_EQ(parsed.at("app"), "tls");
   EXPECT_EQ(parsed.at("name"), "www.example.org");
+  EXPECT_FALSE(parsed.contains("name_source"));
+  record.ruling.learnt = std::make_shared<const Learnt>(
+      Learnt{.name = "www.example.org", .client = {}, .name_source = NameSource::dns_hint});
+  EXPECT_NE(format_access_line(record, LogFormat::logfmt).find(" name=www.example.org name_source=dns-hint bytes_up="),
+            std::string::npos);
 }
 
 TEST(AccessLog, a_refused_flow_has_no_target) {

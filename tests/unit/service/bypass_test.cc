@@ -41,6 +41,13 @@ TEST(Bypass, destinations_are_excluded) {
   EXPECT_EQ(made.tcp.to_string(), "80,443");
 }
 
+TEST(Bypass, all_of_ipv6_leaves_ipv4) {
+  Scope made = scope("80");
+  EXPECT_TRUE(apply_bypass(rules({"dst(::/0) -> bypass", "otherwise -> direct"}), made, 1000).empty());
+  EXPECT_EQ(texts(made.excluded), std::vector<std::string>{"::/0"});
+  EXPECT_EQ(made.tcp.to_string(), "80");
+}
+
 TEST(Bypass, what_is_not_in_a_network_is_several) {
   Scope made = scope("80");
   made.to_prefixes = {Prefix::parse("192.0.2.0/24").value()};

@@ -128,6 +128,14 @@ TEST(Socks5Datagram, what_is_written_can_be_read) {
   }
 }
 
+TEST(Socks5Datagram, a_name_stands_in_for_the_address) {
+  const auto destination = SocketAddress::parse("198.51.100.2:443").value();
+  const Socks5DatagramHeader header(destination, "www.example");
+  const std::string written(reinterpret_cast<const char*>(header.bytes().data()), header.bytes().size());
+  EXPECT_EQ(written, std::string("\0\0\0\3\x0bwww.example\x01\xbb", 18));
+  EXPECT_EQ(Socks5DatagramHeader(destination, std::string(300, 'a')).bytes().size(), 4 + 1 + 255 + 2U);
+}
+
 TEST(Socks5Datagram, fragments_and_names_are_left_alone) {
   EXPECT_FALSE(read_socks5_datagram(bytes_of("\0\0\1\1\306\63\144\2\0\65x"s)));
   EXPECT_FALSE(read_socks5_datagram(bytes_of("\0\0\0\3\3abc\0\65x"s)));
