@@ -90,8 +90,7 @@ TEST(Pseudonyms, in_whatever_is_glued_to_them) {
     }
   }
   EXPECT_EQ(pseudonyms.apply("d198.51.100.7:5000"), "d" + pseudonyms.apply("198.51.100.7") + ":5000");
-  for (const auto* text :
-       {"2026-11-23T13:15:24.123Z", "::1", "tcp=80,443", "limpid-0.1.0", "std::string", "a:b:c"}) {
+  for (const auto* text : {"2026-11-23T13:15:24.123Z", "::1", "tcp=80,443", "limpid-0.1.0", "std::string", "a:b:c"}) {
     EXPECT_EQ(pseudonyms.apply(text), text);
   }
 }
