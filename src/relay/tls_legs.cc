@@ -52,6 +52,13 @@ struct Waiting {
   [[nodiscard]] bool empty() const noexcept { return begin == end; }
 };
 
+/// One of ours, and no connection.
+bool is_plain_end(const UniqueFd& fd) noexcept {
+  int domain = 0;
+  socklen_t length = sizeof domain;
+  return getsockopt(fd.get(), SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_UNIX;
+}
+
 /// So that whoever has the other end gets a RST when it is closed.
 void reset_at_close(const UniqueFd& fd) noexcept {
   const linger now{.l_onoff = 1, .l_linger = 0};
@@ -66,6 +73,18 @@ struct TlsLegs::Account {
   int network = -1;         ///< while it is open
   std::size_t waiting = 0;  ///< bytes of the plain end that have not been given to `network` yet
   std::atomic<bool> broken{false};
+  std::shared_ptr<Account> carrier;  ///< of `network`, where that is a plain end itself: TLS within TLS
+
+  /// Bytes that were written to `plain`, whose account this is, and not acknowledged.
+  std::size_t unacknowledged(int plain) {
+    const std::scoped_lock lock(mutex);
+    if (network < 0) return 0;
+    const auto queued_at = [](int fd) {
+      int queued = 0;
+      return ioctl(fd, SIOCOUTQ, &queued) == 0 ? static_cast<std::size_t>(queued) : std::size_t{0};
+    };
+    return queued_at(plain) + waiting + (carrier ? carrier->unacknowledged(network) : queued_at(network));
+  }
 };
 
 class TlsLegs::Leg {
@@ -186,6 +205,7 @@ class TlsLegs::Leg {
           case SSL_ERROR_ZERO_RETURN: down_.ended = true; break;
           case SSL_ERROR_SSL:
             // An end without close_notify.
+            if (account_->carrier && account_->carrier->broken.load(std::memory_order_acquire)) return false;
             if (ERR_GET_REASON(ERR_peek_last_error()) != SSL_R_UNEXPECTED_EOF_WHILE_READING) return false;
             down_.ended = true;
             break;
@@ -418,6 +438,7 @@ Result<UniqueFd> TlsLegs::open_or_throw(UniqueFd connection, const Upstream& ups
   UniqueFd ours(ends[0]);
   UniqueFd theirs(ends[1]);
   auto account = std::make_shared<Account>();
+  if (is_plain_end(connection)) account->carrier = account_of(connection.get());
   Thread* thread = nullptr;
   {
     const std::scoped_lock lock(mutex_);
@@ -441,15 +462,7 @@ std::shared_ptr<TlsLegs::Account> TlsLegs::account_of(int plain) const noexcept 
 
 std::size_t TlsLegs::unacknowledged_bytes(int plain) const noexcept {
   const auto account = account_of(plain);
-  if (!account) return 0;
-  const std::scoped_lock lock(account->mutex);
-  if (account->network < 0) return 0;
-  std::size_t bytes = account->waiting;
-  for (const int fd : {plain, account->network}) {
-    int queued = 0;
-    if (ioctl(fd, SIOCOUTQ, &queued) == 0) bytes += static_cast<std::size_t>(queued);
-  }
-  return bytes;
+  return account ? account->unacknowledged(plain) : 0;
 }
 
 bool TlsLegs::is_broken(int plain) const noexcept {

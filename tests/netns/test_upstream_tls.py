@@ -1,6 +1,7 @@
 """https:// upstreams: CONNECT over TLS, which HAProxy takes off in front of tinyproxy. Every byte, every end, and whom we believe."""
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
@@ -188,12 +189,12 @@ def test_mistakes_are_told(lab, launch, wrong, because):
 
 @pytest.fixture
 def connect_proxy(lab, certify):
-    """connect_proxy(behave): one of the tests' own on port 3129, with TLS; behave(connection) goes on behind CONNECT. Returns the CA file."""
+    """connect_proxy(behave, port): one of the tests' own, on port 3129 unless told, with TLS; behave(connection) goes on behind CONNECT. Returns the CA file."""
     certificate, both = certify("proxy", f"IP:{lab.server.address}")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(both)
 
-    def make(behave):
+    def make(behave, port=3129):
         def serve(connection):
             with context.wrap_socket(connection, server_side=True, suppress_ragged_eofs=False) as tls:
                 head = b""
@@ -202,7 +203,7 @@ def connect_proxy(lab, certify):
                 tls.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
                 behave(tls)
 
-        HostileServer(lab.server, 3129, serve)
+        HostileServer(lab.server, port, serve)
         return certificate
     return make
 
@@ -233,6 +234,34 @@ def test_a_connection_that_breaks_after_the_clients_end_is_no_end_either(lab, st
     client.shutdown(socket.SHUT_WR)
     with pytest.raises(ConnectionResetError):
         receive_digest(client)
+    assert limpid.flow()["end"] == "target_reset"
+
+
+def test_the_first_link_of_a_chain_that_breaks_is_no_end(lab, start, configure, connect_proxy):
+    """TLS within TLS: what breaks is not what the worker has."""
+    def far(connection):
+        connection.sendall(bytes(2 * MEBIBYTE))
+        connection.recv(1)
+
+    def near(connection):
+        onwards, passed = lab.server.connect(lab.server.address, 3130), 0
+        while passed < MEBIBYTE:
+            ready = [connection] if connection.pending() else select.select([connection, onwards], [], [], SECONDS)[0]
+            if connection in ready:
+                onwards.sendall(connection.recv(65536))
+            if onwards in ready:
+                piece = onwards.recv(65536)
+                connection.sendall(piece)
+                passed += len(piece)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    door = url(lab, connect_proxy(near))
+    limpid = start("-c", configure(tcp=80, rules=["otherwise -> via(far)"], upstreams={
+        "far": {"servers": [f"https://{at(lab.server.address, 3130)}?ca-file={connect_proxy(far, 3130)}"], "via": "near", "check": "0"},
+        "near": {"servers": [door], "check": "0"}}))
+    with pytest.raises(ConnectionResetError):
+        receive_digest(lab.client.connect(lab.server.address, 80))
     assert limpid.flow()["end"] == "target_reset"
 
 
