@@ -4,12 +4,14 @@ import pathlib
 import stat
 import subprocess
 
-# The holder waits for its standard input to end; the namespace, with all mounts, goes with it. /proc and /dev are the machine's.
+# The holder waits for its standard input to end; the namespace, with all mounts, goes with it. /proc and /dev are the machine's; /run is an empty one,
+# because others run here meanwhile.
 HOLD = """
 set -e
 mount -t tmpfs tmpfs "$1"
-mkdir "$1/upper" "$1/work" "$1/root"
+mkdir "$1/upper" "$1/work" "$1/root" "$1/run"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+mount --bind "$1/run" "$1/root/run"
 mount -t proc proc "$1/root/proc"
 mount --rbind /dev "$1/root/dev"
 mkdir -p "$1/root$2"
@@ -30,7 +32,7 @@ class ThrowawayRoot:
         self.error = "" if self._holder.stdout.readline() == "ready\n" else self._holder.stderr.read()
         self._root = folder / "root"
         inside = pathlib.Path(f"/proc/{self._holder.pid}/root{folder}")
-        self.path, self._changes = inside / "root", inside / "upper"
+        self.path, self._changes, self._run = inside / "root", inside / "upper", inside / "run"
 
     def run(self, *command, check=True, **options):
         """A program in there; its output, of both kinds."""
@@ -49,6 +51,7 @@ class ThrowawayRoot:
                 inside = "/" + str(path.relative_to(self._changes))
                 if how := _difference(path, pathlib.Path(inside)):
                     found[inside] = how
+        found |= {"/run/" + str(path.relative_to(self._run)): "new" for path in self._run.rglob("*")}
         found.pop(self._shared, None)
         return found
 

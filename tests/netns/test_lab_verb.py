@@ -3,6 +3,8 @@
 import limpid_process
 import pytest
 
+from peers import wait_until
+
 
 def limpid_lab(lab, *arguments, **options):
     """`limpid lab` on the router. It enters a process ID namespace, in which LeakSanitizer does not find its own process."""
@@ -28,7 +30,9 @@ def test_lab_run_gives_three_hosts_and_leaves_nothing(lab, need):
     assert len(set(namespaces)) == 3
     assert done.stdout.count("eth0") >= 2
     # Only its own: other tests come and go meanwhile.
-    still_there = lab.router.run("lsns", "--noheadings", "--type", "net", "--output", "NS").stdout.split()
+    # lsns gives up where a process ends while it looks.
+    listing = wait_until(lambda: (done := lab.router.run("lsns", "--noheadings", "--type", "net", "--output", "NS", check=False)).returncode == 0 and done, "lsns")
+    still_there = listing.stdout.split()
     assert not set(namespaces) & set(still_there)
 
 
