@@ -15,13 +15,16 @@ if ! head -1 debian/changelog | grep -q "^limpid (${version}[-)]"; then
   exit 1
 fi
 
-tree=$folder/limpid-$version
+case $folder/ in
+  "$source"/build/*) ;;
+  "$source"/*) echo "make-deb: give a folder in build/, or outside of the source" >&2; exit 2 ;;
+esac
+tree=$(mktemp -d "$folder/limpid-build.XXXXXX")
 if [ -n "${LIMPID_BUILD_DIRECTORY-}" ]; then
   LIMPID_BUILD_DIRECTORY=$(cd "$LIMPID_BUILD_DIRECTORY" && pwd)
   export LIMPID_BUILD_DIRECTORY
 fi
-rm -rf "$tree" "$folder"/*.deb "$folder"/*.changes "$folder"/*.buildinfo
-mkdir "$tree"
+rm -f "$folder"/limpid_*.deb "$folder"/liblimpid-dev_*.deb "$folder"/limpid*_*.changes "$folder"/limpid*_*.buildinfo
 if git -C "$source" rev-parse --is-inside-work-tree >/dev/null 2>&1; then
   git ls-files -z --cached --others --exclude-standard
 else
@@ -34,4 +37,4 @@ fi | tar --null --files-from=- --ignore-failed-read -cf - 2>/dev/null | tar -xf 
 }
 rm -rf "$tree"
 if [ "${LINTIAN-yes}" != no ]; then lintian --fail-on error,warning --tag-display-limit 0 "$folder"/limpid_*.changes >&2; fi
-ls "$folder"/*.deb
+ls "$folder"/limpid_*.deb "$folder"/liblimpid-dev_*.deb

@@ -37,6 +37,9 @@ Result<std::optional<DashboardSettings>> parse_dashboard_flags(const DashboardFl
   if (!flags.token_file.empty() && !flags.token_file.starts_with('/'))
     return usage_error("--dashboard-token-file", flags.token_file, "not an absolute path",
                        "write /etc/limpid/dashboard-token");
+  if (flags.token_file.empty() && !flags.hosts.empty())
+    return usage_error("--dashboard-host", flags.hosts.front(), "whoever reaches this name could read every flow",
+                       "add --dashboard-token-file FILE");
   if (flags.token_file.empty() && !address->address.is_loopback()) {
     return usage_error("--dashboard", flags.address, "whoever reaches this address could read every flow",
                        fmt::format("write 127.0.0.1:{}, or add --dashboard-token-file FILE", address->port.value));

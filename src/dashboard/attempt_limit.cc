@@ -14,6 +14,7 @@ std::string network_of(std::string_view address) {
   const auto parsed = IpAddress::parse(address);
   if (!parsed) return std::string(address);
   const IpAddress whole = parsed->unmapped();
+  if (whole.is_loopback()) return "loopback";  // who is here has all of 127.0.0.0/8
   if (whole.family() == Family::ipv4) return whole.to_string();
   auto bytes = whole.bytes();
   std::fill(bytes.begin() + kIpv6NetworkBits / 8, bytes.end(), std::uint8_t{0});

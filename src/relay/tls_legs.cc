@@ -6,14 +6,11 @@
 #include "relay/tls_legs.h"
 
 #include <fmt/format.h>
-#include <linux/sockios.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -23,6 +20,7 @@
 #include <csignal>
 #include <cstring>
 #include <map>
+#include <new>
 #include <optional>
 #include <span>
 #include <string_view>
@@ -30,6 +28,7 @@
 #include <utility>
 #include <vector>
 
+#include "relay/tls_account.h"
 #include "relay/tls_session.h"
 
 namespace limpid {
@@ -67,26 +66,6 @@ void reset_at_close(const UniqueFd& fd) noexcept {
 
 }  // namespace
 
-/// What both threads know of a connection.
-struct TlsLegs::Account {
-  std::mutex mutex;
-  int network = -1;         ///< while it is open
-  std::size_t waiting = 0;  ///< bytes of the plain end that have not been given to `network` yet
-  std::atomic<bool> broken{false};
-  std::shared_ptr<Account> carrier;  ///< of `network`, where that is a plain end itself: TLS within TLS
-
-  /// Bytes that were written to `plain`, whose account this is, and not acknowledged.
-  std::size_t unacknowledged(int plain) {
-    const std::scoped_lock lock(mutex);
-    if (network < 0) return 0;
-    const auto queued_at = [](int fd) {
-      int queued = 0;
-      return ioctl(fd, SIOCOUTQ, &queued) == 0 ? static_cast<std::size_t>(queued) : std::size_t{0};
-    };
-    return queued_at(plain) + waiting + (carrier ? carrier->unacknowledged(network) : queued_at(network));
-  }
-};
-
 class TlsLegs::Leg {
  public:
   Leg(UniqueFd network, UniqueFd plain, Upstream upstream, std::shared_ptr<Account> account)
@@ -122,14 +101,22 @@ class TlsLegs::Leg {
 
   /// `plain_gone`: nobody has the plain end any more.
   Step step(bool plain_gone) {
-    if (plain_gone && !down_.passed) return abandon();
-    if (plain_gone) limit_farewell();
+    if (plain_gone && account_->given_up.load(std::memory_order_acquire)) return abandon();
+    if (plain_gone && !down_.passed) {
+      if (!account_->all_said.load(std::memory_order_acquire)) return abandon();
+      down_.begin = down_.end;  // nobody is left to hear it
+      down_.ended = down_.passed = true;
+    }
+    if (plain_gone) account_->limit_farewell();
     if (state_ == State::connecting && !connect()) return state_ == State::connecting ? Step::waits : Step::over;
     if (state_ == State::handshaking && !shake_hands()) return state_ == State::handshaking ? Step::waits : Step::over;
     for (int round = 0; round < kRoundsInTurn; ++round) {
       bool moved = false;
       if (!move_down(moved) || !move_up(moved)) return abandon();
-      if (down_.passed && up_.passed) return Step::over;
+      if (down_.passed && up_.passed) {
+        if (account_->carrier) account_->carrier->all_said.store(true, std::memory_order_release);
+        return Step::over;
+      }
       if (!moved) return Step::waits;
     }
     return Step::again;
@@ -138,14 +125,9 @@ class TlsLegs::Leg {
  private:
   enum class State : std::uint8_t { connecting, handshaking, open, failed };
 
-  /// Nobody watches the time any more for a server that takes no more of what is left for it.
-  void limit_farewell() const noexcept {
-    constexpr unsigned kPatienceMs = 30'000;
-    setsockopt(network_.get(), IPPROTO_TCP, TCP_USER_TIMEOUT, &kPatienceMs, sizeof kPatienceMs);
-  }
-
   Step abandon() noexcept {
     reset_at_close(network_);
+    if (account_->carrier) account_->carrier->given_up.store(true, std::memory_order_release);
     account_->broken.store(true, std::memory_order_release);
     return Step::over;
   }
@@ -238,7 +220,7 @@ class TlsLegs::Leg {
         up_.begin = 0;
         up_.end = static_cast<std::size_t>(count);
         moved = true;
-      } else if (count == 0) {
+      } else if (count == 0 || (errno == ECONNRESET && account_->all_said.load(std::memory_order_acquire))) {
         up_.ended = true;
       } else if (errno != EAGAIN && errno != EINTR) {
         return false;
@@ -386,8 +368,18 @@ class TlsLegs::Thread {
                                        address | tag)}};  // NOLINT(*-reinterpret-cast, performance-no-int-to-ptr)
         return epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) == 0;
       };
-      if (leg->begin(context(leg->upstream())) && watch(known->network(), 0) && watch(known->plain(), 1))
+      try {
+        if (!leg->begin(context(leg->upstream()))) continue;
         legs_.emplace(known, std::move(leg));
+        ready_.reserve(legs_.size());
+        over_.reserve(legs_.size());
+      } catch (const std::bad_alloc&) {  // the worker reads an end, and takes the next upstream
+        legs_.erase(known);
+        continue;
+      }
+      if (watch(known->network(), 0) && watch(known->plain(), 1)) continue;
+      epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, known->network(), nullptr);
+      legs_.erase(known);
     }
   }
 
@@ -463,6 +455,10 @@ std::shared_ptr<TlsLegs::Account> TlsLegs::account_of(int plain) const noexcept 
 std::size_t TlsLegs::unacknowledged_bytes(int plain) const noexcept {
   const auto account = account_of(plain);
   return account ? account->unacknowledged(plain) : 0;
+}
+
+void TlsLegs::give_up(int plain) const noexcept {
+  if (const auto account = account_of(plain)) account->given_up.store(true, std::memory_order_release);
 }
 
 bool TlsLegs::is_broken(int plain) const noexcept {

@@ -30,6 +30,8 @@ class TlsLegs {
 
   /// Of a plain end that open() has returned and that is still open: how many bytes that were written to it the upstream has not acknowledged.
   [[nodiscard]] std::size_t unacknowledged_bytes(int plain) const noexcept;
+  /// Before a plain end is closed: the upstream gets a reset, as AF_UNIX has none to pass on.
+  void give_up(int plain) const noexcept;
   /// Of one that has come to its end: whether its connection has broken, so that the end is not the upstream's.
   [[nodiscard]] bool is_broken(int plain) const noexcept;
 

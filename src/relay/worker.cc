@@ -434,6 +434,7 @@ void Worker::end_flow(Flow& flow, FlowId id, FlowEnd end, Closing closing) {
   record_end(flow, end);
   if (closing == Closing::with_reset) {
     if (flow.client.fd.valid()) reset_connection(std::move(flow.client.fd));
+    if (flow.target.fd.valid() && flow.target.encrypted) tls_.give_up(flow.target.fd.get());
     if (flow.target.fd.valid()) reset_connection(std::move(flow.target.fd));
   }
   flows_.destroy(id);

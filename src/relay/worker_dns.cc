@@ -10,6 +10,8 @@ namespace limpid {
 void Worker::watch_dns(Flow& flow, FlowId id) {
   if (options_.hints == nullptr || flow.original_destination.port != kDnsPort) return;
   if (offloader_ != nullptr) offloader_->keep(flow, StayReason::dns_answers);
+  constexpr std::size_t kMostWatched = 1024;  // of one worker: each may hold two messages
+  if (dns_.size() >= kMostWatched) return;
   if (flow.sent_with_syn > 0) return;  // its first question is past us, and where the next one begins is not known
   try {
     dns_.insert_or_assign(id.index, std::make_unique<DnsWatch>(*options_.hints));

@@ -35,7 +35,8 @@ std::string address_of(const UniqueFd& listener, const SocketAddress& wanted) {
 
 Result<DashboardEntrance> open_dashboard(const DashboardSettings& settings) {
   DashboardEntrance entrance;
-  entrance.admission.reads_need_token = !settings.address.address.is_loopback();
+  // A name of its own means a proxy before us: then whoever asks from loopback need not be of this host.
+  entrance.admission.reads_need_token = !settings.address.address.is_loopback() || !settings.hosts.empty();
   entrance.admission.hosts = settings.hosts;
   if (!settings.token_file.empty()) {
     auto token = SecretToken::read(settings.token_file);

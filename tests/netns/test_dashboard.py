@@ -97,7 +97,8 @@ def test_names_that_others_can_make_mean_us_are_not_answered(serve):
         for path in ("/", "/v1/status"):
             assert dashboard.status_of("GET", path, Host=host) in (400, 421), host
     for host in (f"localhost:{PORT}", "localhost", "127.0.0.1:8080", "[::1]", "router.example.org:443"):
-        assert dashboard.status_of("GET", "/v1/status", Host=host) == 200, host
+        assert dashboard.status_of("GET", "/v1/status", token=TOKEN, Host=host) == 200, host
+        assert dashboard.status_of("GET", "/v1/status", Host=host) == 401, "a name of its own means a proxy in between"
 
 
 def test_beyond_loopback_everything_but_the_page_needs_the_token(lab, start, launch, tmp_path):
@@ -129,7 +130,8 @@ def test_mistakes_are_named_with_what_mends_them(lab, launch, tmp_path):
     assert "not an absolute path" in refusal(*here, "--dashboard-token-file", "token")
     assert "chmod 0600" in refusal(*here, "--dashboard-token-file", write_token(tmp_path, mode=0o644))
     assert "openssl rand" in refusal(*here, "--dashboard-token-file", write_token(tmp_path, text="short"))
-    assert "not a name of a host" in refusal(*here, "--dashboard-host", "http://x/")
+    assert "add --dashboard-token-file" in refusal(*here, "--dashboard-host", "router.example.org")
+    assert "not a name of a host" in refusal(*here, "--dashboard-token-file", write_token(tmp_path), "--dashboard-host", "http://x/")
     with lab.router.inside(), socket.create_server(("127.0.0.1", PORT)):
         taken = launch("--tcp", "80", *here)
         assert taken.process.wait(10) == limpid_process.FAILURE and "--dashboard" in taken.messages
@@ -225,7 +227,7 @@ def test_a_drain_is_ordered_and_a_configuration_has_the_same_settings(lab, start
         "dashboard-token-file": str(write_token(tmp_path)), "dashboard-host": ["router.example.org"]})
     limpid = start("-c", file)
     dashboard = DashboardClient(lab.router)
-    assert dashboard.get("/v1/rules", Host="router.example.org")["rules"][0]["rule"] == "otherwise -> direct"
+    assert dashboard.get("/v1/rules", token=TOKEN, Host="router.example.org")["rules"][0]["rule"] == "otherwise -> direct"
     assert dashboard.status_of("POST", "/v1/drain", {}, token=TOKEN) == 202
     assert limpid.process.wait(10) == 0
     # A plain relay has one, too, without what it knows nothing of.

@@ -287,6 +287,34 @@ def test_what_a_client_sent_before_its_reset_arrives(lab, start, connect_proxy):
     wait_until(lambda: received == sent, "all that was sent")
 
 
+def test_a_reset_after_the_proxys_end_is_no_end(lab, start, connect_proxy):
+    """What the client had begun to say is not whole, and the proxy hears of that."""
+    outcome, ended = [], threading.Event()
+
+    def behave(connection):
+        connection.settimeout(0.05)
+        with contextlib.suppress(TimeoutError):
+            connection.unwrap()  # close_notify; the other side has more to say
+        ended.set()
+        connection.settimeout(SECONDS)
+        try:
+            while connection.recv(65536):
+                pass
+            outcome.append("end")
+        except (ConnectionResetError, ssl.SSLEOFError):  # no close_notify, whatever OpenSSL makes of the RST
+            outcome.append("broken")
+
+    limpid = start("--tcp", "80", "--upstream", url(lab, connect_proxy(behave)), "--upstream-check", "0")
+    client = lab.client.connect(lab.server.address, 80)
+    assert client.recv(1) == b"" and ended.wait(SECONDS)
+    client.sendall(b"half of what I")
+    limpid.counters_with(bytes_up=14)
+    reset(client)
+    assert limpid.flow()["end"] == "client_reset"
+    wait_until(lambda: outcome, "it hears of it")
+    assert outcome == ["broken"]
+
+
 def test_a_half_closed_flow_lives_on(lab, start, connect_proxy):
     """close_notify ends one direction only."""
     up, down = Pattern(1, 3 * MEBIBYTE), Pattern(2, 3 * MEBIBYTE)
