@@ -7,6 +7,7 @@ import re
 import resource
 import signal
 import subprocess
+import time
 
 from peers import wait_until
 
@@ -143,7 +144,12 @@ class Limpid:
                 heartbeats.write("/\n")
 
     def descriptors(self):
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        """How many are open, once that stays so: the last ones of the start come after it has said that it serves."""
+        def settled():
+            count = len(os.listdir(f"/proc/{self.pid}/fd"))
+            time.sleep(0.02)
+            return count if count == len(os.listdir(f"/proc/{self.pid}/fd")) else None
+        return wait_until(settled, "its descriptors settle")
 
     def resident_bytes(self):
         with open(f"/proc/{self.pid}/statm", encoding="ascii") as file:

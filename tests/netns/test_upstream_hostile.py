@@ -85,7 +85,7 @@ def test_the_client_is_let_go(lab, start, hostile, what):
     assert {flow["end"] for flow in flows} == {end}
     assert all(int(flow["duration_ms"]) < 5000 for flow in flows)
     assert server.accepted == 2
-    wait_until(lambda: limpid.descriptors() <= before, "no descriptor is left")  # one of the start may have been there still
+    wait_until(lambda: limpid.descriptors() <= before, "no descriptor is left")
 
 
 @pytest.mark.parametrize("scheme", ["socks5", "http"])
@@ -157,4 +157,4 @@ def test_a_client_that_leaves_in_the_middle_ends_it(lab, start, hostile):
     client.setsockopt(1, 13, b"\x01\0\0\0\0\0\0\0")  # SO_LINGER: reset
     client.close()
     assert limpid.flow()["end"] == "client_reset"
-    wait_until(lambda: limpid.descriptors() <= before, "no descriptor is left")  # one of the start may have been there still
+    wait_until(lambda: limpid.descriptors() <= before, "no descriptor is left")
