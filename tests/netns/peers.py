@@ -75,6 +75,22 @@ def reset(connection):
     connection.close()
 
 
+def drip_on(connections):
+    """One more octet on each of these non-blocking connections; those that have ended are closed and dropped from the list. True when none is left."""
+    for each in list(connections):
+        try:
+            each.send(b"x")
+            ended = each.recv(1000) == b""
+        except BlockingIOError:
+            ended = False
+        except (BrokenPipeError, ConnectionResetError):
+            ended = True
+        if ended:
+            connections.remove(each)
+            each.close()
+    return not connections
+
+
 def unacknowledged(connection):
     """tcp(7), SIOCOUTQ."""
     return struct.unpack("i", fcntl.ioctl(connection, termios.TIOCOUTQ, b"\0\0\0\0"))[0]

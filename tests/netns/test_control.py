@@ -13,7 +13,7 @@ import pytest
 
 import limpid_process
 from control_client import Control, control_path, verb
-from peers import exchange, wait_until
+from peers import drip_on, exchange, wait_until
 
 SLOW = 10
 
@@ -170,21 +170,7 @@ def test_slow_and_hostile_clients_hold_nobody_up(lab, start, echo):
     for each in slow:
         each.setblocking(False)
 
-    def are_closed():
-        for each in list(slow):
-            try:
-                each.send(b"x")
-                ended = each.recv(1000) == b""
-            except BlockingIOError:
-                ended = False
-            except (BrokenPipeError, ConnectionResetError):
-                ended = True
-            if ended:
-                slow.remove(each)
-                each.close()
-        return not slow
-
-    wait_until(are_closed, "slow clients are closed", 25)
+    wait_until(lambda: drip_on(slow), "slow clients are closed", 25)
     wait_until(lambda: limpid.descriptors() <= before + 1, "their descriptors are gone")
 
 

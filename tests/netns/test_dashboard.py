@@ -8,7 +8,7 @@ import pytest
 import limpid_process
 from control_client import Control, verb
 from dashboard_client import PORT, TOKEN, DashboardClient, nonce_in, write_token
-from peers import exchange, wait_until
+from peers import drip_on, exchange, wait_until
 
 ADDRESSES = {"ipv4": "127.0.0.1", "ipv6": "::1"}
 
@@ -151,25 +151,11 @@ def test_slow_many_and_hostile_clients_harm_neither_flows_nor_the_control_socket
     exchange(flow.client, flow.server)
     assert Control().get("/v1/status")["state"] == "serving"
 
-    def are_closed():
-        for each in list(slow):
-            try:
-                each.send(b"y")  # a drip
-                ended = each.recv(1000) == b""
-            except BlockingIOError:
-                ended = False
-            except (BrokenPipeError, ConnectionResetError):
-                ended = True
-            if ended:
-                slow.remove(each)
-                each.close()
-        return not slow
-
     # Ten seconds for the first ones, however they drip; the others were turned away, or would take their places.
     for each in slow[16:]:
         each.close()
     del slow[16:]
-    wait_until(are_closed, "slow clients are closed", 25)
+    wait_until(lambda: drip_on(slow), "slow clients are closed", 25)
     for text in (b"\x00" * 4096, b"GET " + b"A" * 100_000 + b" HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\n" + b"".join(b"X-%d: y\r\n" % i for i in range(20_000)) + b"\r\n",
                  b"PUT /v1/log-level HTTP/1.1\r\nHost: localhost\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000):
         hostile = dashboard.connect()
