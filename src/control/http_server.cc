@@ -18,6 +18,8 @@
 #include <thread>
 #include <utility>
 
+#include "base/ascii.h"
+
 namespace limpid {
 namespace {
 
@@ -147,9 +149,7 @@ void note_addresses(int fd, HttpRequest& request) {
 MHD_Result add_header(void* closure, MHD_ValueKind /*kind*/, const char* key, std::size_t key_size, const char* value,
                       std::size_t value_size) {
   auto& headers = *static_cast<std::map<std::string, std::string, std::less<>>*>(closure);
-  std::string name(key, key_size);
-  std::ranges::transform(name, name.begin(),
-                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  std::string name = ascii_lower(std::string_view(key, key_size));
   const std::string_view text = value == nullptr ? std::string_view() : std::string_view(value, value_size);
   const auto [place, is_new] = headers.try_emplace(std::move(name), text);
   if (!is_new) place->second.append(", ").append(text);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "base/ascii.h"
 #include "limpid/address.h"
 
 namespace limpid {
@@ -73,8 +74,7 @@ std::optional<std::string> host_in(std::string_view authority) {
            c == '_' || c == ':';
   });
   if (host.empty() || !any_port || !plain) return std::nullopt;
-  std::ranges::transform(host, host.begin(),
-                         [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+  host = ascii_lower(host);
   if (host.ends_with('.')) host.pop_back();  // the root: the same name
   if (host.empty() || host.ends_with('.')) return std::nullopt;
   return host;

@@ -10,6 +10,8 @@
 #include <bit>
 #include <limits>
 
+#include "base/ascii.h"
+
 namespace limpid {
 namespace {
 
@@ -35,14 +37,6 @@ std::uint64_t hash_of(std::string_view name) noexcept {
   std::uint64_t hash = kHashStart;
   for (std::size_t at = name.size(); at-- > 0;) hash = add_byte(hash, name[at]);
   return mixed(hash);
-}
-
-std::string lower(std::string_view text) {
-  std::string result(text);
-  for (char& c : result) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return result;
 }
 
 bool is_name_byte(char c) noexcept {
@@ -136,7 +130,7 @@ Status DomainSet::Builder::add(DomainMatch match, std::string_view text) {
     patterns_.emplace_back(text);
     return {};
   }
-  std::string name = lower(text);
+  std::string name = ascii_lower(text);
   if (match == DomainMatch::keyword) {
     if (name.empty() || name.size() > kLongestName) return wrong("a keyword has 1 to 253 bytes");
     if (!std::ranges::all_of(name, [](char c) { return is_name_byte(c) || c == '.'; }))

@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <string_view>
 
+#include "base/ascii.h"
+
 namespace limpid {
 namespace {
 
@@ -68,9 +70,7 @@ Status parse_argument(const std::string& key, const std::string& value, FlowQuer
   if (key == "original_destination") return parse_pattern(key, value, filter.original_destination);
   if (key == "sort") return parse_order(value, query);
   if (key == "name") {
-    filter.name = value;
-    std::ranges::transform(filter.name, filter.name.begin(),
-                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+    filter.name = ascii_lower(value);
     return {};
   }
   if (key == "upstream") {

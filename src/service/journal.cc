@@ -9,6 +9,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "base/ascii.h"
+
 namespace limpid {
 namespace {
 
@@ -34,7 +36,7 @@ std::string format_journal_entry(std::string_view message, std::span<const Field
   append(entry, "SYSLOG_IDENTIFIER", "limpid");
   for (const Field& field : fields) {
     std::string key = "LIMPID_";
-    for (const char c : field.key) key += c >= 'a' && c <= 'z' ? static_cast<char>(c - 'a' + 'A') : c;
+    for (const char c : field.key) key += ascii_upper(c);
     append(entry, key, field.value);
   }
   return entry;

@@ -5,6 +5,7 @@
 #include <array>
 #include <optional>
 
+#include "base/ascii.h"
 #include "sniff/byte_reader.h"
 #include "sniff/parsers.h"
 
@@ -36,9 +37,7 @@ bool is_target(std::string_view text) noexcept {
          std::ranges::none_of(text, [](char c) { return static_cast<unsigned char>(c) <= 0x20 || c == 0x7f; });
 }
 bool same_ignoring_case(std::string_view text, std::string_view lower_case) noexcept {
-  return std::ranges::equal(text, lower_case, [](char c, char lower) {
-    return c == lower || (c >= 'A' && c <= 'Z' && static_cast<char>(c - 'A' + 'a') == lower);
-  });
+  return std::ranges::equal(text, lower_case, [](char c, char lower) { return ascii_lower(c) == lower; });
 }
 std::string_view trimmed(std::string_view text) noexcept {
   const auto first = text.find_first_not_of(" \t");

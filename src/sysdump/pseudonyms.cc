@@ -15,6 +15,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/ascii.h"
+
 namespace limpid {
 namespace {
 
@@ -68,12 +70,6 @@ bool is_hex(char c) {
   return std::isxdigit(static_cast<unsigned char>(c)) != 0;
 }
 
-std::string lower(std::string_view text) {
-  std::string small(text);
-  std::ranges::transform(small, small.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-  return small;
-}
-
 std::vector<std::string_view> split(std::string_view text, char by) {
   std::vector<std::string_view> parts;
   for (;;) {
@@ -106,7 +102,7 @@ bool is_label(std::string_view label) {
 bool is_domain(std::string_view word) {
   const auto labels = split(word, '.');
   if (labels.size() < 2 || !std::ranges::all_of(labels, is_label)) return false;
-  const std::string last = lower(labels.back());
+  const std::string last = ascii_lower(labels.back());
   const bool top =
       last.size() >= 2 &&
       (std::ranges::all_of(last, [](unsigned char c) { return std::isalpha(c) != 0; }) || last.starts_with("xn--"));
@@ -161,7 +157,7 @@ IpAddress Pseudonyms::of(const IpAddress& address) {
 
 std::string Pseudonyms::of_name(std::string_view name) const {
   std::string made;
-  const std::string small = lower(name);
+  const std::string small = ascii_lower(name);
   std::string_view rest = small;
   for (;;) {
     const auto dot = rest.find('.');
@@ -176,14 +172,14 @@ std::string Pseudonyms::of_name(std::string_view name) const {
 }
 
 std::string Pseudonyms::of_mac(std::string_view mac) const {
-  std::string small = lower(mac);
+  std::string small = ascii_lower(mac);
   if (small == "00:00:00:00:00:00" || small == "ff:ff:ff:ff:ff:ff") return small;
   const auto digest = keyed(fmt::format("m{}", small));
   return fmt::format("02:00:00:{:02x}:{:02x}:{:02x}", digest[0], digest[1], digest[2]);
 }
 
 void Pseudonyms::learn(std::string_view name) {
-  if (!name.empty() && std::ranges::all_of(name, is_word)) learnt_.insert(lower(name));
+  if (!name.empty() && std::ranges::all_of(name, is_word)) learnt_.insert(ascii_lower(name));
 }
 
 /// A network stays one: where there was nothing behind its length, there is nothing.
@@ -228,7 +224,7 @@ std::string Pseudonyms::of_parts(std::string_view word, std::string_view behind)
     }
     const auto piece = word.substr(at, std::min(word.find(':', at), word.size()) - at);
     const bool begins = at == 0 || word[at - 1] == ':';
-    if (begins && (learnt_.contains(lower(piece)) || is_domain(piece))) {
+    if (begins && (learnt_.contains(ascii_lower(piece)) || is_domain(piece))) {
       made += of_name(piece);
       at += piece.size();
     } else {
@@ -251,7 +247,7 @@ std::string Pseudonyms::of_word(std::string_view word, std::string_view behind) 
            std::string(rest);
   }
   if (is_mac(word)) return of_mac(word);
-  if (learnt_.contains(lower(word)) || is_domain(word)) return of_name(word);
+  if (learnt_.contains(ascii_lower(word)) || is_domain(word)) return of_name(word);
   return word.find_first_of(".:") == std::string_view::npos ? std::string(word) : of_parts(word, behind);
 }
 

@@ -3,7 +3,8 @@
 
 #include <algorithm>
 #include <array>
-#include <cctype>
+
+#include "base/ascii.h"
 
 namespace limpid {
 namespace {
@@ -16,7 +17,7 @@ constexpr std::string_view kPemEnd = "-----END ";
 
 bool starts_with_word(std::string_view text, std::string_view word) {
   return text.size() >= word.size() && std::equal(word.begin(), word.end(), text.begin(), [](char one, char other) {
-           const auto small = static_cast<char>(std::tolower(static_cast<unsigned char>(other)));
+           const char small = ascii_lower(other);
            return one == small || (one == '-' && small == '_');
          });
 }

@@ -9,6 +9,8 @@
 #include <map>
 #include <utility>
 
+#include "base/ascii.h"
+
 namespace limpid::top {
 namespace {
 
@@ -16,12 +18,10 @@ constexpr std::array<std::pair<std::string_view, std::string_view>, 5> kSorts{
     {{"rate", "-idle"}, {"bytes", "bytes"}, {"age", "age"}, {"client", "id"}, {"destination", "id"}}};
 constexpr std::array<std::string_view, 6> kGroups{"none", "client", "destination", "name", "rule", "upstream"};
 
-char lower(char c) {
-  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-}
-
 bool contains(std::string_view text, std::string_view sought) {
-  return !std::ranges::search(text, sought, [](char one, char other) { return lower(one) == lower(other); }).empty();
+  return !std::ranges::search(text, sought, [](char one, char other) {
+            return ascii_lower(one) == ascii_lower(other);
+          }).empty();
 }
 
 /// "192.0.2.2" of "192.0.2.2:50000", "2001:db8::1" of "[2001:db8::1]:80".
