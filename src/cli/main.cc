@@ -52,6 +52,7 @@ int run(int argc, char** argv) {
   limpid::add_top_verb(app, action);
   limpid::add_kill_verb(app, action);
   limpid::add_drain_verb(app, action);
+  limpid::add_upgrade_verb(app, action);
   limpid::add_log_level_verb(app, action);
   limpid::add_rules_verb(app, action);
   limpid::add_doctor_verb(app, action);

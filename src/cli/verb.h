@@ -38,6 +38,7 @@ void add_flows_verb(CLI::App& app, Action& action);
 void add_top_verb(CLI::App& app, Action& action);
 void add_kill_verb(CLI::App& app, Action& action);
 void add_drain_verb(CLI::App& app, Action& action);
+void add_upgrade_verb(CLI::App& app, Action& action);
 void add_log_level_verb(CLI::App& app, Action& action);
 void add_rules_verb(CLI::App& app, Action& action);
 void add_doctor_verb(CLI::App& app, Action& action);

@@ -199,8 +199,22 @@ Result<ControlSocket> ControlSocket::open(const std::string& path) {
   return opened;
 }
 
+Result<ControlSocket> ControlSocket::adopt(const std::string& path, UniqueFd listener) {
+  const std::string folder_path = folder_of(path);
+  UniqueFd folder(::open(folder_path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder.valid()) return system_error(errno, "open folder", folder_path);
+  struct stat there{};
+  if (fstatat(folder.get(), file_of(path).c_str(), &there, AT_SYMLINK_NOFOLLOW) != 0)
+    return system_error(errno, "look at", path);
+  ControlSocket adopted(path, std::move(folder), std::move(listener));
+  adopted.device_ = there.st_dev;
+  adopted.inode_ = there.st_ino;
+  adopted.left_ = true;
+  return adopted;
+}
+
 ControlSocket::~ControlSocket() {
-  if (!folder_.valid()) return;
+  if (!folder_.valid() || left_) return;
   const FolderLock lock(folder_.get());
   struct stat there{};
   const std::string file = file_of(path_);

@@ -26,13 +26,20 @@ class ControlSocket {
  public:
   /// Makes the folder if it is the default one. A socket that nobody listens on any more is replaced; one with somebody behind it is an error.
   [[nodiscard]] static Result<ControlSocket> open(const std::string& path);
+  /// One that a predecessor has opened at this path, and listens on still: leave() is at work until own().
+  [[nodiscard]] static Result<ControlSocket> adopt(const std::string& path, UniqueFd listener);
   ControlSocket(ControlSocket&& other) noexcept = default;
   ControlSocket& operator=(ControlSocket&& other) = delete;
   ControlSocket(const ControlSocket&) = delete;
   ControlSocket& operator=(const ControlSocket&) = delete;
-  ~ControlSocket();  ///< removes the file, if it is still ours
+  ~ControlSocket();  ///< removes the file, if it is still ours and was not left
 
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
+  /// The file stays when the object goes: it is somebody else's; or is ours after all.
+  void leave() noexcept { left_ = true; }
+  void own() noexcept { left_ = false; }
+  /// Borrowed.
+  [[nodiscard]] int listener() const noexcept { return listener_.get(); }
   /// The caller's from now on.
   [[nodiscard]] UniqueFd take_listener() noexcept { return std::move(listener_); }
 
@@ -44,6 +51,7 @@ class ControlSocket {
   UniqueFd listener_;
   dev_t device_ = 0;
   ino_t inode_ = 0;
+  bool left_ = false;
 };
 
 }  // namespace limpid

@@ -78,6 +78,7 @@ struct Connected {
   int fd = -1;
   Clock::time_point since;  ///< it was accepted, its request was understood, or its last one was answered
   bool suspended = false;
+  bool busy = false;  ///< a request has begun, and its answer is not out
 };
 
 struct Entrance {
@@ -197,6 +198,7 @@ MHD_Result on_request(void* closure, MHD_Connection* connection, const char* pat
                       const char* /*version*/, const char* upload, std::size_t* upload_size, void** own) {
   try {
     if (*own == nullptr) {
+      static_cast<Entrance*>(closure)->connections[connection].busy = true;
       *own = std::make_unique<Exchange>().release();
       return MHD_YES;
     }
@@ -218,8 +220,10 @@ void on_completed(void* closure, MHD_Connection* connection, void** own, MHD_Req
   *own = nullptr;
   auto& entrance = *static_cast<Entrance*>(closure);
   entrance.waiting.erase(connection);
-  if (const auto found = entrance.connections.find(connection); found != entrance.connections.end())
+  if (const auto found = entrance.connections.find(connection); found != entrance.connections.end()) {
     found->second.since = Clock::now();
+    found->second.busy = false;
+  }
 }
 
 void on_connection(void* closure, MHD_Connection* connection, void** /*own*/, MHD_ConnectionNotificationCode what) {
@@ -243,6 +247,8 @@ struct HttpServer::Inside {
   std::chrono::milliseconds longest_wait{};
   std::vector<std::unique_ptr<Entrance>> entrances;
   std::jthread thread;
+  std::atomic<bool> retires{false};
+  std::atomic<bool> retired{false};  ///< nobody waits for an answer any more
 
   Inside() = default;
   Inside(const Inside&) = delete;
@@ -287,10 +293,12 @@ struct HttpServer::Inside {
   void work(const std::stop_token& stopped) {
     std::vector<pollfd> wanted{{.fd = wake->get(), .events = POLLIN, .revents = 0}};
     for (const auto& entrance : entrances) wanted.push_back({.fd = entrance->epoll, .events = POLLIN, .revents = 0});
+    bool closed = false;
     while (!stopped.stop_requested()) {
       poll(wanted.data(), wanted.size(), patience());  // a tick at most, while anybody is connected
       eventfd_t ignored = 0;
       if (wanted[0].revents != 0) eventfd_read(wake->get(), &ignored);
+      if (retires.load() && !std::exchange(closed, true)) close_doors();
       for (const auto& entrance : entrances) {
         give_up_waiting(*entrance);
         resume_answered(*entrance);
@@ -302,7 +310,21 @@ struct HttpServer::Inside {
           MHD_run(entrance->daemon);
         } while (entrance->connections.size() < before);
       }
+      if (closed && !is_busy()) retired.store(true);
     }
+  }
+
+  /// Whoever has connected by now, and was not accepted, is accepted by whoever else has the listener.
+  void close_doors() const {
+    for (const auto& entrance : entrances) {
+      const UniqueFd listener(MHD_quiesce_daemon(entrance->daemon));
+    }
+  }
+
+  [[nodiscard]] bool is_busy() const {
+    return std::ranges::any_of(entrances, [](const auto& entrance) {
+      return std::ranges::any_of(entrance->connections, [](const auto& one) { return one.second.busy; });
+    });
   }
 
   [[nodiscard]] int patience() const {
@@ -350,6 +372,17 @@ struct HttpServer::Inside {
 
 HttpServer::HttpServer(std::unique_ptr<Inside> inside) noexcept : inside_(std::move(inside)) {}
 HttpServer::~HttpServer() = default;
+
+void HttpServer::retire() {
+  constexpr std::chrono::milliseconds kMost{1000};
+  constexpr int kPollMs = 5;
+  inside_->retires.store(true);
+  const auto until = Clock::now() + kMost;
+  while (!inside_->retired.load() && Clock::now() < until) {
+    eventfd_write(inside_->wake->get(), 1);
+    poll(nullptr, 0, kPollMs);
+  }
+}
 
 Result<std::unique_ptr<HttpServer>> HttpServer::start(std::vector<HttpDoor> doors,
                                                       std::chrono::milliseconds longest_wait) {

@@ -86,6 +86,8 @@ class HttpServer {
   HttpServer& operator=(const HttpServer&) = delete;
   HttpServer(HttpServer&&) = delete;
   HttpServer& operator=(HttpServer&&) = delete;
+  /// Accepts nobody any more, and returns when those who had asked have their answers, or soon.
+  void retire();
   ~HttpServer();  ///< closes every connection; requests that still wait get no answer
 
  private:

@@ -90,8 +90,9 @@ CutDatagrams::CutDatagrams(const CutMaps& maps, const CutDatagramOptions& option
     : maps_(maps),
       options_(options),
       check_(std::move(check)),
-      self_(CutClock::now().monotonic_ns),
-      adopted_(Found::all(maps).size()) {}
+      self_(options.self != 0 ? options.self : std::uint64_t{CutClock::now().monotonic_ns}) {
+  for (const Found& found : Found::all(maps)) adopted_ += found.session.keeper != self_ ? 1U : 0U;
+}
 
 Status CutDatagrams::begin(const CutThroughSession& session) {
   const CutLegs& legs = session.legs;

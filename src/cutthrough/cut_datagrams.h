@@ -57,6 +57,7 @@ struct CutThroughSessionRecord {
 
 struct CutDatagramOptions {
   std::uint32_t most_sessions = 262144;
+  std::uint64_t self = 0;  ///< as a predecessor was known to the maps, whose sockets are ours now; 0: nobody's successor
   std::chrono::seconds timeout{300};
   std::chrono::seconds unanswered_timeout{30};
   std::chrono::seconds dns_timeout{10};  ///< to port 53
@@ -97,6 +98,8 @@ class CutDatagrams {
   void close(const Sink& sink);
   /// How many an earlier process has left.
   [[nodiscard]] std::size_t adopted() const noexcept { return adopted_; }
+  /// As the maps know this process. Never 0.
+  [[nodiscard]] std::uint64_t self() const noexcept { return self_; }
 
  private:
   struct Found;

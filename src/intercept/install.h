@@ -15,6 +15,8 @@ namespace limpid {
 /// Held while one instance of a name exists in this network namespace (an abstract Unix socket, so it dies with its
 /// owner and knows namespaces). The error names the pid that holds it.
 [[nodiscard]] Result<UniqueFd> lock_instance(const std::string& name);
+/// One that another process has handed over: who asks for its holder hears of this process from now on.
+[[nodiscard]] Status renew_instance_lock(const UniqueFd& lock);
 /// "pid 812": who holds that lock, now, in this network namespace. Empty: nobody.
 [[nodiscard]] std::optional<std::string> holder_of_instance(const std::string& name);
 /// Held while numbers are chosen and installed, so that two instances never choose the same. Waits up to ten seconds.

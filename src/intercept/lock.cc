@@ -114,6 +114,12 @@ Result<UniqueFd> lock_instance(const std::string& name) {
                  "stop it first, or choose another --name");
 }
 
+Status renew_instance_lock(const UniqueFd& lock) {
+  // Once more on a listening socket: it takes the credentials of who calls (unix_listen in net/unix/af_unix.c).
+  if (::listen(lock.get(), kBacklog) != 0) return system_error(errno, "renew", "the instance's lock");
+  return {};
+}
+
 std::optional<std::string> holder_of_instance(const std::string& name) {
   if (!check_instance_name(name)) return std::nullopt;
   const auto holder = find_holder(abstract_address("limpid/instance/" + name));

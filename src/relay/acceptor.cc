@@ -38,6 +38,12 @@ Result<Acceptor> Acceptor::create(int epoll_fd, std::vector<UniqueFd> listeners)
   return Acceptor(epoll_fd, std::move(listeners), std::move(reserve));
 }
 
+std::vector<int> Acceptor::descriptors() const {
+  std::vector<int> all;
+  for (const UniqueFd& listener : listeners_) all.push_back(listener.get());
+  return all;
+}
+
 AcceptOutcome Acceptor::accept(std::uint32_t listener, Accepted& accepted) noexcept {
   if (listener >= listeners_.size()) return AcceptOutcome::empty;
   for (;;) {

@@ -32,6 +32,9 @@ class Acceptor {
   [[nodiscard]] static std::uint64_t data_of(std::uint32_t listener) noexcept { return listener; }
   [[nodiscard]] std::uint32_t count() const noexcept { return static_cast<std::uint32_t>(listeners_.size()); }
 
+  /// The listeners; borrowed.
+  [[nodiscard]] std::vector<int> descriptors() const;
+
   [[nodiscard]] AcceptOutcome accept(std::uint32_t listener, Accepted& accepted) noexcept;
   /// As accept(), with the descriptor set aside if there is no other: for a connection that is going to be refused.
   /// Close it, then call refill_reserve().

@@ -13,7 +13,7 @@ Result<std::unique_ptr<DatagramOffloader>> DatagramOffloader::create(const UdpHa
 }
 
 DatagramOffloader::DatagramOffloader(const UdpHandOver& way, OffloadPaths paths)
-    : offload_(*way.offload), open_(*way.open), paths_(std::move(paths)) {}
+    : offload_(*way.offload), open_(*way.open), keeps_flows_(*way.keeps_flows), paths_(std::move(paths)) {}
 
 SessionOutcome DatagramOffloader::begin(const OffloadedSession& session) {
   auto reason = paths_.reason_to_stay(Transport::udp, {.client = session.record.client,

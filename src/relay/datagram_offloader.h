@@ -19,6 +19,7 @@ struct UdpHandOver {
   FlowOffload* offload = nullptr;            ///< nullptr: every session stays
   bool local_ends = true;                    ///< clients or targets may be programs of this host
   std::atomic<std::size_t>* open = nullptr;  ///< how many that have no socket are not over
+  const std::atomic<bool>* keeps_flows = nullptr;  ///< as in SharedRelayState
 };
 
 enum class SessionOutcome : std::uint8_t {
@@ -39,6 +40,8 @@ class DatagramOffloader {
     return offload_.is_taken(Protocol::udp, from, to);
   }
   [[nodiscard]] FlowOffload& offload() noexcept { return offload_; }
+  /// Whether nothing is handed over now.
+  [[nodiscard]] bool pauses() const noexcept { return keeps_flows_.load(std::memory_order_relaxed); }
   /// One more that nobody has a socket for.
   void count_open() noexcept { open_.fetch_add(1, std::memory_order_relaxed); }
 
@@ -50,6 +53,7 @@ class DatagramOffloader {
 
   FlowOffload& offload_;
   std::atomic<std::size_t>& open_;
+  const std::atomic<bool>& keeps_flows_;
   OffloadPaths paths_;
   StayCounts stayed_;
 };

@@ -43,6 +43,15 @@ std::size_t OffloadCollector::end_forbidden(Decider& decider) {
   });
 }
 
+void OffloadCollector::pause() {
+  thread_.request_stop();
+  if (thread_.joinable()) thread_.join();
+}
+
+void OffloadCollector::go_on() {
+  if (!thread_.joinable()) thread_ = std::jthread([this](const std::stop_token& stopped) { work(stopped); });
+}
+
 void OffloadCollector::close() {
   thread_.request_stop();
   if (thread_.joinable()) thread_.join();

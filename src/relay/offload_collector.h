@@ -27,6 +27,9 @@ class OffloadCollector {
   void hurry() noexcept;
   /// Ends those that the rules of now forbid (FlowOffload::end_forbidden()).
   std::size_t end_forbidden(Decider& decider);
+  /// Looks no more, until go_on(): a successor is about to. By one thread at a time, as are the next two.
+  void pause();
+  void go_on();
   /// Ends those that are left, and the thread. Once no worker hands any over.
   void close();
 

@@ -26,6 +26,8 @@ class PipePool {
   [[nodiscard]] Pipe acquire() noexcept;
   /// Takes an empty pipe back for reuse.
   void release(Pipe pipe) noexcept;
+  /// One that somebody else has made is lent out from now on, as if it came from here; also past the limit.
+  void adopt() noexcept { ++existing_; }
   /// Closes a pipe that still holds bytes of a flow that failed: they must never reach another flow.
   void discard(Pipe pipe) noexcept;
 

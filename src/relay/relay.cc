@@ -142,12 +142,7 @@ Result<std::unique_ptr<Relay>> Relay::start(const RelayOptions& options, std::ve
     if (!worker) return std::unexpected(worker.error());
     relay->workers_.push_back(std::move(*worker));
   }
-  if (options.offload != nullptr) {
-    relay->collector_ = std::make_unique<OffloadCollector>(*options.offload, relay->shared_);
-  }
-  for (auto& worker : relay->workers_) {
-    relay->threads_.emplace_back([&each = *worker] { each.run(); });
-  }
+  if (!options.waits) relay->begin();
   return relay;
 }
 
@@ -198,7 +193,7 @@ std::size_t Relay::open_flows() const noexcept {
 std::size_t Relay::open_sessions() const noexcept {
   // Ends are read first: a session that ends meanwhile is still open for this answer.
   const auto ended = count(Counter::udp_sessions_ended);
-  const auto begun = count(Counter::udp_sessions_total) + adopted_sessions();
+  const auto begun = count(Counter::udp_sessions_total) + adopted_sessions() - std::min(adopted_sessions(), counted_sessions_);
   return begun - std::min(begun, ended);
 }
 

@@ -7,6 +7,8 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -33,6 +35,7 @@ struct RelayOptions {
   std::shared_ptr<const UpstreamGroups> upstreams{};  ///< that the policy may name; nullptr: none
   std::vector<Prefix> introducers{};                  ///< networks whose connections begin with a PROXY header
   bool local_ends = true;                             ///< clients or targets may be programs of this host
+  bool waits = false;                                 ///< nothing runs before begin(): a predecessor hands over first
   NameLookups* names = nullptr;                       ///< outlives the relay; nullptr: nothing goes by name
   NameHints* hints = nullptr;                         ///< outlives the relay; nullptr: no DNS is looked at
   UdpOptions udp;  ///< limits: of all workers together, 0: a quarter of the descriptors, and 1,024 a source
@@ -49,6 +52,26 @@ class Relay {
   Relay(Relay&&) = delete;
   Relay& operator=(Relay&&) = delete;
   ~Relay();  ///< stop(), and waits for the threads
+
+  // Handover, from one process to its successor (relay_handover.cc). By the main thread.
+  /// The threads begin. Once, where RelayOptions::waits was set.
+  void begin();
+  /// For each worker. Borrowed, as long as nobody lets the relay drain or stop.
+  [[nodiscard]] std::vector<ListenerDescriptors> listener_descriptors() const;
+  /// No flow is handed over to cut-through any more, and the ends of those that were are left for a successor to hear of; or all is as usual again.
+  void keep_flows(bool keep);
+  /// How many are half way into it.
+  [[nodiscard]] std::size_t leaving_flows() const noexcept { return shared_.leaving.load(std::memory_order_relaxed); }
+  /// Asks all workers to stand still.
+  [[nodiscard]] std::shared_ptr<FlowFreeze> freeze();
+  /// Before begin(): a packet of a predecessor's, of the worker with the same number.
+  [[nodiscard]] Status adopt(std::span<const std::byte> packet, std::span<UniqueFd> descriptors);
+  /// What came of it.
+  [[nodiscard]] Adopted adopted() const noexcept;
+  /// Before begin(): a predecessor's. Counters that this program does not know are passed over.
+  void add_count(std::string_view name, std::uint64_t amount) noexcept;
+  /// Before begin(): of the sessions in a predecessor's counters, so many were forwarded without us, and are found in the kernel as well.
+  void note_counted_sessions(std::size_t count) noexcept { counted_sessions_ = count; }
 
   void drain() noexcept;
   void stop() noexcept;
@@ -113,6 +136,7 @@ class Relay {
   std::size_t max_flows_ = 0;
   std::shared_ptr<const UpstreamGroups> upstreams_;
   const NameHints* hints_ = nullptr;
+  std::size_t counted_sessions_ = 0;
   FlowOffload* offload_ = nullptr;               ///< nullptr: none; outlives the relay
   std::unique_ptr<Decider> judge_;               ///< of flows that no worker has; main thread only
   std::unique_ptr<OffloadCollector> collector_;  ///< nullptr: nothing is handed over

@@ -21,6 +21,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/record_codec.h"
 #include "limpid/datagram.h"
 #include "limpid/error.h"
 #include "limpid/unique_fd.h"
@@ -28,8 +29,10 @@
 #include "relay/counters.h"
 #include "relay/datagram_offloader.h"
 #include "relay/decider.h"
+#include "relay/flow_freeze.h"
 #include "relay/flow_query.h"
 #include "relay/flow_record.h"
+#include "relay/handover_records.h"
 #include "relay/icmp_limit.h"
 #include "relay/name_lookups.h"
 #include "relay/timer_wheel.h"
@@ -94,6 +97,15 @@ class UdpEngine {
   /// One slot of its tables (rulings, then sessions): ends it if the rules of now forbid it, and forgets that it was allowed. True: that ended something that is relayed here.
   [[nodiscard]] bool end_if_forbidden(std::uint32_t slot);
   [[nodiscard]] std::uint32_t slots() const noexcept { return rulings_.capacity() + sessions_.capacity(); }
+  // udp_handover.cc
+  /// Appends sessions, rulings and datagrams that wait for one, as records. How many sessions.
+  [[nodiscard]] std::size_t collect_state(std::vector<HandoverPacket>& into, std::uint16_t worker);
+  /// Forgets what was collected: it is a successor's. What is left ends with end_all().
+  void part();
+  /// Before run(): what a predecessor has handed over.
+  [[nodiscard]] Status adopt(HandoverPart part, RecordReader& reader, std::span<UniqueFd> descriptors);
+  void begin_adopted(std::uint64_t now_ms);
+  [[nodiscard]] std::vector<int> listener_descriptors() const;
   [[nodiscard]] std::size_t sessions() const noexcept { return sessions_.size(); }
   /// How many sessions stayed for this reason; by anybody, at any time.
   [[nodiscard]] std::uint64_t stayed(StayReason reason) const noexcept {
@@ -119,6 +131,11 @@ class UdpEngine {
   void decide(UdpSession& entry, SniffOutcome outcome, const Sniffed& sniffed);
   void decide_alone(UdpSession& entry, const ReceivedDatagram& datagram);
   void conclude(UdpSession& entry);
+  // udp_handover.cc
+  [[nodiscard]] Status adopt_session(HandedSession handed, std::span<UniqueFd> descriptors);
+  [[nodiscard]] std::unique_ptr<UdpAssociation> find_association(const HandedAssociation& handed,
+                                                                 const SocketAddress& target) const;
+  void adopt_ruling(HandedRuling handed);
   // udp_names.cc
   [[nodiscard]] bool awaits_name(UdpSession& entry);
   void follow_name(UdpSession& entry, const ResolvedName& resolved);
@@ -205,6 +222,7 @@ class UdpEngine {
   std::vector<std::uint32_t> expired_;                ///< scratch
   std::vector<std::byte> wrapped_;                    ///< scratch
   ReceivedDatagram unwrapped_;                        ///< scratch
+  std::vector<HandedDatagram> adopted_datagrams_;     ///< until begin_adopted()
   std::uint64_t now_ms_ = 0;
 };
 

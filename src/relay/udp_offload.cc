@@ -55,6 +55,7 @@ void UdpEngine::note(UdpSession& session, const SocketAddress& partner, bool ans
 }
 
 void UdpEngine::hand_over_candidates() {
+  if (offloader_->pauses()) return;
   std::erase_if(candidates_, [this](const Candidate& candidate) {
     UdpSession* session = sessions_.find(candidate.index, candidate.generation);
     if (session == nullptr) return true;

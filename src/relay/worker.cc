@@ -85,7 +85,8 @@ Status Worker::start_udp(std::vector<UniqueFd> listeners) {
       udp, std::move(listeners), counters_, [this](const FlowRecord& record) { emit(record); },
       {.offload = options_.offload != nullptr && options_.offload->passes_netfilter() ? nullptr : options_.offload,
        .local_ends = options_.local_ends,
-       .open = &shared_.offloaded_sessions});
+       .open = &shared_.offloaded_sessions,
+       .keeps_flows = &shared_.keeps_flows});
   if (!engine) return std::unexpected(engine.error());
   udp_ = std::move(*engine);
   epoll_event event{.events = EPOLLIN, .data = {.u64 = kUdpData}};
@@ -98,6 +99,7 @@ Status Worker::start_udp(std::vector<UniqueFd> listeners) {
 void Worker::run() {
   std::array<epoll_event, 256> events{};
   acceptor_.keep_syn_headers(decider_.may_ask_for(Fact::hardware));
+  begin_adopted();
   while (mode_ != Mode::stopping && (mode_ == Mode::serving || flows_.size() > 0)) {
     const int count = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), wait_ms());
     now_ms_ = monotonic_ms();

@@ -8,10 +8,12 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <span>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "base/record_codec.h"
 #include "limpid/error.h"
 #include "limpid/prefix.h"
 #include "limpid/unique_fd.h"
@@ -21,6 +23,7 @@
 #include "relay/decider.h"
 #include "relay/dns_watch.h"
 #include "relay/flow_errand.h"
+#include "relay/flow_freeze.h"
 #include "relay/flow_record.h"
 #include "relay/flow_table.h"
 #include "relay/name_lookups.h"
@@ -43,6 +46,21 @@ struct RelayTimeouts {
   std::chrono::milliseconds sniff{300};
 };
 
+struct HandedUpstream;
+
+/// What a worker has of its predecessor's.
+struct Adopted {
+  std::size_t flows = 0;
+  std::size_t sessions = 0;
+  bool complete = false;  ///< all bytes that were announced have come
+};
+
+/// Of one worker; borrowed. In the order of WorkerListeners.
+struct ListenerDescriptors {
+  std::vector<int> tcp;
+  std::vector<int> udp;
+};
+
 /// What all workers share; it outlives them. Atomics only.
 struct SharedRelayState {
   std::atomic<std::size_t> open_flows{0};          ///< that have sockets
@@ -50,6 +68,7 @@ struct SharedRelayState {
   std::atomic<std::size_t> offloaded{0};           ///< that were handed over and are not over
   std::atomic<std::size_t> offloaded_sessions{0};  ///< of UDP, the same, without those that have sockets
   std::atomic<bool> reader_waits{false};           ///< whoever drains the records asks to be woken
+  std::atomic<bool> keeps_flows{false};            ///< none is handed over (cut-through): a successor is on its way
   UniqueFd record_event;                           ///< eventfd that wakes it
   UniqueFd finished_event;                         ///< eventfd: a worker has ended
 };
@@ -85,6 +104,12 @@ class Worker {
   [[nodiscard]] static Result<std::unique_ptr<Worker>> create(const WorkerOptions& options, SharedRelayState& shared,
                                                               WorkerListeners listeners);
 
+  Worker(const Worker&) = delete;
+  Worker& operator=(const Worker&) = delete;
+  Worker(Worker&&) = delete;
+  Worker& operator=(Worker&&) = delete;
+  ~Worker();
+
   /// The thread's body: returns after drain() once no flow is left, or soon after stop().
   void run();
 
@@ -92,6 +117,15 @@ class Worker {
   void drain() noexcept;  ///< takes what waits in the accept queues, closes the listeners, lets flows finish
   void stop() noexcept;   ///< resets every flow that is left
   void send_on_errand(std::shared_ptr<FlowErrand> errand);
+  /// As long as nobody lets it drain or stop.
+  [[nodiscard]] ListenerDescriptors listener_descriptors() const;
+
+  // Before run(): what a predecessor has handed over.
+  [[nodiscard]] Status adopt(HandoverPart part, RecordReader& reader, std::span<UniqueFd> descriptors);
+  [[nodiscard]] Adopted adopted() const noexcept;
+  /// What others have counted.
+  void add_count(Counter counter, std::uint64_t amount) noexcept { counters_.add(counter, amount); }
+
   [[nodiscard]] bool finished() const noexcept { return finished_.load(std::memory_order_acquire); }
   /// How its latest flow ended. Meant only once it has finished.
   [[nodiscard]] std::optional<FlowEnd> last_end() const noexcept { return last_end_; }
@@ -184,6 +218,14 @@ class Worker {
   void run_errands();
   void give_up_errands();
   [[nodiscard]] bool kill(const FlowName& name);
+  // worker_handover.cc
+  void freeze(FlowFreeze& freeze);
+  [[nodiscard]] WorkerState collect_state();
+  void part();
+  [[nodiscard]] Status adopt_flows(RecordReader& reader, std::span<UniqueFd> descriptors);
+  [[nodiscard]] Status adopt_held(RecordReader& reader);
+  void find_route(Flow& flow, const HandedUpstream& upstream);
+  void begin_adopted();
   // worker_audit.cc
   [[nodiscard]] bool audit(FlowErrand& errand);
   [[nodiscard]] bool end_if_forbidden(std::uint32_t index);
@@ -220,6 +262,8 @@ class Worker {
   std::unordered_map<std::uint32_t, std::unique_ptr<DnsWatch>> dns_;  ///< of relayed flows to resolvers, by their slots
   ErrandBox errand_box_;
   std::vector<std::shared_ptr<FlowErrand>> errands_;  ///< one after the other
+  std::vector<FlowId> adopted_;      ///< until run(): flows of a predecessor, as they came
+  std::uint64_t held_missing_ = 0;  ///< bytes of theirs that are still to come
   std::uint16_t number_;
   bool emitted_ = false;  ///< a record was pushed in this round
   std::optional<FlowEnd> last_end_;

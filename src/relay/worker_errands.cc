@@ -75,6 +75,10 @@ FlowView Worker::view_of(const Flow& flow, std::uint32_t index) const noexcept {
 /// A part of an errand. True when it is done.
 bool Worker::run_errand(FlowErrand& errand) {
   if (errand.audits) return audit(errand);
+  if (errand.freeze) {
+    freeze(*errand.freeze);
+    return true;
+  }
   if (errand.query == nullptr) {
     errand.killed = errand.kill && kill(*errand.kill);
     return true;
@@ -112,7 +116,7 @@ bool Worker::run_errand(FlowErrand& errand) {
 void Worker::run_errands() {
   // Who only asks whether we still come here does not wait for those with work to do: it may be a watchdog.
   std::erase_if(errands_, [](const auto& errand) {
-    const bool asks_for_nothing = errand->query == nullptr && !errand->kill && !errand->audits;
+    const bool asks_for_nothing = errand->query == nullptr && !errand->kill && !errand->audits && !errand->freeze;
     if (asks_for_nothing) finish_errand(*errand);
     return asks_for_nothing;
   });

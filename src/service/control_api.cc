@@ -93,9 +93,10 @@ void ControlApi::answer(const HttpRequest& request, const HttpReply& reply) {
     if (request.method != "DELETE") return reply.send(refused(kWrongMethod, "DELETE ends a flow"));
     return kill_flow(request, reply);
   }
-  if (path == "/v1/reload" || path == "/v1/drain") {
+  if (path == "/v1/reload" || path == "/v1/drain" || path == "/v1/upgrade") {
     if (request.method != "POST") return reply.send(refused(kWrongMethod, "POST orders it"));
-    return order(path == "/v1/reload" ? ServiceOrder::Kind::reload : ServiceOrder::Kind::drain, request, reply);
+    using enum ServiceOrder::Kind;
+    return order(path == "/v1/reload" ? reload : path == "/v1/drain" ? drain : upgrade, request, reply);
   }
   if (path == kDoctor || path == kDoctorProbe) return answer_doctor(request, reply);
   if (path == "/v1/log-level" && request.method == "PUT") return reply.send(set_log_level(request));
@@ -168,7 +169,7 @@ void ControlApi::order(ServiceOrder::Kind kind, const HttpRequest& request, cons
     if (!json.is_object()) return reply.send(refused(kBadRequest, "the body is no JSON object"));
     // What is not understood must not be left undone in silence.
     for (const auto& [key, value] : json.items()) {
-      if (key != (kind == ServiceOrder::Kind::drain ? "timeout_ms" : "abort"))
+      if (key != (kind == ServiceOrder::Kind::reload ? "abort" : "timeout_ms"))
         return reply.send(refused(kBadRequest, "no such member: " + key));
     }
     if (json.contains("abort")) {
@@ -176,17 +177,30 @@ void ControlApi::order(ServiceOrder::Kind kind, const HttpRequest& request, cons
       order.abort = json["abort"].get<bool>();
     }
     if (json.contains("timeout_ms")) {
-      constexpr std::uint64_t kLongest = std::uint64_t{7} * 24 * 3600 * 1000;
+      constexpr std::uint64_t kLongestDrain = std::uint64_t{7} * 24 * 3600 * 1000;
+      constexpr std::uint64_t kLongestUpgrade = 50'000;  // an answer has to come within HttpServer::kLongestWait
+      const bool drains = kind == ServiceOrder::Kind::drain;
       const auto& timeout = json["timeout_ms"];
-      if (!timeout.is_number_unsigned() || timeout.get<std::uint64_t>() > kLongest)
-        return reply.send(refused(kBadRequest, "timeout_ms: milliseconds, a week at most"));
+      if (!timeout.is_number_unsigned() || timeout.get<std::uint64_t>() > (drains ? kLongestDrain : kLongestUpgrade))
+        return reply.send(refused(kBadRequest, drains ? "timeout_ms: milliseconds, a week at most"
+                                                      : "timeout_ms: milliseconds, 50 seconds at most"));
       order.timeout = std::chrono::milliseconds(timeout.get<std::int64_t>());
     }
   }
+  const bool upgrades = kind == ServiceOrder::Kind::upgrade;
+  if (upgrades && upgrade_ordered_->exchange(true)) return reply.send(refused(kConflict, "an upgrade is under way"));
   note_change(request);
   const unsigned done = kind == ServiceOrder::Kind::drain ? kAccepted : kOk;
-  order.answer = [reply, done](const std::string& json, bool ok) { reply.send(said(ok ? done : kConflict, json)); };
+  order.answer = [reply, done, upgrades, ordered = upgrade_ordered_](const std::string& json, bool ok) {
+    if (upgrades) ordered->store(false);
+    reply.send(said(ok ? done : kConflict, json));
+  };
   if (!parts_.orders.put(std::move(order))) reply.send(refused(kConflict, "the instance is draining"));
+}
+
+void ControlApi::retire() {
+  if (socket_) socket_->leave();
+  server_->retire();
 }
 
 HttpResponse ControlApi::set_log_level(const HttpRequest& request) {

@@ -2,6 +2,7 @@
 // hands what changes the service to the main thread; on the thread of its HttpServer, so nobody who relays ever waits for an operator.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <optional>
 #include <utility>
@@ -34,6 +35,8 @@ class ControlApi {
  public:
   /// nullptr where there is no door. The doors close with it.
   [[nodiscard]] static Result<std::unique_ptr<ControlApi>> start(const ControlParts& parts, ControlDoors doors);
+  /// Somebody else answers from now on, at the same doors: what was asked here is answered still, nobody else comes in, and the socket's file stays.
+  void retire();
 
  private:
   ControlApi(ControlParts parts, std::optional<ControlSocket> socket)
@@ -48,6 +51,7 @@ class ControlApi {
   void note_change(const HttpRequest& request) const;
 
   ControlParts parts_;
+  std::shared_ptr<std::atomic<bool>> upgrade_ordered_ = std::make_shared<std::atomic<bool>>(false);
   std::optional<ControlSocket> socket_;
   std::optional<Dashboard> dashboard_;
   std::unique_ptr<HttpServer> server_;  ///< last: it calls all of the above

@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "limpid/transparent.h"
+#include "service/predecessor.h"
 
 namespace limpid {
 namespace {
@@ -33,7 +34,18 @@ std::string address_of(const UniqueFd& listener, const SocketAddress& wanted) {
   return original_destination(listener.get()).value_or(wanted).to_string();  // getsockname(2)
 }
 
-Result<DashboardEntrance> open_dashboard(const DashboardSettings& settings) {
+/// As it is, where a predecessor has it open; otherwise opened.
+Result<UniqueFd> take_or_listen(UniqueFd taken, std::string_view flag, const SocketAddress& address) {
+  if (taken.valid()) return taken;
+  return listen_on(flag, address);
+}
+
+Result<ControlSocket> take_or_open(UniqueFd taken, const std::string& path) {
+  if (taken.valid()) return ControlSocket::adopt(path, std::move(taken));
+  return ControlSocket::open(path);
+}
+
+Result<DashboardEntrance> open_dashboard(const DashboardSettings& settings, Predecessor* predecessor) {
   DashboardEntrance entrance;
   // A name of its own means a proxy before us: then whoever asks from loopback need not be of this host.
   entrance.admission.reads_need_token = !settings.address.address.is_loopback() || !settings.hosts.empty();
@@ -43,7 +55,8 @@ Result<DashboardEntrance> open_dashboard(const DashboardSettings& settings) {
     if (!token) return std::unexpected(std::move(token.error()));
     entrance.admission.token = std::move(*token);
   }
-  auto listener = listen_on("--dashboard", settings.address);
+  auto listener = take_or_listen(predecessor != nullptr ? predecessor->take_dashboard(settings.address) : UniqueFd(),
+                                 "--dashboard", settings.address);
   if (!listener) return std::unexpected(std::move(listener.error()));
   entrance.address = address_of(*listener, settings.address);
   entrance.listener = std::move(*listener);
@@ -52,16 +65,18 @@ Result<DashboardEntrance> open_dashboard(const DashboardSettings& settings) {
 
 }  // namespace
 
-Result<ControlDoors> open_control_doors(const RelaySettings& settings, const std::string& instance, const Logger& log) {
+Result<ControlDoors> open_control_doors(const RelaySettings& settings, const std::string& instance, const Logger& log,
+                                        Predecessor* predecessor) {
   ControlDoors doors;
   if (settings.metrics) {
-    auto listener = listen_on("--metrics", *settings.metrics);
+    auto listener = take_or_listen(predecessor != nullptr ? predecessor->take_metrics(*settings.metrics) : UniqueFd(),
+                                   "--metrics", *settings.metrics);
     if (!listener) return std::unexpected(listener.error());
     doors.metrics_address = address_of(*listener, *settings.metrics);
     doors.metrics = std::move(*listener);
   }
   if (settings.dashboard) {
-    auto entrance = open_dashboard(*settings.dashboard);
+    auto entrance = open_dashboard(*settings.dashboard, predecessor);
     if (!entrance) return std::unexpected(entrance.error());
     doors.dashboard = std::move(*entrance);
     log.info("dashboard", {field("url", "http://" + doors.dashboard->address + "/"),
@@ -69,7 +84,8 @@ Result<ControlDoors> open_control_doors(const RelaySettings& settings, const std
   }
   const bool by_default = settings.control.empty();
   if (settings.control == "none" || (by_default && instance.empty())) return doors;
-  auto socket = ControlSocket::open(by_default ? default_control_path(instance) : settings.control);
+  const std::string path = by_default ? default_control_path(instance) : settings.control;
+  auto socket = take_or_open(predecessor != nullptr ? predecessor->take_control(path) : UniqueFd(), path);
   if (socket) {
     doors.socket.emplace(std::move(*socket));
   } else if (!by_default) {

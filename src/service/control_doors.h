@@ -13,6 +13,8 @@
 
 namespace limpid {
 
+class Predecessor;
+
 struct DashboardEntrance {
   UniqueFd listener;
   Admission::Options admission;
@@ -28,7 +30,8 @@ struct ControlDoors {
 
 /// `instance`: names the default socket; empty: there is none unless asked for. A default socket that cannot be had is a warning, one that was asked for
 /// an error.
+/// `predecessor`: those that it has open, where they are the same; nullptr: there is none.
 [[nodiscard]] Result<ControlDoors> open_control_doors(const RelaySettings& settings, const std::string& instance,
-                                                      const Logger& log);
+                                                      const Logger& log, Predecessor* predecessor = nullptr);
 
 }  // namespace limpid

@@ -89,8 +89,12 @@ std::size_t CutThroughOffload::adopted_sessions() const noexcept {
   return cut_->datagrams().adopted();
 }
 
+std::uint64_t CutThroughOffload::self() const noexcept {
+  return cut_->datagrams().self();
+}
+
 CutThroughOffload::~CutThroughOffload() {
-  close([](const FlowRecord&) {});
+  if (!left_) close([](const FlowRecord&) {});
 }
 
 bool CutThroughOffload::is_taken(Protocol protocol, const SocketAddress& source, const SocketAddress& destination) {
@@ -339,7 +343,9 @@ Result<OpenedCutThrough> open_cut_through(const CutThroughRequest& request, cons
                                .netfilter = request.netfilter,
                                .idle_timeout = patience(request.timeouts.idle),
                                .half_closed_timeout = patience(request.timeouts.half_closed),
-                               .datagrams = {.timeout = patience(request.udp_timeouts.answered),
+                               .keeps_draining = request.predecessor != 0,
+                               .datagrams = {.self = request.predecessor,
+                                             .timeout = patience(request.udp_timeouts.answered),
                                              .unanswered_timeout = patience(request.udp_timeouts.unanswered),
                                              .dns_timeout = patience(request.udp_timeouts.dns)}});
   if (!cut) {
@@ -353,6 +359,7 @@ Result<OpenedCutThrough> open_cut_through(const CutThroughRequest& request, cons
   }
   OpenedCutThrough opened{.offload = std::make_unique<CutThroughOffload>(std::move(*cut), request.netfilter, log),
                           .hands_over = wanted};
+  if (request.predecessor != 0) opened.offload->leave();
   const std::size_t flows = opened.offload->adopted();
   const std::size_t sessions = opened.offload->adopted_sessions();
   if (flows + sessions > 0) {

@@ -42,6 +42,8 @@ struct CutThroughRequest {
   bool netfilter = false;             ///< the host's own forwarding, so its firewall, sees what was cut through
   RelayTimeouts timeouts;
   UdpTimeouts udp_timeouts;
+  /// Not 0: of a predecessor that still has its sockets, and looks after what has not left it wholly. What is there stays until own().
+  std::uint64_t predecessor = 0;
 };
 
 /// Programs in the kernel, and the flows in their maps. Both are gone with close(), and with the destructor.
@@ -80,6 +82,12 @@ class CutThroughOffload final : public FlowOffload {
   [[nodiscard]] std::size_t adopted() const noexcept override { return adopted_; }
   [[nodiscard]] std::size_t adopted_sessions() const noexcept override;
 
+  /// What is in the kernel stays there when this goes: it is somebody else's; or is ours after all.
+  void leave() noexcept { left_ = true; }
+  void own() noexcept { left_ = false; }
+  /// By which it knows its sessions in the kernel; a successor takes it over. Never 0.
+  [[nodiscard]] std::uint64_t self() const noexcept;
+
   /// Attaches to interfaces that are new, and before programs that came later.
   void follow_interfaces();
 
@@ -91,6 +99,7 @@ class CutThroughOffload final : public FlowOffload {
   const Logger& log_;
   std::size_t adopted_ = 0;
   bool closed_ = false;
+  bool left_ = false;
   [[nodiscard]] FlowRecord complete(const CutThroughRecord& record);
   [[nodiscard]] FlowRecord complete(const CutThroughSessionRecord& record);  ///< whose last record it is
   [[nodiscard]] FlowRecord with_ruling(const CutThroughSessionRecord& record);

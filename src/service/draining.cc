@@ -23,11 +23,12 @@ void drain(Relay& relay, const Logger& log, int signal_fd, std::chrono::millisec
                         field("at_most_ms", static_cast<std::uint64_t>(patience.count()))});
   relay.drain();
   const auto deadline = std::chrono::steady_clock::now() + patience;
-  const bool at_once = early != 0 && early != SIGUSR1;
+  const auto ends = [](int signal) { return signal != 0 && signal != SIGUSR1 && signal != SIGUSR2; };
+  const bool at_once = ends(early);
   const auto is_over = [&] { return relay.finished() && relay.offloaded_flows() == 0; };
   while (!at_once && !is_over() && std::chrono::steady_clock::now() < deadline) {
     const int signal = next_signal(signal_fd, kDrainPoll);
-    if (signal != 0 && signal != SIGUSR1) break;
+    if (ends(signal)) break;
     if (still_draining) still_draining();
   }
   relay.stop();

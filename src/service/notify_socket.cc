@@ -109,12 +109,38 @@ void NotifySocket::ready(std::string_view status) const {
   send(fmt::format("READY=1\nSTATUS={}\n", one_status_line(status)));
 }
 
+std::vector<std::string> NotifySocket::variables() const {
+  if (!present()) return {};
+  std::string name(address_.sun_path, length_ - offsetof(sockaddr_un, sun_path));
+  if (name.front() == '\0') {
+    name.front() = '@';
+  } else {
+    name.pop_back();
+  }
+  std::vector<std::string> all{"NOTIFY_SOCKET=" + name};
+  // Without WATCHDOG_PID: it is meant for whoever reads it.
+  if (watchdog_) all.push_back(fmt::format("WATCHDOG_USEC={}", watchdog_->count()));
+  return all;
+}
+
 void NotifySocket::reloading() const {
+  begin_reload("Reading the configuration anew");
+}
+
+void NotifySocket::upgrading() const {
+  begin_reload("Starting the program anew");
+}
+
+void NotifySocket::main_process(pid_t pid) const {
+  send(fmt::format("MAINPID={}\n", pid));
+}
+
+void NotifySocket::begin_reload(std::string_view status) const {
   timespec now{};
   clock_gettime(CLOCK_MONOTONIC, &now);
   const auto microseconds = std::chrono::duration_cast<std::chrono::microseconds>(
       std::chrono::seconds(now.tv_sec) + std::chrono::nanoseconds(now.tv_nsec));
-  send(fmt::format("RELOADING=1\nMONOTONIC_USEC={}\nSTATUS=Reading the configuration anew\n", microseconds.count()));
+  send(fmt::format("RELOADING=1\nMONOTONIC_USEC={}\nSTATUS={}\n", microseconds.count(), status));
 }
 
 void NotifySocket::stopping(std::string_view status) const {

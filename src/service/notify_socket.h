@@ -3,6 +3,7 @@
 #pragma once
 
 #include <sys/socket.h>
+#include <sys/types.h>
 #include <sys/un.h>
 
 #include <chrono>
@@ -11,6 +12,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "limpid/error.h"
 
@@ -29,10 +31,17 @@ class NotifySocket {
   /// How often the supervisor wants to hear from us at least; empty: no watchdog.
   [[nodiscard]] std::optional<std::chrono::microseconds> watchdog() const noexcept { return watchdog_; }
 
+  /// For a program that is started to take over: "NAME=value", as we were started with.
+  [[nodiscard]] std::vector<std::string> variables() const;
+
   /// `status` is a short sentence for people. Control characters become spaces, and the end of a long one is cut.
   void ready(std::string_view status) const;
   /// ready() comes behind it, whether the reload went well or not (systemd.service(5), Type=notify-reload).
   void reloading() const;
+  /// Another process of ours takes over soon; ready() comes behind it, from either.
+  void upgrading() const;
+  /// It has: from now on it is the one who is listened to.
+  void main_process(pid_t pid) const;
   void stopping(std::string_view status) const;
   /// Still stopping: we have at least `more` time from now on.
   void extend(std::chrono::microseconds more, std::string_view status) const;
@@ -41,6 +50,7 @@ class NotifySocket {
 
  private:
   void send(std::string_view message) const;
+  void begin_reload(std::string_view status) const;
 
   sockaddr_un address_{};
   socklen_t length_ = 0;

@@ -17,11 +17,11 @@
 namespace limpid {
 
 struct ServiceOrder {
-  enum class Kind : std::uint8_t { reload, drain };
+  enum class Kind : std::uint8_t { reload, drain, upgrade };
   Kind kind = Kind::reload;
   std::string body{};                                  ///< of the request, as JSON; may be empty
   bool abort = false;                                  ///< reload: end the flows that the new rules forbid
-  std::optional<std::chrono::milliseconds> timeout{};  ///< drain: instead of the setting
+  std::optional<std::chrono::milliseconds> timeout{};  ///< drain, upgrade: instead of the usual one
   std::function<void(std::string json, bool ok)> answer{};
 };
 

@@ -193,6 +193,10 @@ std::optional<std::chrono::milliseconds> obey_orders(ServiceOrders& orders, cons
       order->answer(report_errors({"limpid relay has no configuration to reload"}), false);
       continue;
     }
+    if (order->kind == ServiceOrder::Kind::upgrade) {
+      order->answer(report_errors({"limpid relay cannot be upgraded while it runs: restart it"}), false);
+      continue;
+    }
     instance.change([](InstanceSituation& now) { now.draining = true; });
     order->answer(fmt::format(R"({{"ok":true,"flows":{}}})", relay.open_flows()), true);
     return order->timeout.value_or(usual);

@@ -9,16 +9,14 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "intercept/backend.h"
 #include "intercept/ebpf.h"
 #include "intercept/ebpf_warnings.h"
 #include "intercept/heartbeat.h"
 #include "intercept/install.h"
-#include "intercept/survey.h"
 #include "net/netlink.h"
-#include "net/port_owner.h"
 #include "relay/clock.h"
 #include "relay/name_hints.h"
 #include "relay/name_lookups.h"
@@ -30,100 +28,27 @@
 #include "service/control_reports.h"
 #include "service/doctor_runs.h"
 #include "service/draining.h"
+#include "service/groundwork.h"
+#include "service/handover.h"
 #include "service/installed_plan.h"
 #include "service/instance_state.h"
 #include "service/listeners.h"
-#include "service/local_target.h"
 #include "service/name_process.h"
 #include "service/notify_socket.h"
 #include "service/orders.h"
 #include "service/plan_guard.h"
+#include "service/predecessor.h"
 #include "service/reload.h"
 #include "service/resources.h"
 #include "service/signals.h"
+#include "service/successor.h"
 #include "service/supervised.h"
+#include "service/upgrading.h"
 #include "service/upstreams.h"
 #include "service/watchdog.h"
 
 namespace limpid {
 namespace {
-
-/// Programs with UDP ports in scope that are named at the start: enough to explain, where a wide range is in scope.
-constexpr std::size_t kMostExplained = 5;
-
-/// As whom datagrams are sent on. Unless told, with the client's own port where it is free: who looks at it sees nothing
-/// new when Limpid starts or ends. But an answer to what the client has sent past us from the same port comes to our leg
-/// then. It is passed on to the client, unless the filtering keeps strangers out: so not then.
-SourceMode udp_source(const ServiceOptions& options) {
-  const bool admits_strangers = options.udp.filtering == NatBehavior::endpoint_independent && !options.fixed_target;
-  // Nor beside local traffic: a program of this host holds its port. Nor by eBPF, which cannot keep both legs out of conntrack.
-  const bool prefers_port = options.source_is_default && admits_strangers && !options.interception.scope.local &&
-                            options.interception.backends.front() != Backend::ebpf;
-  return prefers_port ? SourceMode::prefer_port : options.source;
-}
-
-/// What is there, and what we are going to put beside it.
-struct Groundwork {
-  Survey survey;
-  InterceptionOptions interception;
-  Numbers numbers;
-  ChosenBackend backend;
-};
-
-Result<Groundwork> lay_groundwork(const ServiceOptions& options) {
-  auto survey = survey_kernel();
-  if (!survey) return std::unexpected(survey.error());
-  auto interception = options.interception;
-  interception.keeps_source_port = keeps_port(options.source);
-  if (!survey->ipv6_available && interception.scope.ipv6) {
-    if (!interception.scope.ipv4) {
-      return unsupported("--ipv6-only", "", "this host has IPv6 switched off",
-                         "sysctl -w net.ipv6.conf.lo.disable_ipv6=0");
-    }
-    // The listener cannot exist; a fail-closed scope is refused for it later on, unless IPv6 is not forwarded either.
-    const bool may_pass = survey->forwarding_ipv6 || interception.scope.local;
-    if (interception.fail == FailMode::open || !may_pass) interception.scope.ipv6 = false;
-  }
-  for (const auto& found : survey->installations) {
-    if (found.name == interception.name && found.ownership.keeper == Keeper::permanent) {
-      return failure("start", interception.name, "`limpid rules apply` has installed rules of this name",
-                     fmt::format("limpid rules remove --name {}, or give another --name", interception.name));
-    }
-  }
-  auto backend = choose_backend(interception.backends, interception.scope);
-  if (!backend) return std::unexpected(backend.error());
-  interception.backends = {backend->backend};
-  ServiceOptions with_backend = options;
-  with_backend.interception.backends = interception.backends;
-  interception.keeps_udp_port = keeps_port(udp_source(with_backend));
-  auto numbers = choose_numbers(*survey, interception);
-  if (!numbers) return std::unexpected(numbers.error());
-  return Groundwork{std::move(*survey), std::move(interception), *numbers, std::move(*backend)};
-}
-
-void log_warnings(const Logger& log, const Groundwork& groundwork, bool enable_forwarding) {
-  for (const auto& refused : groundwork.backend.refused) {
-    log.warning("a backend cannot be used here, so another one is",
-                {field("refused", refused), field("used", to_string(groundwork.backend.backend))});
-  }
-  for (const auto& warning : groundwork.survey.warnings) log.warning(warning);
-  for (const auto& warning : fail_closed_warnings(groundwork.interception)) log.warning(warning);
-  for (const auto& warning : precedence_warnings(groundwork.survey, groundwork.numbers)) log.warning(warning);
-  for (const auto& warning : scope_warnings(groundwork.survey, groundwork.interception.scope, enable_forwarding)) {
-    log.warning(warning);
-  }
-}
-
-/// A resolver on 0.0.0.0:53 looks as if it were in the way of --udp 53. It is not: the operator should not have to wonder.
-void explain_udp_servers(const Logger& log, const PortSet& ports) {
-  if (ports.empty()) return;
-  for (const auto& server : find_wildcard_udp_servers(ports, kMostExplained)) {
-    log.info(
-        "a program of this host has a UDP port in scope: what is addressed to this host stays its own, the rest is "
-        "relayed",
-        {field("port", server.port.value), field("process", server.process.empty() ? "-" : server.process)});
-  }
-}
 
 /// Counters may be asked for in the meantime; a signal that ends the program is an answer too: no.
 bool is_confirmed(std::chrono::seconds patience, int terminal, int signal_fd, const Relay& relay, const Logger& log) {
@@ -133,6 +58,7 @@ bool is_confirmed(std::chrono::seconds patience, int terminal, int signal_fd, co
     const auto answer = await_confirmation(terminal, signal_fd, std::max(left, std::chrono::seconds{0}));
     if (answer != Confirmation::interrupted) return answer == Confirmation::confirmed;
     const int signal = next_signal(signal_fd, std::chrono::milliseconds{0});
+    if (signal == SIGUSR2) continue;  // nobody takes over what is not confirmed
     if (signal != SIGUSR1) return false;
     log_counters(log, "counters", relay);
   }
@@ -160,6 +86,13 @@ struct Operators {
   ServiceOrders& orders;
   InstanceState& instance;
   const NotifySocket& supervisor;
+  const HandoverParts& handover;
+};
+
+/// How run_until_end() came to it.
+struct RunEnd {
+  std::optional<std::chrono::milliseconds> patience{};  ///< of the drain, if somebody has said it
+  bool handed_over = false;                             ///< a successor has everything: there is nothing to be drained or removed
 };
 
 /// What a reload may have changed, and how it went.
@@ -176,20 +109,28 @@ void note_reload(InstanceState& instance, const Reloader& reloader, const std::v
   });
 }
 
-/// Keeps the rules in repair, reloads, and obeys operators, until a signal or one of them asks for the end. How long the drain may take, if he said it.
-std::optional<std::chrono::milliseconds> run_until_end(PlanGuard* guard, Relay& relay, const Logger& log, int signal_fd,
-                                                       Reloader& reloader, const CurrentRules& book,
-                                                       const Operators& operators, bool reloads_at_hangup) {
+/// Keeps the rules in repair, reloads, hands over, and obeys operators, until a signal or one of them asks for the end.
+RunEnd run_until_end(PlanGuard* guard, Relay& relay, const Logger& log, int signal_fd, Reloader& reloader,
+                     const CurrentRules& book, const Operators& operators, bool reloads_at_hangup) {
+  int interrupted = 0;  // an upgrade, by this signal
   for (;;) {
-    const int signal =
-        keep_until_signal(signal_fd, guard, std::chrono::milliseconds{-1}, operators.orders.descriptor());
+    const int signal = interrupted != 0 ? std::exchange(interrupted, 0)
+                                        : keep_until_signal(signal_fd, guard, std::chrono::milliseconds{-1},
+                                                            operators.orders.descriptor());
     if (signal == kSomebodyAsks) {
       // One at a time, so that a signal is heard between two.
       if (const auto order = operators.orders.take()) {
         if (order->kind == ServiceOrder::Kind::drain) {
           operators.instance.change([](InstanceSituation& now) { now.draining = true; });
           order->answer(fmt::format(R"({{"ok":true,"flows":{}}})", relay.open_flows()), true);
-          return order->timeout;
+          return {.patience = order->timeout};
+        }
+        if (order->kind == ServiceOrder::Kind::upgrade) {
+          const auto outcome = upgrade_supervised(operators.handover, order->timeout, reloader.scope());
+          order->answer(report_upgrade(outcome), !outcome.failure);
+          if (!outcome.failure) return {.handed_over = true};
+          interrupted = outcome.signal;
+          continue;
         }
         const auto errors = reload_supervised(reloader, guard, operators.supervisor);
         std::optional<std::size_t> ended;
@@ -205,10 +146,14 @@ std::optional<std::chrono::milliseconds> run_until_end(PlanGuard* guard, Relay& 
       }
     } else if (signal == SIGUSR1) {
       log_all_counters(log, relay, guard, book);
+    } else if (signal == SIGUSR2) {
+      const auto outcome = upgrade_supervised(operators.handover, std::nullopt, reloader.scope());
+      if (!outcome.failure) return {.handed_over = true};
+      interrupted = outcome.signal;
     } else if (signal == SIGHUP && reloads_at_hangup) {
       note_reload(operators.instance, reloader, reload_supervised(reloader, guard, operators.supervisor));
     } else {
-      return std::nullopt;
+      return {};
     }
   }
 }
@@ -239,10 +184,17 @@ InstanceState describe_instance(const ServiceOptions& options, const Plan& plan,
                                           .description = options.description});
 }
 
+/// Who was here before us, and what whoever comes after us needs.
+struct Succession {
+  const SuccessorProgram& program;
+  int lock = -1;                       ///< the instance's; borrowed
+  Predecessor* predecessor = nullptr;  ///< nullptr: an ordinary start
+};
+
 Status serve(const ServiceOptions& options, Plan& plan, Relay& relay, CutThroughOffload* cut_through,
              Upstreams& upstreams, NameLookups* names, Logger& log, int signal_fd, int terminal,
              const std::shared_ptr<CurrentRules>& book, const std::vector<SocketAddress>& listeners, ControlDoors doors,
-             const NotifySocket& supervisor) {
+             const NotifySocket& supervisor, const Succession& succession) {
   // To the very end: established flows of programs here need the heart as long as they are relayed.
   const Heartbeat heartbeat = Heartbeat::start(plan);
   InstalledPlan installed(plan, log);
@@ -275,6 +227,16 @@ Status serve(const ServiceOptions& options, Plan& plan, Relay& relay, CutThrough
   if (!doctor) return std::unexpected(doctor.error());
   std::unique_ptr<ControlApi> api;  // to the very end: a drain can be watched
   std::optional<Watchdog> watchdog;
+  const HandoverParts handover{.program = succession.program,
+                               .relay = relay,
+                               .plan = plan,
+                               .guard = guard ? &*guard : nullptr,
+                               .log = log,
+                               .supervisor = supervisor,
+                               .cut_through = cut_through != nullptr ? cut_through->self() : 0,
+                               .signal_fd = signal_fd,
+                               .instance_lock = succession.lock,
+                               .doors = describe_doors(doors)};
   if (outcome) {
     auto started = ControlApi::start({.relay = relay,
                                       .log = log,
@@ -288,11 +250,20 @@ Status serve(const ServiceOptions& options, Plan& plan, Relay& relay, CutThrough
     api = std::move(*started);
     Reloader reloader(options, plan, book, upstreams, names, log);
     watchdog.emplace(relay, supervisor);
+    if (succession.predecessor != nullptr) succession.predecessor->await_farewell();
     supervisor.ready(describe_work(plan.inputs.scope));
-    const auto wanted = run_until_end(guard ? &*guard : nullptr, relay, log, signal_fd, reloader, *book,
-                                      {.orders = **orders, .instance = instance, .supervisor = supervisor},
-                                      /*reloads_at_hangup=*/options.load != nullptr);
-    patience = wanted.value_or(patience);
+    const RunEnd end = run_until_end(guard ? &*guard : nullptr, relay, log, signal_fd, reloader, *book,
+                                      {.orders = **orders, .instance = instance, .supervisor = supervisor, .handover = handover},
+                                     /*reloads_at_hangup=*/options.load != nullptr);
+    if (end.handed_over) {
+      installed.leave();
+      if (cut_through != nullptr) cut_through->leave();
+      (*orders)->close();
+      if (api) api->retire();
+      finish_stays(relay, log, signal_fd, patience);
+      return {};
+    }
+    patience = end.patience.value_or(patience);
   }
   instance.change([](InstanceSituation& now) { now.draining = true; });
   (*orders)->close();
@@ -306,34 +277,16 @@ Status serve(const ServiceOptions& options, Plan& plan, Relay& relay, CutThrough
   return outcome ? removed : outcome;
 }
 
-/// What a target on this host changes. It answers a foreign source directly, past our leg: towards it, only the host's own
-/// address works. And what it sends itself must not come back to it.
-Status adapt_to_target(ServiceOptions& options, const Logger& log) {
-  if (!options.fixed_target) return {};
-  const auto local = is_of_this_host(options.fixed_target->address);
-  if (!local) return std::unexpected(local.error());
-  if (!*local) return {};
-  if (options.source == SourceMode::address_and_port) {
-    return usage_error("--source", "address+port", "the target is on this host, which would answer the client past us",
-                       "give --source none");
-  }
-  if (options.source != SourceMode::none) {
-    log.warning("the target is on this host: it sees the host's own address, not the client's (--source none)");
-    options.source = SourceMode::none;
-  }
-  return exclude_target(options.interception.scope, options.fixed_target->port, log);
-}
-
-}  // namespace
-
-Status run_service(const ServiceOptions& wanted) {
+/// The whole life of an instance. `predecessor`: whom it takes over from; nullptr: nobody.
+Status run_instance(const ServiceOptions& wanted, const SuccessorProgram& program, Predecessor* predecessor) {
   Logger log(wanted.log);
   auto options = wanted;
+  if (predecessor != nullptr) options.confirm.reset();  // somebody has said yes
   if (auto adapted = adapt_to_target(options, log); !adapted) return adapted;
   if (auto adapted = adapt_to_rules(options, log); !adapted) return adapted;
   if (auto adapted = exclude_upstreams(options, options.interception.scope, log); !adapted) return adapted;
   const NotifySocket supervisor = take_supervisor(log);
-  auto signals = take_signals();
+  auto signals = take_signals(/*and_upgrade=*/true);
   if (!signals) return std::unexpected(signals.error());
   UniqueFd terminal;
   if (options.confirm) {
@@ -343,7 +296,8 @@ Status run_service(const ServiceOptions& wanted) {
   }
   raise_descriptor_limit();
 
-  auto instance_lock = lock_instance(options.interception.name);
+  auto instance_lock = predecessor != nullptr ? predecessor->take_lock(options.interception.name)
+                                              : lock_instance(options.interception.name);
   if (!instance_lock) return std::unexpected(instance_lock.error());
   auto planning_lock = lock_planning();
   if (!planning_lock) return std::unexpected(planning_lock.error());
@@ -351,6 +305,9 @@ Status run_service(const ServiceOptions& wanted) {
   if (!groundwork) return std::unexpected(groundwork.error());
   if (auto free = check_leg_marks(options.rules, groundwork->numbers.mark); !free) return free;
   options.interception.backends = groundwork->interception.backends;
+  if (predecessor != nullptr) {
+    if (auto same = predecessor->check(groundwork->numbers, groundwork->backend.backend); !same) return same;
+  }
   log_warnings(log, *groundwork, options.enable_forwarding);
   explain_udp_servers(log, groundwork->interception.scope.udp);
 
@@ -360,21 +317,24 @@ Status run_service(const ServiceOptions& wanted) {
   std::uint32_t smallest_mtu = 0;
   if (options.cut_through != CutThroughMode::off) smallest_mtu = smallest_different_mtu().value_or(0);
   const bool by_ebpf = interception.backends.front() == Backend::ebpf;
-  const auto workers = count_workers(options.workers, usable_cpus(), !by_ebpf || ebpf_takes_reuseport());
+  const auto workers = predecessor != nullptr
+                           ? predecessor->workers(options.workers)
+                           : count_workers(options.workers, usable_cpus(), !by_ebpf || ebpf_takes_reuseport());
   if (!workers) return std::unexpected(workers.error());
   if (options.workers == 0 && *workers < usable_cpus())
     log.warning(
         "one worker only: with --backend ebpf, this kernel hands connections to a single listener (Linux 6.6 can do "
         "more)");
-  auto listeners = open_listeners(
-      {.port = interception.listener,
-       .ipv4 = interception.scope.ipv4,
-       .ipv6 = interception.scope.ipv6,
-       .tcp = !interception.scope.tcp.empty(),
-       .udp = !interception.scope.udp.empty(),
-       .workers = *workers,
-       .spread_by_client = by_ebpf,
-       .socket = {.mark = bypass, .keepalive_idle = options.keepalive_idle, .smallest_mtu = smallest_mtu}});
+  const ListenerRequest request{
+      .port = interception.listener,
+      .ipv4 = interception.scope.ipv4,
+      .ipv6 = interception.scope.ipv6,
+      .tcp = !interception.scope.tcp.empty(),
+      .udp = !interception.scope.udp.empty(),
+      .workers = *workers,
+      .spread_by_client = by_ebpf,
+      .socket = {.mark = bypass, .keepalive_idle = options.keepalive_idle, .smallest_mtu = smallest_mtu}};
+  auto listeners = predecessor != nullptr ? predecessor->take_listeners(request) : open_listeners(request);
   if (!listeners) return std::unexpected(listeners.error());
   interception.listener = listeners->port;
   auto inputs = prepare_inputs(groundwork->survey, interception, Keeper::process, options.enable_forwarding);
@@ -386,7 +346,7 @@ Status run_service(const ServiceOptions& wanted) {
   log.debug("plan", {field("commands", render_commands(plan))});
   if (auto checked = check_plan(plan); !checked) return checked;
 
-  auto doors = open_control_doors(options, interception.name, log);
+  auto doors = open_control_doors(options, interception.name, log, predecessor);
   if (!doors) return std::unexpected(doors.error());
   // Where a reload may bring rules, one of them may send flows by name. It waits for the first of them.
   std::optional<NameProcess> name_process;
@@ -439,9 +399,14 @@ Status run_service(const ServiceOptions& wanted) {
                                        .filter_priority = std::max(1U, groundwork->numbers.priority.value - 1),
                                        .netfilter = options.cut_through_netfilter,
                                        .timeouts = options.timeouts,
-                                       .udp_timeouts = options.udp.timeouts},
+                                       .udp_timeouts = options.udp.timeouts,
+                                       .predecessor = predecessor != nullptr ? predecessor->instance().cut_through : 0},
                                       log);
   if (!cut_through) return std::unexpected(cut_through.error());
+  auto* const offload = cut_through->offload.get();
+  if (predecessor != nullptr) {
+    if (auto there = predecessor->check_cut_through(offload != nullptr); !there) return there;
+  }
   const bool local_ends = interception.scope.local || options.fixed_target || usual_upstream || options.load != nullptr;
   auto relay = Relay::start(
       {.policy = policy,
@@ -456,22 +421,45 @@ Status run_service(const ServiceOptions& wanted) {
        .upstreams = (*upstreams)->groups(),
        .introducers = options.introducers,
        .local_ends = local_ends,
+       .waits = predecessor != nullptr,
        .names = names.get(),
        .hints = hints.get(),
        .udp = udp},
       std::move(listeners->per_worker));
   if (!relay) return std::unexpected(relay.error());
-  if (auto installed = install_plan(plan); !installed) return installed;
-  auto* const offload = cut_through->offload.get();
+  if (predecessor != nullptr) {
+    planning_lock->reset();
+    if (auto taken = predecessor->take_over(**relay); !taken) return taken;
+    // From here on there is no way back: the flows are ours.
+    (*relay)->begin();
+    own_everything(*doors, offload, *instance_lock, log);
+    renew_plan(plan, log);
+  } else if (auto installed = install_plan(plan); !installed) {
+    return installed;
+  }
   if (offload != nullptr) offload->follow_interfaces();
-  planning_lock->reset();
+  if (planning_lock) planning_lock->reset();
   (*upstreams)->begin();
   Status outcome;
   serve_with_access_log(**relay, options, log, [&] {
     outcome = serve(options, plan, **relay, offload, **upstreams, names.get(), log, signals->get(), terminal.get(),
-                    book, listeners->addresses, std::move(*doors), supervisor);
+                    book, listeners->addresses, std::move(*doors), supervisor,
+                    {.program = program, .lock = instance_lock->get(), .predecessor = predecessor});
   });
   return outcome;
+}
+
+}  // namespace
+
+Status run_service(const ServiceOptions& wanted) {
+  const auto program = SuccessorProgram::of_this_process();
+  if (!program) return std::unexpected(program.error());
+  auto predecessor = Predecessor::find();
+  if (!predecessor) return std::unexpected(predecessor.error());
+  Predecessor* const before_us = *predecessor ? &**predecessor : nullptr;
+  auto served = run_instance(wanted, *program, before_us);
+  if (!served && before_us != nullptr) before_us->refuse(served.error());
+  return served;
 }
 
 Result<std::string> describe_service(const ServiceOptions& wanted) {

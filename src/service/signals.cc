@@ -10,7 +10,7 @@
 
 namespace limpid {
 
-Result<UniqueFd> take_signals() {
+Result<UniqueFd> take_signals(bool and_upgrade) {
   // splice(2) to a socket whose peer has gone raises SIGPIPE; the error it returns says enough.
   if (std::signal(SIGPIPE, SIG_IGN) == SIG_ERR) return system_error(errno, "ignore SIGPIPE", "");
   // A gateway that a key press or a read in the background stops would hold all its traffic and serve none of it.
@@ -22,6 +22,7 @@ Result<UniqueFd> take_signals() {
   sigaddset(&signals, SIGTERM);
   sigaddset(&signals, SIGINT);
   sigaddset(&signals, SIGUSR1);
+  if (and_upgrade) sigaddset(&signals, SIGUSR2);
   struct sigaction hangup{};
   sigaction(SIGHUP, nullptr, &hangup);
   if (hangup.sa_handler != SIG_IGN) sigaddset(&signals, SIGHUP);  // nohup(1) asks us to live on

@@ -10,7 +10,8 @@ namespace limpid {
 
 /// A descriptor that becomes readable with SIGTERM, SIGINT, SIGUSR1 and, unless nohup(1) asked us to live on, SIGHUP. They are
 /// blocked from now on, for all threads to come; SIGPIPE and the stop signals are ignored.
-[[nodiscard]] Result<UniqueFd> take_signals();
+/// `and_upgrade`: SIGUSR2 as well.
+[[nodiscard]] Result<UniqueFd> take_signals(bool and_upgrade = false);
 
 /// The next signal within `patience` (negative: for ever), 0 if none came.
 [[nodiscard]] int next_signal(int signal_fd, std::chrono::milliseconds patience);

@@ -1,0 +1,137 @@
+// posix_spawn(3): nothing of ours runs between fork and exec.
+#include "service/successor.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <climits>
+#include <csignal>
+#include <string_view>
+#include <utility>
+
+#include "base/file_text.h"
+
+namespace limpid {
+namespace {
+
+/// The first number behind the standard ones.
+constexpr int kChannel = STDERR_FILENO + 1;
+constexpr int kPollMs = 5;
+
+bool names(std::string_view setting, std::string_view variable) {
+  return setting.starts_with(variable) && setting.substr(variable.size()).starts_with('=');
+}
+
+/// Ours, with those of `variables` in place of what there was under their names.
+std::vector<std::string> make_environment(std::vector<std::string> variables) {
+  variables.push_back(fmt::format("{}={}", kHandoverVariable, kChannel));
+  std::vector<std::string> all = variables;
+  for (char** each = environ; *each != nullptr; ++each) {
+    const std::string_view setting(*each);
+    const bool replaced = std::ranges::any_of(
+        variables, [&](std::string_view given) { return names(setting, given.substr(0, given.find('='))); });
+    if (!replaced) all.emplace_back(setting);
+  }
+  return all;
+}
+
+std::vector<char*> pointers_to(std::vector<std::string>& texts) {
+  std::vector<char*> pointers;
+  pointers.reserve(texts.size() + 1);
+  for (std::string& text : texts) pointers.push_back(text.data());
+  pointers.push_back(nullptr);
+  return pointers;
+}
+
+class SpawnSettings {
+ public:
+  explicit SpawnSettings(int channel) {
+    posix_spawn_file_actions_init(&actions_);
+    posix_spawnattr_init(&attributes_);
+    // Where both numbers are the same, it only loses close-on-exec.
+    posix_spawn_file_actions_adddup2(&actions_, channel, kChannel);
+    posix_spawn_file_actions_addclosefrom_np(&actions_, kChannel + 1);
+    // As a program is started: no signal blocked, none ignored that we ignore for ourselves. SIGHUP stays as nohup(1) has left it.
+    sigset_t none;
+    sigset_t defaults;
+    sigemptyset(&none);
+    sigemptyset(&defaults);
+    for (const int signal : {SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU}) sigaddset(&defaults, signal);
+    posix_spawnattr_setsigmask(&attributes_, &none);
+    posix_spawnattr_setsigdefault(&attributes_, &defaults);
+    posix_spawnattr_setflags(&attributes_, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  }
+  SpawnSettings(const SpawnSettings&) = delete;
+  SpawnSettings& operator=(const SpawnSettings&) = delete;
+  SpawnSettings(SpawnSettings&&) = delete;
+  SpawnSettings& operator=(SpawnSettings&&) = delete;
+  ~SpawnSettings() {
+    posix_spawn_file_actions_destroy(&actions_);
+    posix_spawnattr_destroy(&attributes_);
+  }
+  [[nodiscard]] int spawn(pid_t& pid, const std::string& path, std::vector<char*>& argv, std::vector<char*>& environment) const {
+    return posix_spawn(&pid, path.c_str(), &actions_, &attributes_, argv.data(), environment.data());
+  }
+
+ private:
+  posix_spawn_file_actions_t actions_{};
+  posix_spawnattr_t attributes_{};
+};
+
+std::string in_words(int status) {
+  if (WIFSIGNALED(status)) return fmt::format("it was killed by signal {}", WTERMSIG(status));
+  return fmt::format("it ended with status {}", WEXITSTATUS(status));
+}
+
+}  // namespace
+
+Result<SuccessorProgram> SuccessorProgram::of_this_process() {
+  std::array<char, PATH_MAX> path{};
+  const ssize_t length = readlink("/proc/self/exe", path.data(), path.size());
+  if (length <= 0 || static_cast<std::size_t>(length) >= path.size()) return system_error(length < 0 ? errno : ENAMETOOLONG, "read", "/proc/self/exe");
+  SuccessorProgram program{.path = std::string(path.data(), static_cast<std::size_t>(length)), .arguments = {}};
+  const std::string line = read_text("/proc/self/cmdline");
+  for (std::size_t begin = 0; begin < line.size();) {
+    const auto end = std::min(line.find('\0', begin), line.size());
+    program.arguments.push_back(line.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  if (program.arguments.empty()) return failure("read", "/proc/self/cmdline", "there is nothing in it");
+  return program;
+}
+
+Result<pid_t> start_successor(const SuccessorProgram& program, UniqueFd channel, const std::vector<std::string>& variables) {
+  std::vector<std::string> arguments = program.arguments;
+  std::vector<std::string> settings = make_environment(variables);
+  auto argv = pointers_to(arguments);
+  auto environment = pointers_to(settings);
+  pid_t pid = -1;
+  if (const int code = SpawnSettings(channel.get()).spawn(pid, program.path, argv, environment); code != 0)
+    return system_error(code, "start", program.path);
+  return pid;
+}
+
+std::string end_successor(pid_t pid, std::chrono::milliseconds patience) {
+  const auto deadline = std::chrono::steady_clock::now() + patience;
+  int status = 0;
+  for (;;) {
+    const pid_t ended = waitpid(pid, &status, WNOHANG);
+    if (ended == pid) return in_words(status);
+    if (ended < 0 && errno != EINTR) return "it is gone";
+    if (std::chrono::steady_clock::now() >= deadline) break;
+    poll(nullptr, 0, kPollMs);
+  }
+  kill(pid, SIGKILL);
+  while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  return "it was killed, because it did not end";
+}
+
+}  // namespace limpid
