@@ -176,7 +176,12 @@ Status check_plan(const Plan& plan) {
 Status load_rules(const Plan& plan, const std::vector<XtablesPiece>& present) {
   const Backend backend = plan.inputs.ownership.backend;
   if (backend == Backend::ebpf) return install_ebpf(plan);
-  if (!is_iptables(backend)) return feed_nft(NftMode::apply, render_nft_replacement(plan), table_object(plan));
+  if (!is_iptables(backend)) {
+    const std::string replacement = render_nft_replacement(plan);
+    const std::string remembered = render_remembered(plan);
+    if (!remembered.empty() && feed_nft(NftMode::apply, replacement + remembered, table_object(plan))) return {};
+    return feed_nft(NftMode::apply, replacement, table_object(plan));
+  }
   for (const XtablesRuleset& rules : plan.xtables) {
     std::vector<XtablesPiece> old;
     std::ranges::copy_if(present, std::back_inserter(old), [&](const XtablesPiece& piece) {

@@ -1,5 +1,5 @@
 // Rules about programs, and the tables that send packets of this host on to where they were going. Called for the plan,
-// which stays pure; only require_cgroups() looks at the host.
+// which stays pure; only require_cgroups() and render_remembered() look at the host.
 //
 // The path of a packet that a program of this host sends: the output chain gives it the mark `local`, so the kernel
 // routes it again, into our table, and delivers it to this host through the loopback interface. There, in prerouting,
@@ -19,6 +19,10 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <string>
+#include <vector>
+
+#include "intercept/nft.h"
 
 namespace limpid {
 namespace {
@@ -243,6 +247,24 @@ std::string render_onward_table(const Ownership& ownership, Family family) {
       "  }}\n"
       "}}\n",
       header, table_name_of(ownership.name), ownership.to_comment(), mark.mask, ~mark.mask, mark.bypass);
+}
+
+std::string render_remembered(const Plan& plan) {
+  const Scope& scope = plan.inputs.scope;
+  if (!scope.local) return {};
+  const NftTableName table{.family = "inet", .name = plan.table_name};
+  std::string commands;
+  for (const Family family : kFamilies) {
+    if (!in_scope(scope, family)) continue;
+    std::vector<std::string> sets;
+    if (!scope.tcp.empty()) sets.push_back(fmt::format("flows_{}", nft_family(family)));
+    if (!scope.udp.empty()) sets.push_back(fmt::format("served_{}", nft_family(family)));
+    for (const std::string& set : sets) {
+      const std::string elements = list_nft_elements(table, set);
+      if (!elements.empty()) commands += fmt::format("add element inet {} {} {{{}}}\n", plan.table_name, set, elements);
+    }
+  }
+  return commands;
 }
 
 }  // namespace limpid

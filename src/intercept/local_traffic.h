@@ -31,4 +31,8 @@ void write_local_chains(TableWriter& writer);
 /// The definition of the table, in family ip or ip6, that sends packets with the mark `local` on to where they were going.
 [[nodiscard]] std::string render_onward_table(const Ownership& ownership, Family family);
 
+/// Of a plan that is installed already, in whatever shape: nft's commands that put back what its sets remember of connections of programs here, to stand behind
+/// those that replace its tables, in one transaction: otherwise such connections would not outlive it. Empty: nothing is remembered. Asks nft.
+[[nodiscard]] std::string render_remembered(const Plan& plan);
+
 }  // namespace limpid

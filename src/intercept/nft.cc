@@ -108,6 +108,16 @@ Result<std::optional<std::string>> list_nft_table(const NftTableName& table) {
   return std::unexpected(listing.error());
 }
 
+std::string list_nft_elements(const NftTableName& table, std::string_view set) {
+  const auto listing = run_nft({"-nn", "list", "set", table.family, table.name, std::string(set)}, {}, "list", "an nft set");
+  if (!listing) return {};
+  constexpr std::string_view kOpening = "elements = {";
+  const auto begin = listing->find(kOpening);
+  if (begin == std::string::npos) return {};
+  const auto end = listing->find('}', begin);
+  return listing->substr(begin + kOpening.size(), end - begin - kOpening.size());
+}
+
 Result<std::string> list_nft_ruleset() {
   return run_nft({"-j", "-nn", "-t", "list", "ruleset"}, {}, "list", "the nft ruleset");
 }

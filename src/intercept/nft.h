@@ -24,6 +24,9 @@ enum class NftMode : std::uint8_t {
 /// nft's own listing of a table, numeric and without counters; empty when there is no such table.
 [[nodiscard]] Result<std::optional<std::string>> list_nft_table(const NftTableName& table);
 
+/// What a set of ours holds, as it stands between the braces of nft's language, with what is left of each element's time; empty: nothing, or there is no such set.
+[[nodiscard]] std::string list_nft_elements(const NftTableName& table, std::string_view set);
+
 /// Everybody's tables as JSON, numeric, without the elements of sets. Unlike the listing of a table of ours it may crash an older
 /// nft, which is an error.
 [[nodiscard]] Result<std::string> list_nft_ruleset();

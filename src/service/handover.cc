@@ -22,7 +22,7 @@ using Clock = std::chrono::steady_clock;
 /// For all workers to stand still: each looks at what it does in turns of milliseconds.
 constexpr std::chrono::seconds kFreezePatience{3};
 /// Flows wait so long at most for a successor that takes them: less than any peer's own patience.
-constexpr std::chrono::seconds kTransferPatience{10};
+constexpr std::chrono::seconds kTransferPatience{5};
 /// For flows that are on their way into cut-through: most take a few milliseconds. Those that do not stay here.
 constexpr std::chrono::milliseconds kLeavePatience{300};
 constexpr std::chrono::milliseconds kEndPatience{500};
@@ -84,7 +84,8 @@ class Recall {
 
 class Handover {
  public:
-  Handover(const HandoverParts& parts, Clock::time_point deadline) : parts_(parts), deadline_(deadline) {}
+  Handover(const HandoverParts& parts, std::chrono::milliseconds patience)
+      : parts_(parts), patience_(patience), deadline_(Clock::now() + patience) {}
 
   HandoverOutcome run() {
     if (auto done = begin(); !done) outcome_.failure = std::move(done.error());
@@ -163,7 +164,7 @@ class Handover {
     Recall recall(channel_, outcome_.pid);  // goes first
     if (!freeze->await(began + kFreezePatience))
       return failure("upgrade", "", "a worker did not come to a stop", "try again; see limpid status for what it is busy with");
-    const auto deadline = began + kTransferPatience;
+    const auto deadline = began + std::min<std::chrono::milliseconds>(kTransferPatience, patience_);
     HandedTotals totals;
     for (const WorkerState& state : freeze->states()) {
       for (const HandoverPacket& packet : state.packets) {
@@ -244,6 +245,7 @@ class Handover {
   }
 
   const HandoverParts& parts_;
+  std::chrono::milliseconds patience_;
   Clock::time_point deadline_;
   std::optional<DescriptorChannel> channel_;
   HandoverOutcome outcome_;
@@ -252,7 +254,7 @@ class Handover {
 }  // namespace
 
 HandoverOutcome hand_over(const HandoverParts& parts, std::chrono::milliseconds patience) {
-  return Handover(parts, Clock::now() + patience).run();
+  return Handover(parts, patience).run();
 }
 
 }  // namespace limpid

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "relay/flow_freeze.h"
 #include "relay/handover_records.h"
 
 namespace limpid {
