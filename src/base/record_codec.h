@@ -76,7 +76,8 @@ class RecordReader {
   }
   [[nodiscard]] std::string text(std::size_t most) {
     const auto taken = bytes(most);
-    return {reinterpret_cast<const char*>(taken.data()), taken.size()};  // NOLINT(*-reinterpret-cast): bytes as characters
+    return {reinterpret_cast<const char*>(taken.data()),
+            taken.size()};  // NOLINT(*-reinterpret-cast): bytes as characters
   }
   /// `most`: longer ones mark the reader.
   std::span<const std::byte> bytes(std::size_t most) noexcept {

@@ -50,10 +50,12 @@ int upgrade(const UpgradeFlags& flags) {
 }  // namespace
 
 void add_upgrade_verb(CLI::App& app, Action& action) {
-  auto* verb = app.add_subcommand("upgrade", "Replace a running instance by the program on disk, without losing a flow");
+  auto* verb =
+      app.add_subcommand("upgrade", "Replace a running instance by the program on disk, without losing a flow");
   auto flags = std::make_shared<UpgradeFlags>();
   add_control_flags(*verb, *flags);
-  verb->add_option("--timeout", flags->timeout, "How long the new process may take to get ready; at most 50s (default: 45s)")
+  verb->add_option("--timeout", flags->timeout,
+                   "How long the new process may take to get ready; at most 50s (default: 45s)")
       ->type_name("TIME");
   verb->callback([flags, &action] { action = [flags] { return upgrade(*flags); }; });
 }

@@ -57,7 +57,8 @@ struct CutThroughSessionRecord {
 
 struct CutDatagramOptions {
   std::uint32_t most_sessions = 262144;
-  std::uint64_t self = 0;  ///< as a predecessor was known to the maps, whose sockets are ours now; 0: nobody's successor
+  std::uint64_t self =
+      0;  ///< as a predecessor was known to the maps, whose sockets are ours now; 0: nobody's successor
   std::chrono::seconds timeout{300};
   std::chrono::seconds unanswered_timeout{30};
   std::chrono::seconds dns_timeout{10};  ///< to port 53

@@ -260,7 +260,8 @@ Result<std::unique_ptr<CutThrough>> CutThrough::open(const CutThroughOptions& op
   CutMaps kept;
   if (*left && (*left)->owner.version == LIMPID_CUT_VERSION) kept = std::move((*left)->maps);
   if (options.keeps_draining && *left && (*left)->owner.version != LIMPID_CUT_VERSION) {
-    return failure("take over", "cut-through", "the running instance has another version of its programs", "restart instead");
+    return failure("take over", "cut-through", "the running instance has another version of its programs",
+                   "restart instead");
   }
   auto programs = CutPrograms::load(options, kept);
   if (!programs) return std::unexpected(programs.error());
@@ -284,7 +285,8 @@ Result<std::unique_ptr<CutThrough>> CutThrough::open(const CutThroughOptions& op
     const bool own = entry && entry->flow == id.value;
     if (own ? entry->recorded == 0 : (flow.happened & LIMPID_CUT_FORGOTTEN_RECORDED) == 0) ++kernel->alone;
     // Its sockets died with the process: what they still had to deliver is lost.
-    if (own && entry->phase == LIMPID_CUT_DRAINING && !options.keeps_draining) std::ignore = kernel->reset(id, flow, false, now);
+    if (own && entry->phase == LIMPID_CUT_DRAINING && !options.keeps_draining)
+      std::ignore = kernel->reset(id, flow, false, now);
   }
   return std::unique_ptr<CutThrough>(new CutThrough(std::move(kernel)));
 }

@@ -102,8 +102,9 @@ struct CutThroughOptions {
   std::uint32_t most_flows = 262144;
   std::chrono::seconds idle_timeout{7200};
   std::chrono::seconds half_closed_timeout{7200};  ///< after one FIN
-  bool keeps_draining = false;  ///< a predecessor still has the sockets of flows that are draining; and it may go on, so what it has loaded is not replaced by another version
-  std::chrono::seconds linger{60};                 ///< after both, as TIME_WAIT; less when half of most_flows are there
+  bool keeps_draining =
+      false;  ///< a predecessor still has the sockets of flows that are draining; and it may go on, so what it has loaded is not replaced by another version
+  std::chrono::seconds linger{60};  ///< after both, as TIME_WAIT; less when half of most_flows are there
   CutDatagramOptions datagrams = {};
 };
 

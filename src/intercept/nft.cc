@@ -109,7 +109,8 @@ Result<std::optional<std::string>> list_nft_table(const NftTableName& table) {
 }
 
 std::string list_nft_elements(const NftTableName& table, std::string_view set) {
-  const auto listing = run_nft({"-nn", "list", "set", table.family, table.name, std::string(set)}, {}, "list", "an nft set");
+  const auto listing =
+      run_nft({"-nn", "list", "set", table.family, table.name, std::string(set)}, {}, "list", "an nft set");
   if (!listing) return {};
   constexpr std::string_view kOpening = "elements = {";
   const auto begin = listing->find(kOpening);

@@ -36,7 +36,8 @@ class DescriptorChannel {
 
   /// `descriptors` are borrowed; the peer gets copies. Error::code: EPIPE or ECONNRESET where nobody reads any more, ETIMEDOUT. Of too many descriptors under way
   /// (ETOOMANYREFS, unix(7)) it waits until the peer has taken some.
-  [[nodiscard]] Status send(std::span<const std::byte> bytes, std::span<const int> descriptors, Deadline deadline) const;
+  [[nodiscard]] Status send(std::span<const std::byte> bytes, std::span<const int> descriptors,
+                            Deadline deadline) const;
   /// The next packet. Error::code: EPIPE where there is none any more, ETIMEDOUT, EMFILE where not all of its descriptors found room.
   [[nodiscard]] Result<Packet> receive(Deadline deadline) const;
 

@@ -16,9 +16,9 @@ namespace limpid {
 
 /// What a worker's UDP sessions need to leave it. Everything outlives the worker.
 struct UdpHandOver {
-  FlowOffload* offload = nullptr;            ///< nullptr: every session stays
-  bool local_ends = true;                    ///< clients or targets may be programs of this host
-  std::atomic<std::size_t>* open = nullptr;  ///< how many that have no socket are not over
+  FlowOffload* offload = nullptr;                  ///< nullptr: every session stays
+  bool local_ends = true;                          ///< clients or targets may be programs of this host
+  std::atomic<std::size_t>* open = nullptr;        ///< how many that have no socket are not over
   const std::atomic<bool>* keeps_flows = nullptr;  ///< as in SharedRelayState
 };
 

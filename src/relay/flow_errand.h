@@ -18,13 +18,13 @@ namespace limpid {
 
 struct FlowErrand {
   std::shared_ptr<const FlowQuery> query{};  ///< nullptr: `kill`, `audits` or `freeze`
-  std::optional<FlowName> kill{};  ///< nothing of the four: only whether the worker still comes to its errands
+  std::optional<FlowName> kill{};           ///< nothing of the four: only whether the worker still comes to its errands
   std::unique_ptr<FlowCollection> found{};  ///< of `query`
   bool killed = false;
   std::shared_ptr<FlowFreeze> freeze{};  ///< stands still for a handover
-  bool audits = false;           ///< ends the flows that the rules of now forbid
-  std::size_t ended = 0;         ///< so many
-  std::function<void()> done{};  ///< called once; must neither block nor take long
+  bool audits = false;                   ///< ends the flows that the rules of now forbid
+  std::size_t ended = 0;                 ///< so many
+  std::function<void()> done{};          ///< called once; must neither block nor take long
 
   // Where the worker is.
   bool in_udp = false;

@@ -27,7 +27,8 @@ struct WorkerState {
   std::vector<HandoverPacket> packets;
   std::size_t flows = 0;
   std::size_t sessions = 0;
-  std::size_t stays = 0;  ///< flows that cannot be moved (TLS to an upstream; half way into cut-through): they are served to their end here
+  std::size_t stays =
+      0;  ///< flows that cannot be moved (TLS to an upstream; half way into cut-through): they are served to their end here
 };
 
 class FlowFreeze {

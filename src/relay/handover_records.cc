@@ -113,7 +113,8 @@ HandedUpstream read_upstream(RecordReader& reader) {
 /// A bit for each flag of a leg.
 std::uint8_t bits_of(const Leg& leg) noexcept {
   unsigned bits = 0;
-  for (const bool flag : {leg.readable, leg.writable, leg.hangup, leg.urgent, leg.reset}) bits = bits << 1U | (flag ? 1U : 0U);
+  for (const bool flag : {leg.readable, leg.writable, leg.hangup, leg.urgent, leg.reset})
+    bits = bits << 1U | (flag ? 1U : 0U);
   return static_cast<std::uint8_t>(bits);
 }
 
@@ -325,8 +326,7 @@ std::optional<HandedSession> read_session(RecordReader& reader) {
   for (SocketAddress* address : {&session.key.client, &session.key.destination, &session.original_destination,
                                  &session.target, &session.exchange.partner})
     *address = read_address(reader);
-  for (std::uint64_t* number :
-       {&session.bytes_up, &session.bytes_down, &session.started_ms, &session.last_activity_ms})
+  for (std::uint64_t* number : {&session.bytes_up, &session.bytes_down, &session.started_ms, &session.last_activity_ms})
     *number = reader.number<std::uint64_t>();
   const auto contacts = reader.number<std::uint32_t>();
   reader.require(contacts <= kMostContacts);

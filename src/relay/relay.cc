@@ -193,7 +193,8 @@ std::size_t Relay::open_flows() const noexcept {
 std::size_t Relay::open_sessions() const noexcept {
   // Ends are read first: a session that ends meanwhile is still open for this answer.
   const auto ended = count(Counter::udp_sessions_ended);
-  const auto begun = count(Counter::udp_sessions_total) + adopted_sessions() - std::min(adopted_sessions(), counted_sessions_);
+  const auto begun =
+      count(Counter::udp_sessions_total) + adopted_sessions() - std::min(adopted_sessions(), counted_sessions_);
   return begun - std::min(begun, ended);
 }
 

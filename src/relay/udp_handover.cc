@@ -37,14 +37,16 @@ std::size_t UdpEngine::collect_state(std::vector<HandoverPacket>& into, std::uin
   StatePackets sessions(into, HandoverPart::sessions, worker);
   for (const UdpSession* session : by_last_use(sessions_)) {
     if (!goes_on_elsewhere(*session)) continue;
-    sessions.add([&](RecordWriter& writer, std::vector<int>& descriptors) { write_session(writer, *session, descriptors); });
+    sessions.add(
+        [&](RecordWriter& writer, std::vector<int>& descriptors) { write_session(writer, *session, descriptors); });
     ++count;
   }
   const auto entries = by_last_use(rulings_);
   StatePackets rulings(into, HandoverPart::rulings, worker);
   for (const UdpSession* entry : entries) {
     if (!is_decided(*entry->decided)) continue;
-    rulings.add([&](RecordWriter& writer, std::vector<int>&) { write_ruling(writer, *entry, options_.upstreams.get()); });
+    rulings.add(
+        [&](RecordWriter& writer, std::vector<int>&) { write_ruling(writer, *entry, options_.upstreams.get()); });
   }
   StatePackets datagrams(into, HandoverPart::datagrams, worker);
   for (const UdpSession* entry : entries) {
@@ -146,7 +148,8 @@ Status UdpEngine::adopt_session(HandedSession handed, std::span<UniqueFd> descri
   return {};
 }
 
-std::unique_ptr<UdpAssociation> UdpEngine::find_association(const HandedAssociation& handed, const SocketAddress& target) const {
+std::unique_ptr<UdpAssociation> UdpEngine::find_association(const HandedAssociation& handed,
+                                                            const SocketAddress& target) const {
   const std::uint16_t number = options_.upstreams ? options_.upstreams->find(handed.upstream.group) : std::uint16_t{0};
   if (number == 0) return nullptr;
   UpstreamGroup& group = options_.upstreams->at(number);
@@ -184,7 +187,8 @@ void UdpEngine::begin_adopted(std::uint64_t now_ms) {
   }
   const auto patience = static_cast<std::uint64_t>(options_.timeouts.answered.count());
   for (std::uint32_t index = 0; index < rulings_.capacity(); ++index) {
-    if (const UdpSession* entry = rulings_.at(index)) ruling_timers_.schedule(index, entry->last_activity_ms + patience);
+    if (const UdpSession* entry = rulings_.at(index))
+      ruling_timers_.schedule(index, entry->last_activity_ms + patience);
   }
   for (const HandedDatagram& each : std::exchange(adopted_datagrams_, {})) {
     const ReceivedDatagram datagram{.peer = each.key.client,

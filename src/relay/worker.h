@@ -262,8 +262,8 @@ class Worker {
   std::unordered_map<std::uint32_t, std::unique_ptr<DnsWatch>> dns_;  ///< of relayed flows to resolvers, by their slots
   ErrandBox errand_box_;
   std::vector<std::shared_ptr<FlowErrand>> errands_;  ///< one after the other
-  std::vector<FlowId> adopted_;      ///< until run(): flows of a predecessor, as they came
-  std::uint64_t held_missing_ = 0;  ///< bytes of theirs that are still to come
+  std::vector<FlowId> adopted_;                       ///< until run(): flows of a predecessor, as they came
+  std::uint64_t held_missing_ = 0;                    ///< bytes of theirs that are still to come
   std::uint16_t number_;
   bool emitted_ = false;  ///< a record was pushed in this round
   std::optional<FlowEnd> last_end_;

@@ -31,7 +31,8 @@ bool must_stay(const Flow& flow) noexcept {
 
 /// In pieces, behind the flows: `ordinal` counts those of this worker.
 void add_held(StatePackets& packets, std::uint32_t ordinal, bool down, const Direction& direction) {
-  auto rest = std::span<const std::byte>(direction.held).subspan(direction.held_begin, direction.held_end - direction.held_begin);
+  auto rest = std::span<const std::byte>(direction.held)
+                  .subspan(direction.held_begin, direction.held_end - direction.held_begin);
   while (!rest.empty()) {
     const auto piece = rest.first(std::min(rest.size(), kHeldPieceBytes));
     packets.add([&](RecordWriter& writer, std::vector<int>&) {
@@ -131,7 +132,8 @@ Status Worker::adopt_flows(RecordReader& reader, std::span<UniqueFd> descriptors
     flow->generation = id.generation;
     flow->client.fd = take(handed->has_client);
     flow->target.fd = take(handed->has_target);
-    for (const auto& [direction, has_pipe] : {std::pair{&flow->up, handed->has_pipe_up}, {&flow->down, handed->has_pipe_down}}) {
+    for (const auto& [direction, has_pipe] :
+         {std::pair{&flow->up, handed->has_pipe_up}, {&flow->down, handed->has_pipe_down}}) {
       if (!has_pipe) continue;
       UniqueFd read_end = take(true);
       direction->pipe = {.read_end = std::move(read_end), .write_end = take(true)};
@@ -158,7 +160,8 @@ void Worker::find_route(Flow& flow, const HandedUpstream& upstream) {
   const std::uint16_t number = options_.upstreams->find(upstream.group);
   if (number == 0) return;
   UpstreamGroup& group = options_.upstreams->at(number);
-  auto route = std::make_unique<UpstreamRoute>(UpstreamRoute{.group = group, .wanted = {}, .name = {}, .direct = upstream.direct});
+  auto route = std::make_unique<UpstreamRoute>(
+      UpstreamRoute{.group = group, .wanted = {}, .name = {}, .direct = upstream.direct});
   const auto& members = group.options().members;
   const auto member = std::ranges::find(members, upstream.member, &Upstream::name);
   if (member != members.end()) route->member = static_cast<unsigned>(member - members.begin());
@@ -200,8 +203,7 @@ Adopted Worker::adopted() const noexcept {
 }
 
 ListenerDescriptors Worker::listener_descriptors() const {
-  return {.tcp = acceptor_.descriptors(),
-          .udp = udp_ != nullptr ? udp_->listener_descriptors() : std::vector<int>()};
+  return {.tcp = acceptor_.descriptors(), .udp = udp_ != nullptr ? udp_->listener_descriptors() : std::vector<int>()};
 }
 
 /// What a handover that failed has left here: sockets are closed, which says nothing to anybody as long as the predecessor has them.

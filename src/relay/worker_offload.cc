@@ -42,7 +42,8 @@ Result<TargetLeg> Worker::encrypt(TargetLeg leg, const Upstream& upstream) {
 }
 
 bool Worker::try_leave(Flow& flow, FlowId id) {
-  if (offloader_ == nullptr || mode_ == Mode::stopping || shared_.keeps_flows.load(std::memory_order_relaxed)) return false;
+  if (offloader_ == nullptr || mode_ == Mode::stopping || shared_.keeps_flows.load(std::memory_order_relaxed))
+    return false;
   if (!Offloader::may_try(flow) || now_ms_ < flow.give_up_ms) return false;
   if (!offloader_->try_begin(flow)) {
     schedule_idle(flow, id);

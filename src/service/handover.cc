@@ -101,8 +101,9 @@ class Handover {
     auto started = start_successor(parts_.program, std::move(ends->second), parts_.supervisor.variables());
     if (!started) return std::unexpected(started.error());
     outcome_.pid = *started;
-    parts_.log.info("upgrade: the program was started anew", {field("successor", static_cast<std::uint64_t>(outcome_.pid)),
-                                                              field("program", parts_.program.path)});
+    parts_.log.info(
+        "upgrade: the program was started anew",
+        {field("successor", static_cast<std::uint64_t>(outcome_.pid)), field("program", parts_.program.path)});
     const auto hello = hear("it does not speak to us");
     if (!hello) return std::unexpected(hello.error());
     const auto version = read_hello(hello->bytes);
@@ -163,25 +164,29 @@ class Handover {
     const Thaw thaw(freeze);
     Recall recall(channel_, outcome_.pid);  // goes first
     if (!freeze->await(began + kFreezePatience))
-      return failure("upgrade", "", "a worker did not come to a stop", "try again; see limpid status for what it is busy with");
+      return failure("upgrade", "", "a worker did not come to a stop",
+                     "try again; see limpid status for what it is busy with");
     const auto deadline = began + std::min<std::chrono::milliseconds>(kTransferPatience, patience_);
     HandedTotals totals;
     for (const WorkerState& state : freeze->states()) {
       for (const HandoverPacket& packet : state.packets) {
-        if (auto sent = channel_->send(packet.bytes, packet.descriptors, deadline); !sent) return said_instead(sent.error());
+        if (auto sent = channel_->send(packet.bytes, packet.descriptors, deadline); !sent)
+          return said_instead(sent.error());
       }
       totals.flows += state.flows;
       totals.sessions += state.sessions;
       outcome_.stays += state.stays;
     }
     if (auto sent = channel_->send(counts_message(count_all()), {}, deadline); !sent) return said_instead(sent.error());
-    if (auto sent = channel_->send(totals_message(HandoverMessage::end, totals), {}, deadline); !sent) return said_instead(sent.error());
+    if (auto sent = channel_->send(totals_message(HandoverMessage::end, totals), {}, deadline); !sent)
+      return said_instead(sent.error());
     const auto taken = channel_->receive(deadline);
     if (!taken) return said_instead(taken.error());
     if (const auto why = read_refusal(taken->bytes)) return wrong(*why);
     if (read_totals(taken->bytes, HandoverMessage::taken) != totals) return wrong("it has not taken everything");
     // The last moment in which it may turn out to be gone. A message that was sent is read, or its reader is dead, and with it what it had taken.
-    if (auto sent = channel_->send(plain_message(HandoverMessage::go), {}, deadline); !sent) return said_instead(sent.error());
+    if (auto sent = channel_->send(plain_message(HandoverMessage::go), {}, deadline); !sent)
+      return said_instead(sent.error());
     outcome_.pause = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - began);
     outcome_.flows = totals.flows;
     outcome_.sessions = totals.sessions;

@@ -55,7 +55,7 @@ struct HandoverOutcome {
   pid_t pid = 0;                   ///< the successor's
   std::size_t flows = 0;           ///< that it has
   std::size_t sessions = 0;
-  std::size_t stays = 0;                ///< flows that could not be moved: they are to be served to their end here
+  std::size_t stays = 0;               ///< flows that could not be moved: they are to be served to their end here
   std::chrono::microseconds pause{0};  ///< in which no byte was moved
 };
 

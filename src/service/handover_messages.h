@@ -26,7 +26,18 @@
 
 namespace limpid {
 
-enum class HandoverMessage : std::uint8_t { hello = 16, refuse, instance, listeners, ready, counts, end, taken, go, farewell };
+enum class HandoverMessage : std::uint8_t {
+  hello = 16,
+  refuse,
+  instance,
+  listeners,
+  ready,
+  counts,
+  end,
+  taken,
+  go,
+  farewell
+};
 
 /// The kind of a packet; empty: none of these.
 [[nodiscard]] std::optional<HandoverMessage> kind_of(std::span<const std::byte> packet) noexcept;
@@ -58,7 +69,8 @@ struct HandedInstance {
   std::string dashboard_address;  ///< likewise
   /// Descriptors: the lock, and one for each that is not empty.
   [[nodiscard]] std::size_t descriptors() const noexcept {
-    return 1U + (control_path.empty() ? 0U : 1U) + (metrics_address.empty() ? 0U : 1U) + (dashboard_address.empty() ? 0U : 1U);
+    return 1U + (control_path.empty() ? 0U : 1U) + (metrics_address.empty() ? 0U : 1U) +
+           (dashboard_address.empty() ? 0U : 1U);
   }
 };
 [[nodiscard]] std::vector<std::byte> instance_message(const HandedInstance& instance);

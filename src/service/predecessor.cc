@@ -70,7 +70,8 @@ Result<std::optional<Predecessor>> Predecessor::find() {
   int number = -1;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc{} || end != text.data() + text.size() || number <= STDERR_FILENO) {
-    return usage_error(kHandoverVariable, text, "not a descriptor", "unset it: a running instance sets it for its successor");
+    return usage_error(kHandoverVariable, text, "not a descriptor",
+                       "unset it: a running instance sets it for its successor");
   }
   auto channel = DescriptorChannel::adopt(UniqueFd(number));
   if (!channel) return std::unexpected(channel.error());
@@ -115,14 +116,15 @@ Result<UniqueFd> Predecessor::take_lock(const std::string& name) {
 }
 
 Status Predecessor::check(const Numbers& numbers, Backend backend) const {
-  if (backend != instance_.backend)
-    return needs_restart("--backend", to_string(instance_.backend), to_string(backend));
+  if (backend != instance_.backend) return needs_restart("--backend", to_string(instance_.backend), to_string(backend));
   if (numbers.mark != instance_.mark)
-    return needs_restart("--mark", instance_.mark.intercept_mark().to_string(), numbers.mark.intercept_mark().to_string());
+    return needs_restart("--mark", instance_.mark.intercept_mark().to_string(),
+                         numbers.mark.intercept_mark().to_string());
   if (numbers.table != instance_.table)
     return needs_restart("--table", std::to_string(instance_.table.value), std::to_string(numbers.table.value));
   if (numbers.priority != instance_.priority)
-    return needs_restart("--priority", std::to_string(instance_.priority.value), std::to_string(numbers.priority.value));
+    return needs_restart("--priority", std::to_string(instance_.priority.value),
+                         std::to_string(numbers.priority.value));
   return {};
 }
 
@@ -170,7 +172,8 @@ UniqueFd Predecessor::take_dashboard(const SocketAddress& wanted) {
 }
 
 Status Predecessor::take_over(Relay& relay) {
-  if (auto sent = channel_.send(plain_message(HandoverMessage::ready), {}, Clock::now() + kPatience); !sent) return sent;
+  if (auto sent = channel_.send(plain_message(HandoverMessage::ready), {}, Clock::now() + kPatience); !sent)
+    return sent;
   for (;;) {
     auto packet = channel_.receive(Clock::now() + kPatience);
     if (!packet) return std::unexpected(packet.error());
@@ -183,7 +186,8 @@ Status Predecessor::take_over(Relay& relay) {
       const Adopted adopted = relay.adopted();
       // Of sessions, some may have nowhere to go here; each of the flows is there.
       if (!adopted.complete || adopted.flows != totals->flows || adopted.sessions > totals->sessions) return nonsense();
-      if (auto sent = channel_.send(totals_message(HandoverMessage::taken, *totals), {}, Clock::now() + kPatience); !sent)
+      if (auto sent = channel_.send(totals_message(HandoverMessage::taken, *totals), {}, Clock::now() + kPatience);
+          !sent)
         return sent;
       break;
     }

@@ -92,7 +92,7 @@ struct Operators {
 /// How run_until_end() came to it.
 struct RunEnd {
   std::optional<std::chrono::milliseconds> patience{};  ///< of the drain, if somebody has said it
-  bool handed_over = false;                             ///< a successor has everything: there is nothing to be drained or removed
+  bool handed_over = false;  ///< a successor has everything: there is nothing to be drained or removed
 };
 
 /// What a reload may have changed, and how it went.
@@ -252,9 +252,10 @@ Status serve(const ServiceOptions& options, Plan& plan, Relay& relay, CutThrough
     watchdog.emplace(relay, supervisor);
     if (succession.predecessor != nullptr) succession.predecessor->await_farewell();
     supervisor.ready(describe_work(plan.inputs.scope));
-    const RunEnd end = run_until_end(guard ? &*guard : nullptr, relay, log, signal_fd, reloader, *book,
-                                      {.orders = **orders, .instance = instance, .supervisor = supervisor, .handover = handover},
-                                     /*reloads_at_hangup=*/options.load != nullptr);
+    const RunEnd end =
+        run_until_end(guard ? &*guard : nullptr, relay, log, signal_fd, reloader, *book,
+                      {.orders = **orders, .instance = instance, .supervisor = supervisor, .handover = handover},
+                      /*reloads_at_hangup=*/options.load != nullptr);
     if (end.handed_over) {
       installed.leave();
       if (cut_through != nullptr) cut_through->leave();

@@ -76,7 +76,8 @@ class SpawnSettings {
     posix_spawn_file_actions_destroy(&actions_);
     posix_spawnattr_destroy(&attributes_);
   }
-  [[nodiscard]] int spawn(pid_t& pid, const std::string& path, std::vector<char*>& argv, std::vector<char*>& environment) const {
+  [[nodiscard]] int spawn(pid_t& pid, const std::string& path, std::vector<char*>& argv,
+                          std::vector<char*>& environment) const {
     return posix_spawn(&pid, path.c_str(), &actions_, &attributes_, argv.data(), environment.data());
   }
 
@@ -95,7 +96,8 @@ std::string in_words(int status) {
 Result<SuccessorProgram> SuccessorProgram::of_this_process() {
   std::array<char, PATH_MAX> path{};
   const ssize_t length = readlink("/proc/self/exe", path.data(), path.size());
-  if (length <= 0 || static_cast<std::size_t>(length) >= path.size()) return system_error(length < 0 ? errno : ENAMETOOLONG, "read", "/proc/self/exe");
+  if (length <= 0 || static_cast<std::size_t>(length) >= path.size())
+    return system_error(length < 0 ? errno : ENAMETOOLONG, "read", "/proc/self/exe");
   SuccessorProgram program{.path = std::string(path.data(), static_cast<std::size_t>(length)), .arguments = {}};
   const std::string line = read_text("/proc/self/cmdline");
   for (std::size_t begin = 0; begin < line.size();) {
@@ -107,7 +109,8 @@ Result<SuccessorProgram> SuccessorProgram::of_this_process() {
   return program;
 }
 
-Result<pid_t> start_successor(const SuccessorProgram& program, UniqueFd channel, const std::vector<std::string>& variables) {
+Result<pid_t> start_successor(const SuccessorProgram& program, UniqueFd channel,
+                              const std::vector<std::string>& variables) {
   std::vector<std::string> arguments = program.arguments;
   std::vector<std::string> settings = make_environment(variables);
   auto argv = pointers_to(arguments);

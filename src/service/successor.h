@@ -17,7 +17,7 @@ inline constexpr const char* kHandoverVariable = "LIMPID_HANDOVER";
 
 /// What is started, found out while the program's file still has its name.
 struct SuccessorProgram {
-  std::string path;                    ///< of the file that this process was started from; another one may be there by now
+  std::string path;  ///< of the file that this process was started from; another one may be there by now
   std::vector<std::string> arguments;  ///< its own, the first one included
   /// Of this process. A program that has been deleted without another in its place fails when it is started.
   [[nodiscard]] static Result<SuccessorProgram> of_this_process();
@@ -25,7 +25,8 @@ struct SuccessorProgram {
 
 /// Starts it with our environment, `variables` ("NAME=value") and kHandoverVariable, and no descriptors but the standard ones and `channel`, which becomes its. It is a
 /// child of ours until we end.
-[[nodiscard]] Result<pid_t> start_successor(const SuccessorProgram& program, UniqueFd channel, const std::vector<std::string>& variables);
+[[nodiscard]] Result<pid_t> start_successor(const SuccessorProgram& program, UniqueFd channel,
+                                            const std::vector<std::string>& variables);
 
 /// Of one that did not take over: ends it if it does not do so itself within `patience`, and waits for it. How it ended, in words.
 [[nodiscard]] std::string end_successor(pid_t pid, std::chrono::milliseconds patience);

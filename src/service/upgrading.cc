@@ -1,4 +1,4 @@
-// Sentences, and one wait.
+// Sentences for operators and supervisor, what a successor makes its own, and the wait for flows that could not be moved. The handover itself is in handover.cc.
 #include "service/upgrading.h"
 
 #include <fmt/format.h>
@@ -33,7 +33,8 @@ OperatorDoors describe_doors(const ControlDoors& doors) {
   return described;
 }
 
-HandoverOutcome upgrade_supervised(const HandoverParts& parts, std::optional<std::chrono::milliseconds> patience, const Scope& scope) {
+HandoverOutcome upgrade_supervised(const HandoverParts& parts, std::optional<std::chrono::milliseconds> patience,
+                                   const Scope& scope) {
   parts.supervisor.upgrading();
   HandoverOutcome outcome = hand_over(parts, patience.value_or(kSuccessorPatience));
   if (outcome.failure) {
@@ -65,7 +66,8 @@ void finish_stays(Relay& relay, const Logger& log, int signal_fd, std::chrono::m
   while (!relay.finished() && std::chrono::steady_clock::now() < deadline) {
     if (ends(next_signal(signal_fd, kPoll))) break;
   }
-  if (!relay.finished()) log.warning("flows that could not be handed over are ended", {field("flows", relay.open_flows())});
+  if (!relay.finished())
+    log.warning("flows that could not be handed over are ended", {field("flows", relay.open_flows())});
   relay.stop();
   while (!relay.finished()) [[maybe_unused]]
     const int ignored = next_signal(signal_fd, kPoll);
@@ -81,8 +83,9 @@ void own_everything(ControlDoors& doors, CutThroughOffload* offload, const Uniqu
 void renew_plan(const Plan& plan, const Logger& log) {
   const auto planning_lock = lock_planning();
   if (auto installed = install_plan(plan); !installed) {
-    log.error("the rules could not be renewed: those of the predecessor stay at work",
-              {field("error", installed.error().message()), field("remedy", "mend that, then `limpid reload`, or restart")});
+    log.error(
+        "the rules could not be renewed: those of the predecessor stay at work",
+        {field("error", installed.error().message()), field("remedy", "mend that, then `limpid reload`, or restart")});
   }
 }
 

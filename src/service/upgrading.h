@@ -20,7 +20,8 @@ namespace limpid {
 [[nodiscard]] OperatorDoors describe_doors(const ControlDoors& doors);
 
 /// hand_over(). A failure is logged, and shows in the supervisor's status.
-[[nodiscard]] HandoverOutcome upgrade_supervised(const HandoverParts& parts, std::optional<std::chrono::milliseconds> patience, const Scope& scope);
+[[nodiscard]] HandoverOutcome upgrade_supervised(const HandoverParts& parts,
+                                                 std::optional<std::chrono::milliseconds> patience, const Scope& scope);
 
 /// For who has ordered it, as JSON.
 [[nodiscard]] std::string report_upgrade(const HandoverOutcome& outcome);

@@ -102,12 +102,12 @@ def test_everything_that_is_installed_is_in_a_package(folder, package, tmp_path)
     assert page.startswith(".\\\"")
 
 
-def test_an_upgrade_restarts_what_runs_and_stops_nothing_else(package, tmp_path):
+def test_an_upgrade_hands_over_what_runs_and_stops_nothing_else(package, tmp_path):
     """debhelper's own way would stop the service before and, as it starts none, leave it stopped."""
     run("dpkg-deb", "-e", package, tmp_path / "control")
     scripts = {path.name: path.read_text() for path in (tmp_path / "control").iterdir()}
     assert " stop " not in scripts.get("preinst", "") and "stop" not in scripts["postinst"].replace("stopped", "")
-    assert "try-restart limpid.service 'limpid@*.service'" in scripts["postinst"]
+    assert 'limpid upgrade --name "$name"' in scripts["postinst"] and "try-restart 'limpid-rules-watch@*.service'" in scripts["postinst"]
     stop, = [line for line in scripts["prerm"].splitlines() if " stop " in line]
     assert all(unit in stop for unit in ("limpid.service", "limpid@*", "limpid-rules@*", "limpid-rules-watch@*"))
 

@@ -23,7 +23,12 @@ Ruling full_ruling() {
   learnt->client.user = 1000;
   learnt->client.cgroup = "/user.slice";
   learnt->client.process = ClientProcess{.group = 7, .executable = "/usr/bin/curl"};
-  return {.learnt = std::move(learnt), .rule = 3, .protocol = AppProtocol::tls, .asked = true, .sniffed = true, .ech = true};
+  return {.learnt = std::move(learnt),
+          .rule = 3,
+          .protocol = AppProtocol::tls,
+          .asked = true,
+          .sniffed = true,
+          .ech = true};
 }
 
 /// A relaying flow; its descriptors are never used.
@@ -97,7 +102,8 @@ TEST(HandoverRecords, a_flow_is_read_as_it_was_written) {
   EXPECT_EQ(read.up.source_end, SourceEnd::finished);
   EXPECT_TRUE(read.up.done && !read.down.done);
   EXPECT_EQ(read.down.piped, 4096U);
-  EXPECT_TRUE(read.client.readable && read.client.urgent && !read.client.writable && !read.client.hangup && !read.client.reset);
+  EXPECT_TRUE(read.client.readable && read.client.urgent && !read.client.writable && !read.client.hangup &&
+              !read.client.reset);
   EXPECT_TRUE(read.target.writable && read.target.hangup && !read.target.readable);
   EXPECT_EQ(read.end, FlowEnd::killed);
   EXPECT_EQ(read.source, SourceMode::prefer_port);
@@ -115,10 +121,9 @@ TEST(HandoverRecords, a_flow_is_read_as_it_was_written) {
 }
 
 TEST(HandoverRecords, whose_bytes_still_wait_in_its_socket_begins_anew) {
-  for (const auto& [state, expected] : {std::pair{FlowState::introducing, FlowState::introducing},
-                                        std::pair{FlowState::deciding, FlowState::deciding},
-                                        std::pair{FlowState::resolving, FlowState::deciding},
-                                        std::pair{FlowState::handshaking, FlowState::deciding}}) {
+  for (const auto& [state, expected] :
+       {std::pair{FlowState::introducing, FlowState::introducing}, std::pair{FlowState::deciding, FlowState::deciding},
+        std::pair{FlowState::resolving, FlowState::deciding}, std::pair{FlowState::handshaking, FlowState::deciding}}) {
     Flow flow = relaying_flow();
     flow.state = state;
     const auto written = write(flow);
@@ -162,7 +167,8 @@ TEST(HandoverRecords, a_session_is_read_as_it_was_written) {
   EXPECT_EQ(handed->session.contacted, session.contacted);
   EXPECT_EQ(handed->session.bytes_down, 20U);
   EXPECT_EQ(handed->session.exchange.partner, session.exchange.partner);
-  EXPECT_TRUE(handed->session.answered && handed->session.fixed_target && handed->session.cut && handed->session.counted);
+  EXPECT_TRUE(handed->session.answered && handed->session.fixed_target && handed->session.cut &&
+              handed->session.counted);
   EXPECT_FALSE(handed->session.mixed || handed->session.stays || handed->association);
   EXPECT_EQ(handed->session.ruling.name(), "www.example");
   std::ignore = session.fd.release();
@@ -181,7 +187,11 @@ TEST(HandoverRecords, a_ruling_and_a_waiting_datagram_are_read_as_they_were_writ
   leg->interface = "wan1";
   leg->source_ipv4 = *IpAddress::parse("203.0.113.7");
   auto& verdict = entry.decided->verdict;
-  verdict = {.action = FlowVerdict::Action::relay, .fixed_target = true, .own_session = true, .dial = {}, .ruling = full_ruling()};
+  verdict = {.action = FlowVerdict::Action::relay,
+             .fixed_target = true,
+             .own_session = true,
+             .dial = {},
+             .ruling = full_ruling()};
   verdict.dial = {.target = address("198.51.100.3:443"), .source = SourceMode::address, .leg = leg};
   std::vector<std::byte> bytes;
   RecordWriter writer(bytes);
@@ -195,7 +205,8 @@ TEST(HandoverRecords, a_ruling_and_a_waiting_datagram_are_read_as_they_were_writ
   EXPECT_EQ(ruling->ruling->verdict.dial.target, verdict.dial.target);
   ASSERT_TRUE(ruling->ruling->verdict.dial.leg);
   EXPECT_EQ(*ruling->ruling->verdict.dial.leg, *leg);
-  EXPECT_TRUE(ruling->ruling->verdict.fixed_target && ruling->ruling->verdict.own_session && !ruling->ruling->verdict.by_name);
+  EXPECT_TRUE(ruling->ruling->verdict.fixed_target && ruling->ruling->verdict.own_session &&
+              !ruling->ruling->verdict.by_name);
   EXPECT_EQ(ruling->ruling->void_from_ms, UINT64_MAX);
   const auto datagram = read_datagram(reader);
   ASSERT_TRUE(datagram);

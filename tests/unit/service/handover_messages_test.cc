@@ -44,7 +44,8 @@ TEST(HandoverMessages, the_others_are_too) {
   const auto listeners = read_listeners(listeners_message({.worker = 3, .tcp = 2, .udp = 1}));
   ASSERT_TRUE(listeners);
   EXPECT_EQ(listeners->worker + listeners->tcp * 10 + listeners->udp * 100, 123);
-  const auto counts = read_counts(counts_message({.counters = {{"flows_total", 1ULL << 40U}, {"x", 0}}, .sessions_without_us = 2}));
+  const auto counts =
+      read_counts(counts_message({.counters = {{"flows_total", 1ULL << 40U}, {"x", 0}}, .sessions_without_us = 2}));
   ASSERT_TRUE(counts);
   EXPECT_EQ(counts->counters.at(0), std::pair(std::string("flows_total"), std::uint64_t{1} << 40U));
   EXPECT_EQ(counts->sessions_without_us, 2U);
