@@ -89,6 +89,11 @@ std::size_t CutThroughOffload::adopted_sessions() const noexcept {
   return cut_->datagrams().adopted();
 }
 
+void CutThroughOffload::succeed() {
+  leave();
+  adopted_ = cut_->flows();
+}
+
 std::uint64_t CutThroughOffload::self() const noexcept {
   return cut_->datagrams().self();
 }
@@ -359,7 +364,7 @@ Result<OpenedCutThrough> open_cut_through(const CutThroughRequest& request, cons
   }
   OpenedCutThrough opened{.offload = std::make_unique<CutThroughOffload>(std::move(*cut), request.netfilter, log),
                           .hands_over = wanted};
-  if (request.predecessor != 0) opened.offload->leave();
+  if (request.predecessor != 0) opened.offload->succeed();
   const std::size_t flows = opened.offload->adopted();
   const std::size_t sessions = opened.offload->adopted_sessions();
   if (flows + sessions > 0) {

@@ -85,6 +85,8 @@ class CutThroughOffload final : public FlowOffload {
   /// What is in the kernel stays there when this goes: it is somebody else's; or is ours after all.
   void leave() noexcept { left_ = true; }
   void own() noexcept { left_ = false; }
+  /// leave(), and flows that a predecessor still drains are counted among those that were there.
+  void succeed();
   /// By which it knows its sessions in the kernel; a successor takes it over. Never 0.
   [[nodiscard]] std::uint64_t self() const noexcept;
 

@@ -26,6 +26,12 @@ std::unexpected<Error> nonsense() {
   return failure("take over", "from the running instance", "what it has sent makes no sense", "restart instead");
 }
 
+/// Why nothing comes from it, or goes to it.
+std::unexpected<Error> lost(Error error) {
+  if (error.code == EPIPE || error.code == ECONNRESET) return failure("take over", "from the running instance", "it has ended");
+  return std::unexpected(std::move(error));
+}
+
 /// What else it may have said.
 std::unexpected<Error> unexpected_message(std::span<const std::byte> packet) {
   const auto why = read_refusal(packet);
@@ -82,9 +88,9 @@ Result<std::optional<Predecessor>> Predecessor::find() {
 
 Status Predecessor::hear_of_instance() {
   const auto deadline = Clock::now() + kPatience;
-  if (auto sent = channel_.send(hello_message(), {}, deadline); !sent) return sent;
+  if (auto sent = channel_.send(hello_message(), {}, deadline); !sent) return lost(sent.error());
   auto packet = channel_.receive(deadline);
-  if (!packet) return std::unexpected(packet.error());
+  if (!packet) return lost(packet.error());
   auto instance = read_instance(packet->bytes);
   if (!instance || packet->descriptors.size() != instance->descriptors()) return nonsense();
   instance_ = std::move(*instance);
@@ -95,7 +101,7 @@ Status Predecessor::hear_of_instance() {
   if (!instance_.dashboard_address.empty()) dashboard_ = std::move(*next++);
   for (std::uint32_t worker = 0; worker < instance_.workers; ++worker) {
     auto own = channel_.receive(deadline);
-    if (!own) return std::unexpected(own.error());
+    if (!own) return lost(own.error());
     const auto listeners = read_listeners(own->bytes);
     if (!listeners || listeners->worker != worker ||
         own->descriptors.size() != std::size_t{listeners->tcp} + listeners->udp) {
@@ -173,10 +179,10 @@ UniqueFd Predecessor::take_dashboard(const SocketAddress& wanted) {
 
 Status Predecessor::take_over(Relay& relay) {
   if (auto sent = channel_.send(plain_message(HandoverMessage::ready), {}, Clock::now() + kPatience); !sent)
-    return sent;
+    return lost(sent.error());
   for (;;) {
     auto packet = channel_.receive(Clock::now() + kPatience);
-    if (!packet) return std::unexpected(packet.error());
+    if (!packet) return lost(packet.error());
     if (const auto counts = read_counts(packet->bytes)) {
       for (const auto& [name, value] : counts->counters) relay.add_count(name, value);
       relay.note_counted_sessions(counts->sessions_without_us);
@@ -188,7 +194,7 @@ Status Predecessor::take_over(Relay& relay) {
       if (!adopted.complete || adopted.flows != totals->flows || adopted.sessions > totals->sessions) return nonsense();
       if (auto sent = channel_.send(totals_message(HandoverMessage::taken, *totals), {}, Clock::now() + kPatience);
           !sent)
-        return sent;
+        return lost(sent.error());
       break;
     }
     if (kind_of(packet->bytes)) return unexpected_message(packet->bytes);
@@ -198,7 +204,7 @@ Status Predecessor::take_over(Relay& relay) {
   if (go) return is_plain(go->bytes, HandoverMessage::go) ? Status() : unexpected_message(go->bytes);
   // It has everything handed over and died before it could say so: nobody else has these flows now.
   const bool died = go.error().code == EPIPE || go.error().code == ECONNRESET;
-  return died ? Status() : std::unexpected(go.error());
+  return died ? Status() : Status(std::unexpected(go.error()));
 }
 
 void Predecessor::refuse(const Error& error) const {

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import threading
 import time
@@ -13,8 +14,9 @@ import limpid_process
 from control_client import Control, verb
 from cut_flows import dial_cut, exchange_digests
 from kernel_state import installed
+from limpid_process import parse_logfmt
 from peers import Background, Pattern, bytes_of, exchange, read_exactly, read_to_end, receive_digest, wait_until
-from succession import adopt_orphans, pretend, refused, replace, succeed, upgrade
+from succession import Orphan, adopt_orphans, pretend, refused, replace, succeed, upgrade
 from supervisor import Supervisor
 from traffic import ContinuousClient, failures
 from udp_exchange import PORT, ask
@@ -249,7 +251,7 @@ def test_the_supervisor_hears_whom_to_look_after(lab, launch, tmp_path):
     limpid = launch("--tcp", "80", "--workers", "2", env=supervisor.environment).ready()
     supervisor.await_message("READY")
     old = limpid.pid
-    os.kill(old, __import__("signal").SIGUSR2)
+    os.kill(old, signal.SIGUSR2)
     assert supervisor.await_message("RELOADING")["STATUS"] == "Starting the program anew"
     pid = int(supervisor.await_message("MAINPID")["MAINPID"])
     succeed(limpid, pid)
@@ -263,6 +265,35 @@ def test_the_supervisor_hears_whom_to_look_after(lab, launch, tmp_path):
     assert limpid.process.wait(15) == 0
     assert installed(lab.router) == []
     supervisor.close()
+
+
+@pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+@pytest.mark.parametrize("milliseconds", [1, 30, 60, 90, 120, 150, 200])
+def test_the_old_process_is_killed_at_any_moment_of_it(lab, start, echo, milliseconds):
+    """Either it was too early, and it is as with every process that is killed; or the new one has everything."""
+    echo(80)
+    limpid = start("--tcp", "80")
+    connection = lab.client.connect(lab.server.address, 80)
+    old = limpid.process
+    old.send_signal(signal.SIGUSR2)
+    time.sleep(milliseconds / 1000)  # a moment to be killed at: there is nothing to wait for
+    old.kill()
+    old.wait()
+    started = [parse_logfmt(line) for line in limpid.messages.splitlines() if "the program was started anew" in line]
+    if started:
+        limpid.process = Orphan(int(started[0]["successor"]))
+    wait_until(lambda: limpid.process.poll() is not None or limpid.messages.count("msg=intercepting") == 2, "it serves, or has ended")
+    if limpid.process.poll() is None:
+        connection.sendall(b"still here")
+        assert read_exactly(connection, 10) == b"still here"
+        assert Control().get("/v1/status")["flows"]["tcp"] == 1
+    elif started:
+        assert limpid.process.returncode == 1 and "take over from the running instance: it has ended" in limpid.messages
+    again = lab.client.connect(lab.server.address, 80)
+    again.sendall(b"another")
+    assert read_exactly(again, 7) == b"another", "it is relayed or, as nobody is there, forwarded"
+    if limpid.process.poll() is not None:
+        assert start("--tcp", "80").stop() == 0  # which finds what was left, and takes it away
 
 
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)
