@@ -28,7 +28,8 @@ std::unexpected<Error> nonsense() {
 
 /// Why nothing comes from it, or goes to it.
 std::unexpected<Error> lost(Error error) {
-  if (error.code == EPIPE || error.code == ECONNRESET) return failure("take over", "from the running instance", "it has ended");
+  if (error.code == EPIPE || error.code == ECONNRESET)
+    return failure("take over", "from the running instance", "it has ended");
   return std::unexpected(std::move(error));
 }
 

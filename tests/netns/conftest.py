@@ -41,7 +41,8 @@ THINNED = ("test_iptables.py", "test_doctor_iptables.py", "test_doctor_handmade.
 IN_TURN = ("test_bad_input.py", "test_cut_through.py", "test_cut_through_netfilter.py", "test_cut_through_udp.py", "test_cut_through_udp_bulk.py",
            "test_cut_through_udp_ends.py", "test_cut_through_udp_errors.py", "test_doctor_problems.py", "test_ebpf.py", "test_explain_safety.py",
            "test_hardening.py", "test_proxies.py", "test_proxy_protocol.py", "test_third_parties.py", "test_upstreams.py", "test_upstream_groups.py",
-           "test_upstream_hostile.py", "test_upstream_tls.py", "test_control_verbs.py", "test_policy_clients.py")
+           "test_upstream_hostile.py", "test_upstream_tls.py", "test_control_verbs.py", "test_policy_clients.py",
+           "test_upgrade.py", "test_upgrade_kinds.py")
 
 
 def _family_of(item):

@@ -9,7 +9,8 @@ import pytest
 import limpid_process
 from kernel_state import installed
 from local_programs import ALICE, Teller, talk
-from peers import wait_until
+from peers import exchange, wait_until
+from succession import adopt_orphans, upgrade
 from unit_confinement import confined
 
 UNITS = Path(os.environ.get("LIMPID_BUILD", Path(limpid_process.BINARY or ".").resolve().parents[2])) / "systemd"
@@ -39,6 +40,19 @@ def test_the_process_that_looks_names_up_has_no_capability(start, configure):
     for kind in ("CapEff", "CapPrm", "CapInh"):
         assert int(status_of(names)[kind], 16) == 0, kind
     assert status_of(names)["NoNewPrivs"] == "1"
+
+
+@pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+def test_an_upgrade_needs_no_more_and_its_successor_has_no_less(lab, start, configure):
+    adopt_orphans()
+    limpid = start("-c", configure(tcp=80, udp=7000), wrapper=unit())
+    connection = lab.dial_relayed(lab.server.listen(80))
+    before = {key: value for key, value in status_of(limpid.pid).items() if key in ("CapEff", "CapBnd", "NoNewPrivs", "Seccomp")}
+    upgrade(lab, limpid)
+    exchange(connection.client, connection.server)
+    wait_until(lambda: limpid.messages.count("msg=intercepting") == 2, "it has renewed the rules")
+    assert {key: status_of(limpid.pid)[key] for key in before} == before
+    assert limpid.stop() == 0 and installed(lab.router) == []
 
 
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)

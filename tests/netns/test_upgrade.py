@@ -57,7 +57,7 @@ def test_no_connection_fails_while_one_process_follows_another(lab, start, echo)
     echo(80)
     limpid = start("--tcp", "80")
     clients = [ContinuousClient(lab, 80, range(first, first + 5000)) for first in (11000, 17000)]
-    for _ in range(6):
+    for _ in range(5):
         for client in clients:
             client.wait_for_more(20)
         upgrade(lab, limpid)
@@ -80,7 +80,7 @@ def test_flows_live_on_with_all_their_bytes(lab, start):
     assert read_to_end(half.server) == b"question"
     slow = lab.dial_relayed(listener)
     held = fill(slow.client)
-    up, down = Pattern(1, 400 * MEGABYTE), Pattern(2, 400 * MEGABYTE)
+    up, down = Pattern(1, 300 * MEGABYTE), Pattern(2, 300 * MEGABYTE)
     busy = lab.dial_relayed(listener)
     work = [Background(up.send, busy.client), Background(down.send, busy.server),
             Background(receive_digest, busy.server), Background(receive_digest, busy.client)]
@@ -220,7 +220,7 @@ def test_a_successor_that_fails_half_way_has_changed_nothing(lab, start, echo, p
     pretend(program, last, then, version=99 if then == "version" else 1)
     limpid_process.BINARY = original
     client = ContinuousClient(lab, 80, range(11000, 16000))
-    waits = Background(refused, lab, "--timeout", "2s")
+    waits = Background(refused, lab, "--timeout", "1s")
     said = waits.result(30)
     assert "everything goes on as before" in said or "restart instead" in said, said
     client.wait_for_more(10)
@@ -268,7 +268,7 @@ def test_the_supervisor_hears_whom_to_look_after(lab, launch, tmp_path):
 
 
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)
-@pytest.mark.parametrize("milliseconds", [1, 30, 60, 90, 120, 150, 200])
+@pytest.mark.parametrize("milliseconds", [1, 60, 90, 120, 150])
 def test_the_old_process_is_killed_at_any_moment_of_it(lab, start, echo, milliseconds):
     """Either it was too early, and it is as with every process that is killed; or the new one has everything."""
     echo(80)
