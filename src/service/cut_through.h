@@ -114,6 +114,8 @@ struct OpenedCutThrough {
   std::unique_ptr<CutThroughOffload> offload;
   bool hands_over = false;
 };
+/// Whether open_cut_through() has anything to do, so needs the rights to do it.
+[[nodiscard]] bool needs_cut_through(const CutThroughRequest& request);
 [[nodiscard]] Result<OpenedCutThrough> open_cut_through(const CutThroughRequest& request, const Logger& log);
 
 }  // namespace limpid

@@ -3,22 +3,20 @@
 #include "service/service.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "intercept/backend.h"
 #include "intercept/ebpf.h"
 #include "intercept/ebpf_warnings.h"
-#include "intercept/heartbeat.h"
 #include "intercept/install.h"
-#include "intercept/survey.h"
+#include "net/change_watch.h"
 #include "net/netlink.h"
-#include "net/port_owner.h"
 #include "relay/clock.h"
 #include "relay/name_hints.h"
 #include "relay/name_lookups.h"
@@ -30,14 +28,14 @@
 #include "service/control_reports.h"
 #include "service/doctor_runs.h"
 #include "service/draining.h"
-#include "service/installed_plan.h"
+#include "service/groundwork.h"
 #include "service/instance_state.h"
+#include "service/keeper.h"
 #include "service/listeners.h"
-#include "service/local_target.h"
 #include "service/name_process.h"
 #include "service/notify_socket.h"
 #include "service/orders.h"
-#include "service/plan_guard.h"
+#include "service/relay_rights.h"
 #include "service/reload.h"
 #include "service/resources.h"
 #include "service/signals.h"
@@ -47,83 +45,6 @@
 
 namespace limpid {
 namespace {
-
-/// Programs with UDP ports in scope that are named at the start: enough to explain, where a wide range is in scope.
-constexpr std::size_t kMostExplained = 5;
-
-/// As whom datagrams are sent on. Unless told, with the client's own port where it is free: who looks at it sees nothing
-/// new when Limpid starts or ends. But an answer to what the client has sent past us from the same port comes to our leg
-/// then. It is passed on to the client, unless the filtering keeps strangers out: so not then.
-SourceMode udp_source(const ServiceOptions& options) {
-  const bool admits_strangers = options.udp.filtering == NatBehavior::endpoint_independent && !options.fixed_target;
-  // Nor beside local traffic: a program of this host holds its port. Nor by eBPF, which cannot keep both legs out of conntrack.
-  const bool prefers_port = options.source_is_default && admits_strangers && !options.interception.scope.local &&
-                            options.interception.backends.front() != Backend::ebpf;
-  return prefers_port ? SourceMode::prefer_port : options.source;
-}
-
-/// What is there, and what we are going to put beside it.
-struct Groundwork {
-  Survey survey;
-  InterceptionOptions interception;
-  Numbers numbers;
-  ChosenBackend backend;
-};
-
-Result<Groundwork> lay_groundwork(const ServiceOptions& options) {
-  auto survey = survey_kernel();
-  if (!survey) return std::unexpected(survey.error());
-  auto interception = options.interception;
-  interception.keeps_source_port = keeps_port(options.source);
-  if (!survey->ipv6_available && interception.scope.ipv6) {
-    if (!interception.scope.ipv4) {
-      return unsupported("--ipv6-only", "", "this host has IPv6 switched off",
-                         "sysctl -w net.ipv6.conf.lo.disable_ipv6=0");
-    }
-    // The listener cannot exist; a fail-closed scope is refused for it later on, unless IPv6 is not forwarded either.
-    const bool may_pass = survey->forwarding_ipv6 || interception.scope.local;
-    if (interception.fail == FailMode::open || !may_pass) interception.scope.ipv6 = false;
-  }
-  for (const auto& found : survey->installations) {
-    if (found.name == interception.name && found.ownership.keeper == Keeper::permanent) {
-      return failure("start", interception.name, "`limpid rules apply` has installed rules of this name",
-                     fmt::format("limpid rules remove --name {}, or give another --name", interception.name));
-    }
-  }
-  auto backend = choose_backend(interception.backends, interception.scope);
-  if (!backend) return std::unexpected(backend.error());
-  interception.backends = {backend->backend};
-  ServiceOptions with_backend = options;
-  with_backend.interception.backends = interception.backends;
-  interception.keeps_udp_port = keeps_port(udp_source(with_backend));
-  auto numbers = choose_numbers(*survey, interception);
-  if (!numbers) return std::unexpected(numbers.error());
-  return Groundwork{std::move(*survey), std::move(interception), *numbers, std::move(*backend)};
-}
-
-void log_warnings(const Logger& log, const Groundwork& groundwork, bool enable_forwarding) {
-  for (const auto& refused : groundwork.backend.refused) {
-    log.warning("a backend cannot be used here, so another one is",
-                {field("refused", refused), field("used", to_string(groundwork.backend.backend))});
-  }
-  for (const auto& warning : groundwork.survey.warnings) log.warning(warning);
-  for (const auto& warning : fail_closed_warnings(groundwork.interception)) log.warning(warning);
-  for (const auto& warning : precedence_warnings(groundwork.survey, groundwork.numbers)) log.warning(warning);
-  for (const auto& warning : scope_warnings(groundwork.survey, groundwork.interception.scope, enable_forwarding)) {
-    log.warning(warning);
-  }
-}
-
-/// A resolver on 0.0.0.0:53 looks as if it were in the way of --udp 53. It is not: the operator should not have to wonder.
-void explain_udp_servers(const Logger& log, const PortSet& ports) {
-  if (ports.empty()) return;
-  for (const auto& server : find_wildcard_udp_servers(ports, kMostExplained)) {
-    log.info(
-        "a program of this host has a UDP port in scope: what is addressed to this host stays its own, the rest is "
-        "relayed",
-        {field("port", server.port.value), field("process", server.process.empty() ? "-" : server.process)});
-  }
-}
 
 /// Counters may be asked for in the meantime; a signal that ends the program is an answer too: no.
 bool is_confirmed(std::chrono::seconds patience, int terminal, int signal_fd, const Relay& relay, const Logger& log) {
@@ -139,9 +60,9 @@ bool is_confirmed(std::chrono::seconds patience, int terminal, int signal_fd, co
 }
 
 /// Beside the relay's counters: the plan's, and how many flows each rule has decided.
-void log_all_counters(const Logger& log, const Relay& relay, const PlanGuard* guard, const CurrentRules& book) {
-  std::vector<Field> more{field("rules_changed", guard != nullptr ? guard->condition()->drifts.load() : 0),
-                          field("rules_repaired", guard != nullptr ? guard->condition()->repairs.load() : 0)};
+void log_all_counters(const Logger& log, const Relay& relay, const PlanCondition* plan, const CurrentRules& book) {
+  std::vector<Field> more{field("rules_changed", plan != nullptr ? plan->drifts.load() : 0),
+                          field("rules_repaired", plan != nullptr ? plan->repairs.load() : 0)};
   const auto rules = book.current();
   std::vector<std::string> names;
   names.reserve(rules->set().rules().size());  // fields refer to them
@@ -151,6 +72,26 @@ void log_all_counters(const Logger& log, const Relay& relay, const PlanGuard* gu
   }
   log_counters(log, "counters", relay, more);
 }
+
+/// Programs of cut-through follow interfaces that come and go. Without them, hears nothing.
+class LinkFollower {
+ public:
+  explicit LinkFollower(CutThroughOffload* cut_through) : cut_through_(cut_through) {
+    if (cut_through == nullptr) return;
+    if (auto watch = ChangeWatch::open({}, TableId{}, /*and_links=*/true)) watch_.emplace(std::move(*watch));
+  }
+  [[nodiscard]] std::array<int, 2> descriptors() const noexcept {
+    return watch_ ? watch_->descriptors() : std::array{-1, -1};
+  }
+  void follow() {
+    std::ignore = watch_->take();
+    cut_through_->follow_interfaces();
+  }
+
+ private:
+  CutThroughOffload* cut_through_;
+  std::optional<ChangeWatch> watch_;
+};
 
 /// Signals wait so long at most for workers that have much to look at.
 constexpr std::chrono::seconds kAuditPatience{20};
@@ -176,13 +117,31 @@ void note_reload(InstanceState& instance, const Reloader& reloader, const std::v
   });
 }
 
-/// Keeps the rules in repair, reloads, and obeys operators, until a signal or one of them asks for the end. How long the drain may take, if he said it.
-std::optional<std::chrono::milliseconds> run_until_end(PlanGuard* guard, Relay& relay, const Logger& log, int signal_fd,
-                                                       Reloader& reloader, const CurrentRules& book,
-                                                       const Operators& operators, bool reloads_at_hangup) {
+/// Waits for a signal, for operators and for what follows the kernel. The signal, or kSomebodyAsks.
+int wait_for_work(int signal_fd, const Operators& operators, RulesKeeper& keeper, LinkFollower& links) {
   for (;;) {
-    const int signal =
-        keep_until_signal(signal_fd, guard, std::chrono::milliseconds{-1}, operators.orders.descriptor());
+    const auto news = links.descriptors();
+    const bool kept = !keeper.has_ended();
+    std::array<pollfd, 5> wanted{pollfd{signal_fd, POLLIN, 0}, pollfd{operators.orders.descriptor(), POLLIN, 0},
+                                 pollfd{kept ? keeper.descriptor() : -1, 0, 0}, pollfd{news[0], POLLIN, 0},
+                                 pollfd{news[1], POLLIN, 0}};
+    poll(wanted.data(), wanted.size(), -1);
+    if (wanted[2].revents != 0) keeper.note_end();
+    if (wanted[3].revents != 0 || wanted[4].revents != 0) links.follow();
+    if (wanted[0].revents != 0) {
+      if (const int signal = next_signal(signal_fd, std::chrono::milliseconds{0}); signal != 0) return signal;
+    }
+    if (wanted[1].revents != 0) return kSomebodyAsks;
+  }
+}
+
+/// Reloads and obeys operators, until a signal or one of them asks for the end. How long the drain may take, if he said it.
+std::optional<std::chrono::milliseconds> run_until_end(RulesKeeper& keeper, LinkFollower& links, Relay& relay,
+                                                       const Logger& log, int signal_fd, Reloader& reloader,
+                                                       const CurrentRules& book, const Operators& operators,
+                                                       bool reloads_at_hangup) {
+  for (;;) {
+    const int signal = wait_for_work(signal_fd, operators, keeper, links);
     if (signal == kSomebodyAsks) {
       // One at a time, so that a signal is heard between two.
       if (const auto order = operators.orders.take()) {
@@ -191,7 +150,7 @@ std::optional<std::chrono::milliseconds> run_until_end(PlanGuard* guard, Relay& 
           order->answer(fmt::format(R"({{"ok":true,"flows":{}}})", relay.open_flows()), true);
           return order->timeout;
         }
-        const auto errors = reload_supervised(reloader, guard, operators.supervisor);
+        const auto errors = reload_supervised(reloader, operators.supervisor);
         std::optional<std::size_t> ended;
         if (order->abort && errors.empty()) {
           const AuditOutcome audit = relay.end_forbidden(kAuditPatience);
@@ -204,9 +163,9 @@ std::optional<std::chrono::milliseconds> run_until_end(PlanGuard* guard, Relay& 
         order->answer(report_reload(*outcome), outcome->ok);
       }
     } else if (signal == SIGUSR1) {
-      log_all_counters(log, relay, guard, book);
+      log_all_counters(log, relay, keeper.condition().get(), book);
     } else if (signal == SIGHUP && reloads_at_hangup) {
-      note_reload(operators.instance, reloader, reload_supervised(reloader, guard, operators.supervisor));
+      note_reload(operators.instance, reloader, reload_supervised(reloader, operators.supervisor));
     } else {
       return std::nullopt;
     }
@@ -239,19 +198,10 @@ InstanceState describe_instance(const ServiceOptions& options, const Plan& plan,
                                           .description = options.description});
 }
 
-Status serve(const ServiceOptions& options, Plan& plan, Relay& relay, CutThroughOffload* cut_through,
-             Upstreams& upstreams, NameLookups* names, Logger& log, int signal_fd, int terminal,
+Status serve(const ServiceOptions& options, Plan& plan, RulesKeeper& keeper, Relay& relay,
+             CutThroughOffload* cut_through, Upstreams& upstreams, NameLookups* names, Logger& log, int signal_fd, int terminal,
              const std::shared_ptr<CurrentRules>& book, const std::vector<SocketAddress>& listeners, ControlDoors doors,
              const NotifySocket& supervisor) {
-  // To the very end: established flows of programs here need the heart as long as they are relayed.
-  const Heartbeat heartbeat = Heartbeat::start(plan);
-  InstalledPlan installed(plan, log);
-  std::function<void()> on_change;
-  if (cut_through != nullptr) on_change = [cut_through] { cut_through->follow_interfaces(); };
-  auto guard = PlanGuard::start(plan, options.repair, log, std::move(on_change));
-  if (!guard) {
-    log.warning("changes of the rules by others will not be noticed", {field("error", guard.error().message())});
-  }
   const auto orders = ServiceOrders::open();
   if (!orders) return std::unexpected(orders.error());
   InstanceState instance = describe_instance(options, plan, listeners, doors);
@@ -271,7 +221,10 @@ Status serve(const ServiceOptions& options, Plan& plan, Relay& relay, CutThrough
     outcome = failure("--confirm", "", "not confirmed; everything is as it was before");
   }
   auto patience = options.drain_timeout;
-  const auto doctor = DoctorRuns::open(ownership.name);
+  const auto channel = std::make_shared<const UniqueFd>(keeper.take_doctor_channel());
+  const auto doctor = DoctorRuns::open([channel](DoctorRuns::Depth depth, int stop) {
+    return ask_for_doctor(channel->get(), static_cast<std::uint8_t>(depth), stop);
+  });
   if (!doctor) return std::unexpected(doctor.error());
   std::unique_ptr<ControlApi> api;  // to the very end: a drain can be watched
   std::optional<Watchdog> watchdog;
@@ -281,47 +234,30 @@ Status serve(const ServiceOptions& options, Plan& plan, Relay& relay, CutThrough
                                       .instance = instance,
                                       .orders = **orders,
                                       .rules = options.load ? book.get() : nullptr,
-                                      .plan = guard ? guard->condition() : nullptr,
+                                      .plan = keeper.condition(),
                                       .doctor = doctor->get()},
                                      std::move(doors));
     if (!started) return std::unexpected(started.error());
     api = std::move(*started);
-    Reloader reloader(options, plan, book, upstreams, names, log);
+    Reloader reloader(options, plan, keeper, book, upstreams, names, log);
+    LinkFollower links(cut_through);
     watchdog.emplace(relay, supervisor);
     supervisor.ready(describe_work(plan.inputs.scope));
-    const auto wanted = run_until_end(guard ? &*guard : nullptr, relay, log, signal_fd, reloader, *book,
+    const auto wanted = run_until_end(keeper, links, relay, log, signal_fd, reloader, *book,
                                       {.orders = **orders, .instance = instance, .supervisor = supervisor},
                                       /*reloads_at_hangup=*/options.load != nullptr);
     patience = wanted.value_or(patience);
   }
   instance.change([](InstanceSituation& now) { now.draining = true; });
   (*orders)->close();
-  if (auto draining = begin_drain(plan); !draining) {
+  if (auto draining = keeper.begin_drain(); !draining) {
     log.warning("could not stop capturing before the drain", {field("error", draining.error().message())});
   }
   // Not confirmed means that somebody may be locked out: no time for the flows of others then.
   drain_supervised(relay, log, signal_fd, outcome ? patience : std::chrono::milliseconds{0}, supervisor);
   relay.end_offloaded();
-  auto removed = installed.remove();
+  auto removed = keeper.remove();
   return outcome ? removed : outcome;
-}
-
-/// What a target on this host changes. It answers a foreign source directly, past our leg: towards it, only the host's own
-/// address works. And what it sends itself must not come back to it.
-Status adapt_to_target(ServiceOptions& options, const Logger& log) {
-  if (!options.fixed_target) return {};
-  const auto local = is_of_this_host(options.fixed_target->address);
-  if (!local) return std::unexpected(local.error());
-  if (!*local) return {};
-  if (options.source == SourceMode::address_and_port) {
-    return usage_error("--source", "address+port", "the target is on this host, which would answer the client past us",
-                       "give --source none");
-  }
-  if (options.source != SourceMode::none) {
-    log.warning("the target is on this host: it sees the host's own address, not the client's (--source none)");
-    options.source = SourceMode::none;
-  }
-  return exclude_target(options.interception.scope, options.fixed_target->port, log);
 }
 
 }  // namespace
@@ -345,6 +281,8 @@ Status run_service(const ServiceOptions& wanted) {
 
   auto instance_lock = lock_instance(options.interception.name);
   if (!instance_lock) return std::unexpected(instance_lock.error());
+  auto rules_lock = lock_rules(options.interception.name);
+  if (!rules_lock) return std::unexpected(rules_lock.error());
   auto planning_lock = lock_planning();
   if (!planning_lock) return std::unexpected(planning_lock.error());
   auto groundwork = lay_groundwork(options);
@@ -388,6 +326,13 @@ Status run_service(const ServiceOptions& wanted) {
 
   auto doors = open_control_doors(options, interception.name, log);
   if (!doors) return std::unexpected(doors.error());
+  auto started_keeper = RulesKeeper::start({.options = options,
+                                            .plan = plan,
+                                            .log = log,
+                                            .control_path = doors->socket ? doors->socket->path() : "",
+                                            .rules_lock = std::move(*rules_lock)});
+  if (!started_keeper) return std::unexpected(started_keeper.error());
+  RulesKeeper& keeper = **started_keeper;
   // Where a reload may bring rules, one of them may send flows by name. It waits for the first of them.
   std::optional<NameProcess> name_process;
   if (options.load) {
@@ -399,9 +344,19 @@ Status run_service(const ServiceOptions& wanted) {
                                          {.listeners = listeners->addresses,
                                           .bypass_mark = bypass,
                                           .mark_mask = groundwork->numbers.mark.mask,
-                                          .may_change = options.load != nullptr},
+                                          .may_change = options.load != nullptr,
+                                          .resolver_user = find_unprivileged_user()},
                                          log);
   if (!upstreams) return std::unexpected(upstreams.error());
+  const CutThroughRequest cut_through_request{.mode = options.cut_through,
+                                              .name = interception.name,
+                                              .mark = bypass,
+                                              .filter_priority = std::max(1U, groundwork->numbers.priority.value - 1),
+                                              .netfilter = options.cut_through_netfilter,
+                                              .timeouts = options.timeouts,
+                                              .udp_timeouts = options.udp.timeouts};
+  // From here on this process holds what relaying takes and nothing else. Threads come later: each has capabilities of its own.
+  if (auto confined = confine_relay(options, needs_cut_through(cut_through_request), log); !confined) return confined;
   std::unique_ptr<NameLookups> names;
   if (name_process) {
     auto changes = AddressWatch::open();
@@ -433,14 +388,7 @@ Status run_service(const ServiceOptions& wanted) {
                                                             .upstream = usual_upstream});
   udp.bypass_mark = bypass;
   udp.answer_mark = answer_mark(inputs->ownership);
-  auto cut_through = open_cut_through({.mode = options.cut_through,
-                                       .name = interception.name,
-                                       .mark = bypass,
-                                       .filter_priority = std::max(1U, groundwork->numbers.priority.value - 1),
-                                       .netfilter = options.cut_through_netfilter,
-                                       .timeouts = options.timeouts,
-                                       .udp_timeouts = options.udp.timeouts},
-                                      log);
+  auto cut_through = open_cut_through(cut_through_request, log);
   if (!cut_through) return std::unexpected(cut_through.error());
   const bool local_ends = interception.scope.local || options.fixed_target || usual_upstream || options.load != nullptr;
   auto relay = Relay::start(
@@ -461,14 +409,14 @@ Status run_service(const ServiceOptions& wanted) {
        .udp = udp},
       std::move(listeners->per_worker));
   if (!relay) return std::unexpected(relay.error());
-  if (auto installed = install_plan(plan); !installed) return installed;
+  if (auto installed = keeper.install(); !installed) return installed;
   auto* const offload = cut_through->offload.get();
   if (offload != nullptr) offload->follow_interfaces();
   planning_lock->reset();
   (*upstreams)->begin();
   Status outcome;
   serve_with_access_log(**relay, options, log, [&] {
-    outcome = serve(options, plan, **relay, offload, **upstreams, names.get(), log, signals->get(), terminal.get(),
+    outcome = serve(options, plan, keeper, **relay, offload, **upstreams, names.get(), log, signals->get(), terminal.get(),
                     book, listeners->addresses, std::move(*doors), supervisor);
   });
   return outcome;
