@@ -336,7 +336,6 @@ bool needs_cut_through(const CutThroughRequest& request) {
 
 Result<OpenedCutThrough> open_cut_through(const CutThroughRequest& request, const Logger& log) {
   const bool wanted = request.mode != CutThroughMode::off;
-  if (!needs_cut_through(request)) return OpenedCutThrough{};
   auto cut = CutThrough::open({.name = request.name,
                                .filter_priority = request.filter_priority,
                                .mark = request.mark,

@@ -44,9 +44,9 @@ constexpr std::array<unsigned, 15> kKept{
 /// Moves the channels and the lock to fixed numbers and closes everything else: above all the listeners, which must end with the service.
 bool take_descriptors(KeeperChannels channels, int rules_lock) {
   // First out of the way of each other.
-  const int orders = fcntl(channels.orders, F_DUPFD_CLOEXEC, 100);
-  const int doctor = fcntl(channels.doctor, F_DUPFD_CLOEXEC, 100);
-  const int lock = rules_lock >= 0 ? fcntl(rules_lock, F_DUPFD_CLOEXEC, 100) : -1;
+  const int orders = fcntl(channels.orders, F_DUPFD_CLOEXEC, kRulesLock + 1);
+  const int doctor = fcntl(channels.doctor, F_DUPFD_CLOEXEC, kRulesLock + 1);
+  const int lock = rules_lock >= 0 ? fcntl(rules_lock, F_DUPFD_CLOEXEC, kRulesLock + 1) : -1;
   const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
   if (orders < 0 || doctor < 0) return false;
   for (const int fd : {STDIN_FILENO, STDOUT_FILENO}) {

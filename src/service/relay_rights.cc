@@ -4,14 +4,18 @@
 #include <linux/capability.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 
 #include "base/forked.h"
+#include "base/landlock.h"
 #include "limpid/unique_fd.h"
 #include "policy/rule_set.h"
 #include "service/groundwork.h"
+#include "service/relay_files.h"
+#include "service/relay_syscalls.h"
 
 namespace limpid {
 namespace {
@@ -42,15 +46,35 @@ bool raw_may_mark() {
 
 /// The loader itself says so, as the user that would call it.
 bool reads_settings(const ServiceOptions& options, const UnprivilegedUser& user) {
-  if (!options.load) return true;
+  const auto certificates = certificate_files(options);
+  if (!options.load && certificates.empty()) return true;
   const auto tried = run_forked([&]() -> Result<std::string> {
     if (auto became = become(user, {}); !became) return std::unexpected(became.error());
+    for (const std::string& file : certificates) {
+      if (access(file.c_str(), R_OK) != 0) return system_error(errno, "read", file);
+    }
+    if (!options.load) return "";
     const auto loaded = options.load();
     if (!loaded) return std::unexpected(loaded.error().front());
     return "";
   });
   return tried.has_value();
 }
+
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+/// What needs no privilege to be given up. A kernel without it is told of, and nothing else happens.
+Status enclose(const ServiceOptions& options, bool handles_programs, const Logger& log) {
+  if (auto fenced = restrict_files(relay_files(options, handles_programs)); !fenced) {
+    if (fenced.error().kind != ErrorKind::unsupported) return fenced;
+    log.info("this kernel cannot fence off files for us", {field("because", fenced.error().message())});
+  }
+  if (auto filtered = filter_syscalls(relay_syscalls(handles_programs)); !filtered) {
+    if (filtered.error().kind != ErrorKind::unsupported) return filtered;
+    log.warning("system calls are not filtered", {field("because", filtered.error().message())});
+  }
+  return {};
+}
+#endif
 
 }  // namespace
 
@@ -91,9 +115,11 @@ Status confine_relay(const ServiceOptions& options, bool handles_programs, const
   limit_bounding_set({});
   if (auto became = become(user, rights); !became) return became;
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);  // their reports at the end read /proc/self
-#endif
+  prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);  // their reports at the end read /proc/self, and make calls of their own
   return {};
+#else
+  return enclose(options, handles_programs, log);
+#endif
 }
 
 }  // namespace limpid

@@ -356,7 +356,8 @@ Status run_service(const ServiceOptions& wanted) {
                                               .timeouts = options.timeouts,
                                               .udp_timeouts = options.udp.timeouts};
   // From here on this process holds what relaying takes and nothing else. Threads come later: each has capabilities of its own.
-  if (auto confined = confine_relay(options, needs_cut_through(cut_through_request), log); !confined) return confined;
+  const bool handles_programs = needs_cut_through(cut_through_request);
+  if (auto confined = confine_relay(options, handles_programs, log); !confined) return confined;
   std::unique_ptr<NameLookups> names;
   if (name_process) {
     auto changes = AddressWatch::open();
@@ -388,7 +389,8 @@ Status run_service(const ServiceOptions& wanted) {
                                                             .upstream = usual_upstream});
   udp.bypass_mark = bypass;
   udp.answer_mark = answer_mark(inputs->ownership);
-  auto cut_through = open_cut_through(cut_through_request, log);
+  auto cut_through =
+      handles_programs ? open_cut_through(cut_through_request, log) : Result<OpenedCutThrough>(OpenedCutThrough{});
   if (!cut_through) return std::unexpected(cut_through.error());
   const bool local_ends = interception.scope.local || options.fixed_target || usual_upstream || options.load != nullptr;
   auto relay = Relay::start(
