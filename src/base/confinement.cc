@@ -21,7 +21,8 @@ using CapabilitySets = std::array<__user_cap_data_struct, 2>;  // capget(2): ver
 
 Status change_user(const UnprivilegedUser& wanted) {
   if (setgroups(0, nullptr) != 0 || setgid(wanted.group) != 0 || setuid(wanted.user) != 0) {
-    return system_error(errno, "become", "an unprivileged user", "in a network of one user's own there is only that user");
+    return system_error(errno, "become", "an unprivileged user",
+                        "in a network of one user's own there is only that user");
   }
   return {};
 }

@@ -20,11 +20,10 @@ constexpr std::uint64_t kTruncate = 1U << 14U;  ///< ABI 3, Linux 6.2
 
 constexpr std::uint64_t kReading = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
 constexpr std::uint64_t kFileWriting = LANDLOCK_ACCESS_FS_WRITE_FILE;
-constexpr std::uint64_t kFolderWriting = LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |
-                                         LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_DIR |
-                                         LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_SOCK |
-                                         LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK |
-                                         LANDLOCK_ACCESS_FS_MAKE_SYM;
+constexpr std::uint64_t kFolderWriting =
+    LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_CHAR |
+    LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_SOCK |
+    LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK | LANDLOCK_ACCESS_FS_MAKE_SYM;
 
 std::uint64_t known_to(long abi) {
   std::uint64_t rights = kReading | kFileWriting | kFolderWriting | LANDLOCK_ACCESS_FS_EXECUTE;
@@ -51,11 +50,11 @@ Status allow(int ruleset, const std::string& path, std::uint64_t rights) {
 Status restrict_files(const FileRules& rules) {
   const long abi = syscall(SYS_landlock_create_ruleset, nullptr, 0, LANDLOCK_CREATE_RULESET_VERSION);
   if (abi < 1)
-    return unsupported("fence off", "files", "this kernel has no Landlock", "CONFIG_SECURITY_LANDLOCK, and lsm=landlock,… at boot");
+    return unsupported("fence off", "files", "this kernel has no Landlock",
+                       "CONFIG_SECURITY_LANDLOCK, and lsm=landlock,… at boot");
   const std::uint64_t handled = known_to(abi) & ~(rules.fence_reading ? 0 : kReading);
   const landlock_ruleset_attr attributes{.handled_access_fs = handled};
-  const UniqueFd ruleset(
-      static_cast<int>(syscall(SYS_landlock_create_ruleset, &attributes, sizeof attributes, 0)));
+  const UniqueFd ruleset(static_cast<int>(syscall(SYS_landlock_create_ruleset, &attributes, sizeof attributes, 0)));
   if (!ruleset.valid()) return system_error(errno, "fence off", "files");
   for (const std::string& path : rules.readable) {
     if (auto done = allow(ruleset.get(), path, kReading & handled); !done) return done;

@@ -10,8 +10,9 @@
 namespace limpid {
 
 struct FileRules {
-  bool fence_reading = false;           ///< false: reading follows the file system's permissions
-  std::vector<std::string> readable{};  ///< files and folders, with all that is in them; what is not there is passed over
+  bool fence_reading = false;  ///< false: reading follows the file system's permissions
+  std::vector<std::string>
+      readable{};  ///< files and folders, with all that is in them; what is not there is passed over
   std::vector<std::string> writable{};  ///< the same, to be read, written, made and removed
 };
 

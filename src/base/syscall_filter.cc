@@ -37,8 +37,12 @@ constexpr unsigned kNewest = SYS_landlock_restrict_self;
 constexpr unsigned kNewest = SYS_clone3;
 #endif
 
-constexpr std::uint32_t not_permitted() { return SECCOMP_RET_ERRNO | EPERM; }
-constexpr std::uint32_t not_there() { return SECCOMP_RET_ERRNO | ENOSYS; }
+constexpr std::uint32_t not_permitted() {
+  return SECCOMP_RET_ERRNO | EPERM;
+}
+constexpr std::uint32_t not_there() {
+  return SECCOMP_RET_ERRNO | ENOSYS;
+}
 
 /// Where the low half of an argument lies: the only one that these calls look at.
 constexpr std::uint32_t argument(unsigned number) {
@@ -64,8 +68,7 @@ class Program {
     const std::size_t place = code_.size();
     code_.push_back({});
     body();
-    code_[place] =
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, static_cast<std::uint8_t>(code_.size() - place - 1));
+    code_[place] = BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, number, 0, static_cast<std::uint8_t>(code_.size() - place - 1));
   }
   [[nodiscard]] std::vector<sock_filter> take() { return std::move(code_); }
 
@@ -140,8 +143,7 @@ std::vector<sock_filter> make_syscall_filter(const SyscallRules& rules) {
 }
 
 Status filter_syscalls(const SyscallRules& rules) {
-  if (kArchitecture == 0)
-    return unsupported("filter", "system calls", "there is no list for this architecture");
+  if (kArchitecture == 0) return unsupported("filter", "system calls", "there is no list for this architecture");
   auto code = make_syscall_filter(rules);
   const sock_fprog program{.len = static_cast<unsigned short>(code.size()), .filter = code.data()};
   if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program) == 0) return {};

@@ -12,10 +12,18 @@
 
 namespace limpid {
 
+/// A sanitizer makes calls of its own, which a filter would forbid: such a build has none.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+inline constexpr bool kSyscallsAreFiltered = false;
+#else
+inline constexpr bool kSyscallsAreFiltered = true;
+#endif
+
 struct SyscallRules {
-  std::span<const unsigned> allowed;            ///< SYS_…, whatever their arguments are
-  std::span<const unsigned> fatal;              ///< end the process with SIGSYS, whoever waits for that
-  std::span<const unsigned> netlink_protocols;  ///< NETLINK_…: the only ones that socket(2) gives; of families: IPv4, IPv6, Unix and these
+  std::span<const unsigned> allowed;  ///< SYS_…, whatever their arguments are
+  std::span<const unsigned> fatal;    ///< end the process with SIGSYS, whoever waits for that
+  std::span<const unsigned>
+      netlink_protocols;  ///< NETLINK_…: the only ones that socket(2) gives; of families: IPv4, IPv6, Unix and these
 };
 
 /// The program. Besides `allowed`: clone(2) for threads alone, mmap(2) and mprotect(2) without pages that can be both written and run, socket(2) as above.

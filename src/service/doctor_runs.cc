@@ -93,7 +93,8 @@ Result<std::string> run_doctor(const std::string& name, DoctorRuns::Depth depth,
   auto output = run_process(argv, {}, kPatience, environment, stop);
   if (!output) return std::unexpected(output.error());
   if (!ordered_json::accept(output->standard_output))
-    return failure("run", "limpid doctor", fmt::format("exit status {}: {}", output->exit_status, output->standard_error));
+    return failure("run", "limpid doctor",
+                   fmt::format("exit status {}: {}", output->exit_status, output->standard_error));
   return std::move(output->standard_output);
 }
 

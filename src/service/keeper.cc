@@ -37,8 +37,7 @@ Result<Ends> make_channel() {
 /// Counters that one process writes and the other reads.
 Result<std::shared_ptr<PlanCondition>> share_condition() {
   static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
-  void* const place =
-      mmap(nullptr, sizeof(PlanCondition), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  void* const place = mmap(nullptr, sizeof(PlanCondition), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
   if (place == MAP_FAILED) return system_error(errno, "share", "the state of the rules");
   return std::shared_ptr<PlanCondition>(new (place) PlanCondition, [](PlanCondition* condition) {
     condition->~PlanCondition();

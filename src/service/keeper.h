@@ -55,7 +55,9 @@ class RulesKeeper {
   [[nodiscard]] Status begin_drain();
   [[nodiscard]] Status remove();
   /// How the plan fares; nullptr where changes by others are not noticed.
-  [[nodiscard]] std::shared_ptr<const PlanCondition> condition() const noexcept { return watched_ ? condition_ : nullptr; }
+  [[nodiscard]] std::shared_ptr<const PlanCondition> condition() const noexcept {
+    return watched_ ? condition_ : nullptr;
+  }
   /// To be given to one who asks for the doctor; once.
   [[nodiscard]] UniqueFd take_doctor_channel() noexcept { return std::move(doctor_); }
 

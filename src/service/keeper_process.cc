@@ -37,9 +37,9 @@ constexpr timeval kSendPatience{.tv_sec = 5, .tv_usec = 0};
 
 /// What rules, their repair and the doctor's trials take (docs/privileges.md); whatever else root may, no program that is started here can.
 constexpr std::array<unsigned, 15> kKept{
-    CAP_NET_ADMIN, CAP_NET_RAW,    CAP_NET_BIND_SERVICE, CAP_SYS_ADMIN,       CAP_BPF,         CAP_PERFMON,
-    CAP_SYS_PTRACE, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SYS_RESOURCE,  CAP_SETUID,      CAP_SETGID,
-    CAP_KILL,      CAP_SYS_CHROOT, CAP_FOWNER};
+    CAP_NET_ADMIN,    CAP_NET_RAW,         CAP_NET_BIND_SERVICE, CAP_SYS_ADMIN, CAP_BPF,    CAP_PERFMON, CAP_SYS_PTRACE,
+    CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SYS_RESOURCE,     CAP_SETUID,    CAP_SETGID, CAP_KILL,    CAP_SYS_CHROOT,
+    CAP_FOWNER};
 
 /// Moves the channels and the lock to fixed numbers and closes everything else: above all the listeners, which must end with the service.
 bool take_descriptors(KeeperChannels channels, int rules_lock) {
@@ -137,7 +137,8 @@ class KeeperProcess {
     if (!next) return {.outcome = std::unexpected(next.error())};
     const std::string text = render_json(*next);
     if (digest_of(text) != digest)
-      return {.outcome = failure("reload", "", "the configuration was changed while it was being read", "reload again")};
+      return {.outcome =
+                  failure("reload", "", "the configuration was changed while it was being read", "reload again")};
     const bool changed = text != render_json(plan_);
     if (changed) {
       if (auto replaced = replace_plan(std::move(*next)); !replaced) return {.outcome = std::move(replaced)};

@@ -35,8 +35,8 @@ void append_error(std::string& packet, const Error& error) {
 Error take_error(std::string_view packet) {
   Error error;
   const auto kind = static_cast<unsigned char>(packet.empty() ? '\0' : packet.front());
-  error.kind = kind <= static_cast<unsigned char>(ErrorKind::unsupported) ? static_cast<ErrorKind>(kind)
-                                                                          : ErrorKind::failure;
+  error.kind =
+      kind <= static_cast<unsigned char>(ErrorKind::unsupported) ? static_cast<ErrorKind>(kind) : ErrorKind::failure;
   if (!packet.empty()) packet.remove_prefix(1);
   for (std::string* part : {&error.operation, &error.object, &error.cause, &error.remedy}) {
     const auto end = packet.find('\0');

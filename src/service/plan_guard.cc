@@ -61,8 +61,7 @@ std::vector<LegacyTables::Table> legacy_tables(const Plan& plan) {
 Result<PlanGuard> PlanGuard::start(const Plan& plan, Repair mode, const Logger& log,
                                    std::shared_ptr<PlanCondition> condition) {
   const bool by_ebpf = plan.inputs.ownership.backend == Backend::ebpf;
-  auto watch =
-      ChangeWatch::open(announced_tables(plan), plan.inputs.ownership.table, /*and_links=*/by_ebpf);
+  auto watch = ChangeWatch::open(announced_tables(plan), plan.inputs.ownership.table, /*and_links=*/by_ebpf);
   if (!watch) return std::unexpected(watch.error());
   std::optional<LegacyTables> legacy;
   if (plan.inputs.ownership.backend == Backend::iptables_legacy) {

@@ -18,8 +18,8 @@ struct RelayRights {
 
 /// What the kernel or the file system answers.
 struct RelaySurroundings {
-  bool raw_may_mark = true;      ///< CAP_NET_RAW is enough for SO_MARK (Linux 5.17)
-  bool reads_settings = true;    ///< the user that it will be can read the configuration, and what that names, anew
+  bool raw_may_mark = true;       ///< CAP_NET_RAW is enough for SO_MARK (Linux 5.17)
+  bool reads_settings = true;     ///< the user that it will be can read the configuration, and what that names, anew
   bool handles_programs = false;  ///< flows are cut through, or an earlier process has left some
 };
 

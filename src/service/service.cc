@@ -199,9 +199,9 @@ InstanceState describe_instance(const ServiceOptions& options, const Plan& plan,
 }
 
 Status serve(const ServiceOptions& options, Plan& plan, RulesKeeper& keeper, Relay& relay,
-             CutThroughOffload* cut_through, Upstreams& upstreams, NameLookups* names, Logger& log, int signal_fd, int terminal,
-             const std::shared_ptr<CurrentRules>& book, const std::vector<SocketAddress>& listeners, ControlDoors doors,
-             const NotifySocket& supervisor) {
+             CutThroughOffload* cut_through, Upstreams& upstreams, NameLookups* names, Logger& log, int signal_fd,
+             int terminal, const std::shared_ptr<CurrentRules>& book, const std::vector<SocketAddress>& listeners,
+             ControlDoors doors, const NotifySocket& supervisor) {
   const auto orders = ServiceOrders::open();
   if (!orders) return std::unexpected(orders.error());
   InstanceState instance = describe_instance(options, plan, listeners, doors);
@@ -418,8 +418,8 @@ Status run_service(const ServiceOptions& wanted) {
   (*upstreams)->begin();
   Status outcome;
   serve_with_access_log(**relay, options, log, [&] {
-    outcome = serve(options, plan, keeper, **relay, offload, **upstreams, names.get(), log, signals->get(), terminal.get(),
-                    book, listeners->addresses, std::move(*doors), supervisor);
+    outcome = serve(options, plan, keeper, **relay, offload, **upstreams, names.get(), log, signals->get(),
+                    terminal.get(), book, listeners->addresses, std::move(*doors), supervisor);
   });
   return outcome;
 }

@@ -72,8 +72,7 @@ TEST(KeeperProtocol, an_error_keeps_its_parts_and_its_kind) {
 
 TEST(KeeperProtocol, the_longest_error_fits_into_one_answer) {
   const std::string much(100'000, 'x');
-  const std::string packet =
-      encode({.outcome = failure(much, much, much, much)});
+  const std::string packet = encode({.outcome = failure(much, much, much, much)});
   EXPECT_LE(packet.size(), kMostKeeperReplyBytes);
   EXPECT_EQ(decode_reply(packet).outcome.error().remedy.size(), 8000U);
 }
