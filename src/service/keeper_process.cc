@@ -36,10 +36,10 @@ constexpr int kRulesLock = 5;
 constexpr timeval kSendPatience{.tv_sec = 5, .tv_usec = 0};
 
 /// What rules, their repair and the doctor's trials take (docs/privileges.md); whatever else root may, no program that is started here can.
-constexpr std::array<unsigned, 15> kKept{
-    CAP_NET_ADMIN,    CAP_NET_RAW,         CAP_NET_BIND_SERVICE, CAP_SYS_ADMIN, CAP_BPF,    CAP_PERFMON, CAP_SYS_PTRACE,
-    CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SYS_RESOURCE,     CAP_SETUID,    CAP_SETGID, CAP_KILL,    CAP_SYS_CHROOT,
-    CAP_FOWNER};
+constexpr auto kKept =
+    std::to_array<unsigned>({CAP_NET_ADMIN, CAP_NET_RAW, CAP_NET_BIND_SERVICE, CAP_SYS_ADMIN, CAP_BPF, CAP_PERFMON,
+                             CAP_SYS_PTRACE, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SYS_RESOURCE, CAP_SETUID,
+                             CAP_SETGID, CAP_SETPCAP, CAP_SETFCAP, CAP_KILL, CAP_SYS_CHROOT, CAP_FOWNER});
 
 /// Moves the channels and the lock to fixed numbers and closes everything else: above all the listeners, which must end with the service.
 bool take_descriptors(KeeperChannels channels, int rules_lock) {
@@ -200,6 +200,8 @@ class KeeperProcess {
     heartbeat_.reset();
     guard_.reset();
     if (stage_ == Stage::installed || stage_ == Stage::draining) apply_fail_mode();
+    // An examination ends with its channel, and takes away what it has made.
+    if (doctor_ > 0) waitpid(doctor_, nullptr, 0);
     // Its file is a name for nothing now, and the service was not allowed to take it away.
     if (!control_path_.empty()) std::ignore = remove_stale_socket(control_path_);
     _exit(EXIT_SUCCESS);

@@ -26,7 +26,8 @@ namespace limpid {
 [[nodiscard]] inline FileRules relay_files(const ServiceOptions& options, bool handles_programs) {
   FileRules rules{.fence_reading = !options.load,
                   // Time zones, locales, certificates, limits of the kernel, processes, CPUs.
-                  .readable = {"/etc", "/usr", "/lib", "/lib64", "/proc", "/sys", "/dev/null", "/dev/urandom"}};
+                  .readable = {"/etc", "/usr", "/lib", "/lib64", "/var/lib/ca-certificates", "/nix/store", "/proc",
+                               "/sys", "/dev/null", "/dev/urandom"}};
   // The folder, because a file that is replaced is another one.
   for (const std::string& file : certificate_files(options))
     rules.readable.push_back(std::filesystem::absolute(file).parent_path().string());
