@@ -8,8 +8,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <optional>
 #include <vector>
 
 namespace limpid {
@@ -19,9 +21,18 @@ using CapabilitySets = std::array<__user_cap_data_struct, 2>;  // capget(2): ver
 
 Status change_user(const UnprivilegedUser& wanted) {
   if (setgroups(0, nullptr) != 0 || setgid(wanted.group) != 0 || setuid(wanted.user) != 0) {
-    return system_error(errno, "become", "nobody", "in a network of one user's own there is only that user");
+    return system_error(errno, "become", "an unprivileged user",
+                        "in a network of one user's own there is only that user");
   }
   return {};
+}
+
+std::optional<UnprivilegedUser> find_user(const char* name) {
+  std::vector<char> buffer(std::size_t{16} << 10U);
+  passwd entry{};
+  passwd* found = nullptr;
+  if (getpwnam_r(name, &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr) return std::nullopt;
+  return UnprivilegedUser{.user = found->pw_uid, .group = found->pw_gid};
 }
 
 /// glibc has no functions for these two.
@@ -42,11 +53,13 @@ Status keep_capabilities(std::span<const unsigned> kept) {
 }  // namespace
 
 UnprivilegedUser find_unprivileged_user() {
-  std::vector<char> buffer(std::size_t{16} << 10U);
-  passwd entry{};
-  passwd* found = nullptr;
-  if (getpwnam_r("nobody", &entry, buffer.data(), buffer.size(), &found) != 0 || found == nullptr) return {};
-  return {.user = found->pw_uid, .group = found->pw_gid};
+  return find_user("nobody").value_or(UnprivilegedUser{});
+}
+
+UnprivilegedUser find_service_user() {
+  const auto own = find_user("limpid");
+  // A "limpid" that is root by another name would be no confinement.
+  return own && own->user != 0 ? *own : find_unprivileged_user();
 }
 
 void close_inherited_descriptors() noexcept {
@@ -69,15 +82,24 @@ Status give_up_privileges(const UnprivilegedUser& user, std::span<const unsigned
     if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0) return system_error(errno, "keep", "capabilities");
     if (auto changed = change_user(user); !changed) return changed;
   }
+  return limit_capabilities(kept);
+}
+
+Status limit_capabilities(std::span<const unsigned> kept) {
   if (auto reduced = keep_capabilities(kept); !reduced) return reduced;
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return system_error(errno, "set", "no_new_privs");
   return {};
 }
 
 Status give_up_capabilities() {
-  if (auto reduced = keep_capabilities({}); !reduced) return reduced;
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return system_error(errno, "set", "no_new_privs");
-  return {};
+  return limit_capabilities({});
+}
+
+void limit_bounding_set(std::span<const unsigned> kept) noexcept {
+  // The kernel says which is its last one by refusing the next (capabilities(7)).
+  for (unsigned capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; ++capability) {
+    if (std::ranges::find(kept, capability) == kept.end()) prctl(PR_CAPBSET_DROP, capability, 0, 0, 0);
+  }
 }
 
 }  // namespace limpid

@@ -106,6 +106,10 @@ Result<ServiceOptions> parse_run_flags(const RunFlags& flags) {
   const auto repair = parse_repair(flags.repair);
   if (!repair) return std::unexpected(repair.error());
   options.repair = *repair;
+  if (flags.sandbox != "on" && flags.sandbox != "off")
+    return usage_error("--sandbox", flags.sandbox, "no such mode",
+                       "on: the process that relays gives up what it does not need; off: it keeps all of its rights");
+  options.sandbox = flags.sandbox == "on";
   const auto cut_through = parse_cut_through(flags.cut_through);
   if (!cut_through) return std::unexpected(cut_through.error());
   options.cut_through = *cut_through;
@@ -132,6 +136,10 @@ void add_run_flags(CLI::App& verb, const std::shared_ptr<RunFlags>& flags) {
       ->type_name("auto|off|always");
   verb.add_flag("--cut-through-netfilter", flags->cut_through_netfilter,
                 "Let packets of such flows pass through the host's forward chains (slower)");
+  verb.add_option("--sandbox", flags->sandbox,
+                  "Whether the process that relays gives up its rights: on or off (for systems on which that fails)")
+      ->type_name("on|off")
+      ->capture_default_str();
   verb.add_option("--confirm", flags->confirm, "Roll back unless confirmed on the terminal within this time")
       ->type_name("SECONDS");
   add_relay_flags(verb, flags->relay, /*datagrams=*/true);

@@ -20,6 +20,7 @@ struct RunFlags {
   InterceptionFlags interception;
   RelayFlags relay;
   std::string target = "original";
+  std::string sandbox = "on";
   std::string confirm;
   std::string repair = "on";
   std::string cut_through = "off";

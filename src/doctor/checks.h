@@ -16,6 +16,8 @@ namespace limpid::doctor {
 [[nodiscard]] Findings check_firewall(const Facts& facts);
 /// The part of check_firewall() that is about hand-made TPROXY set-ups.
 [[nodiscard]] Findings check_handmade(const Facts& facts);
+/// What the processes of running instances hold, and whether it is more than they need.
+[[nodiscard]] Findings check_processes(const Facts& facts);
 [[nodiscard]] Findings check_limits(const Facts& facts);
 
 [[nodiscard]] Findings try_privileges();

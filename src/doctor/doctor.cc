@@ -16,8 +16,9 @@ constexpr std::array kGroups = {Group::privileges, Group::kernel,  Group::instal
                                 Group::firewall,   Group::limits,  Group::probe};
 
 /// Each has a section in docs/doctor.md.
-constexpr std::array<std::string_view, 51> kIds = {"capabilities",
+constexpr std::array<std::string_view, 52> kIds = {"capabilities",
                                                    "user-namespaces",
+                                                   "processes",
                                                    "trials",
                                                    "nft-features",
                                                    "policy-routing",
@@ -122,7 +123,11 @@ Result<Findings> examine(const Examination& examination) {
   const auto add = [&](Group group, auto&& check) {
     if (wants(examination, group)) append(findings, check());
   };
-  add(Group::privileges, [] { return try_privileges(); });
+  add(Group::privileges, [&] {
+    Findings found = try_privileges();
+    append(found, check_processes(*facts));
+    return found;
+  });
   add(Group::kernel, [&] {
     return examination.probes ? try_kernel() : Findings{skipped(Group::kernel, "trials", std::string(kLeftOut))};
   });

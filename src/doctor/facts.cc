@@ -106,6 +106,7 @@ Judged judge_installed(const FoundInstallation& found, const Facts& facts) {
   judged.ownership = found.ownership;
   judged.installed = true;
   judged.alive = !lock_instance(found.name).has_value();
+  if (judged.alive) judged.processes = read_processes(found.name);
   if (found.ownership.backend == Backend::ebpf) {
     judge_ebpf(found, facts, judged);
     return judged;

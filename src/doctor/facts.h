@@ -10,6 +10,7 @@
 
 #include "doctor/counters.h"
 #include "doctor/iptables.h"
+#include "doctor/processes.h"
 #include "intercept/disturbances.h"
 #include "intercept/plan.h"
 #include "intercept/ruleset.h"
@@ -32,6 +33,7 @@ struct Judged {
   bool scope_complete = true;  ///< false: networks stand in sets that were not read, or it was made for a certain proxy
   bool keeps_tcp_port = false;             ///< both legs are kept out of conntrack
   std::vector<std::string> missing_rules;  ///< iptables: what was written and is gone, in words
+  std::vector<RunningProcess> processes;   ///< of `limpid run`, the one that relays first; empty: not known, or none
   std::string scope_problem;               ///< why its rules could not be read: then its scope is unknown
 };
 

@@ -19,6 +19,9 @@ namespace limpid {
 [[nodiscard]] Status renew_instance_lock(const UniqueFd& lock);
 /// "pid 812": who holds that lock, now, in this network namespace. Empty: nobody.
 [[nodiscard]] std::optional<std::string> holder_of_instance(const std::string& name);
+/// Held by the process that keeps the rules of an instance: after the death of the one that relays, it may still be taking them away. Waits for
+/// that, up to ten seconds, so whoever has lock_instance() as well starts with a kernel that nobody else changes.
+[[nodiscard]] Result<UniqueFd> lock_rules(const std::string& name);
 /// Held while numbers are chosen and installed, so that two instances never choose the same. Waits up to ten seconds.
 [[nodiscard]] Result<UniqueFd> lock_planning();
 /// Held by whoever makes packets visible, `what` being "explain", "trace" or "doctor": one at a time has that table. Waits up to ten seconds.

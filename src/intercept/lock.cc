@@ -160,6 +160,11 @@ Result<UniqueFd> wait_for_lock(std::string_view name, std::string_view object) {
 
 }  // namespace
 
+Result<UniqueFd> lock_rules(const std::string& name) {
+  if (auto valid = check_instance_name(name); !valid) return std::unexpected(valid.error());
+  return wait_for_lock("limpid/rules/" + name, fmt::format("rules of instance \"{}\"", name));
+}
+
 Result<UniqueFd> lock_planning() {
   return wait_for_lock("limpid/planning", "planning");
 }

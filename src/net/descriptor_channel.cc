@@ -59,7 +59,7 @@ Result<std::pair<DescriptorChannel, UniqueFd>> DescriptorChannel::open() {
   return std::pair{DescriptorChannel(UniqueFd(ends[0])), UniqueFd(ends[1])};
 }
 
-Result<DescriptorChannel> DescriptorChannel::adopt(UniqueFd socket) {
+Result<DescriptorChannel> DescriptorChannel::adopt(UniqueFd socket, uid_t also) {
   int domain = 0;
   int type = 0;
   ucred peer{};
@@ -72,7 +72,7 @@ Result<DescriptorChannel> DescriptorChannel::adopt(UniqueFd socket) {
       type != SOCK_SEQPACKET) {
     return failure("use", kObject, "the descriptor is no such socket");
   }
-  if (!ask(SO_PEERCRED, &peer, sizeof peer) || peer.uid != geteuid())
+  if (!ask(SO_PEERCRED, &peer, sizeof peer) || (peer.uid != geteuid() && peer.uid != also))
     return failure("use", kObject, "it belongs to another user");
   const int flags = fcntl(socket.get(), F_GETFL);
   if (fcntl(socket.get(), F_SETFD, FD_CLOEXEC) != 0 || flags < 0 ||

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <sys/types.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <cstddef>
@@ -31,8 +32,8 @@ class DescriptorChannel {
 
   /// Ours, and the other end, for a process that is started with it.
   [[nodiscard]] static Result<std::pair<DescriptorChannel, UniqueFd>> open();
-  /// The other end, in that process. Refuses what is no such socket, and a peer of another user.
-  [[nodiscard]] static Result<DescriptorChannel> adopt(UniqueFd socket);
+  /// The other end, in that process. Refuses what is no such socket, and a peer of another user than ours, or `also`.
+  [[nodiscard]] static Result<DescriptorChannel> adopt(UniqueFd socket, uid_t also = geteuid());
 
   /// `descriptors` are borrowed; the peer gets copies. Error::code: EPIPE or ECONNRESET where nobody reads any more, ETIMEDOUT. Of too many descriptors under way
   /// (ETOOMANYREFS, unix(7)) it waits until the peer has taken some.

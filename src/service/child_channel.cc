@@ -3,8 +3,10 @@
 
 #include <fcntl.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <tuple>
 
@@ -24,6 +26,12 @@ bool become_child(int channel, pid_t parent, const std::optional<UnprivilegedUse
   prctl(PR_SET_NAME, name, 0, 0, 0);
   // Whoever kills the relay with SIGKILL means this process too. It may have happened already.
   return prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 && getppid() == parent;
+}
+
+void end_child(pid_t pid) noexcept {
+  if (kill(pid, SIGKILL) != 0) return;
+  while (waitpid(pid, nullptr, 0) < 0 && errno == EINTR) {
+  }
 }
 
 }  // namespace limpid

@@ -16,4 +16,8 @@ inline constexpr int kChildChannel = 3;
 [[nodiscard]] bool become_child(int channel, pid_t parent, const std::optional<UnprivilegedUser>& user,
                                 const char* name);
 
+/// In the parent, which has closed its end: kills the child and waits for it. A child of another user cannot be killed by who has no privileges any more: that
+/// one is left to its end, which is the parent's (become_child()).
+void end_child(pid_t pid) noexcept;
+
 }  // namespace limpid

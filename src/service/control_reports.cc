@@ -26,7 +26,9 @@ ordered_json plan_json(const InstanceFacts& facts, const InstanceSituation& situ
   if (facts.verb != "run") return nullptr;
   const bool disturbed = plan != nullptr && plan->disturbed.load(std::memory_order_relaxed);
   const bool gave_up = plan != nullptr && plan->gave_up.load(std::memory_order_relaxed);
-  return {{"state", gave_up           ? "given_up"
+  const bool abandoned = plan != nullptr && plan->abandoned.load(std::memory_order_relaxed);
+  return {{"state", abandoned         ? "abandoned"
+                    : gave_up         ? "given_up"
                     : disturbed       ? "disturbed"
                     : plan == nullptr ? "unwatched"
                                       : "installed"},

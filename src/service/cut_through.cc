@@ -339,9 +339,12 @@ void CutThroughOffload::warn(const Status& outcome) {
   }
 }
 
+bool needs_cut_through(const CutThroughRequest& request) {
+  return request.mode != CutThroughMode::off || is_left_over(request.name);
+}
+
 Result<OpenedCutThrough> open_cut_through(const CutThroughRequest& request, const Logger& log) {
   const bool wanted = request.mode != CutThroughMode::off;
-  if (!wanted && !is_left_over(request.name)) return OpenedCutThrough{};
   auto cut = CutThrough::open({.name = request.name,
                                .filter_priority = request.filter_priority,
                                .mark = request.mark,

@@ -125,6 +125,9 @@ struct OpenedCutThrough {
   std::unique_ptr<CutThroughOffload> offload;
   bool hands_over = false;
 };
+/// Whether open_cut_through() has anything to do, so needs the rights to do it.
+[[nodiscard]] bool needs_cut_through(const CutThroughRequest& request);
+/// To be called where needs_cut_through() has said so, which takes rights that the caller may not have any more.
 [[nodiscard]] Result<OpenedCutThrough> open_cut_through(const CutThroughRequest& request, const Logger& log);
 
 }  // namespace limpid

@@ -26,10 +26,10 @@ constexpr std::int64_t kLookInterval_us = 10'000'000;
 
 }  // namespace
 
-Result<std::unique_ptr<DoctorRuns>> DoctorRuns::open(std::string name) {
+Result<std::unique_ptr<DoctorRuns>> DoctorRuns::open(Runner runner) {
   UniqueFd stop(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop.valid()) return system_error(errno, "create eventfd", "");
-  return std::unique_ptr<DoctorRuns>(new DoctorRuns(std::move(name), std::move(stop)));
+  return std::unique_ptr<DoctorRuns>(new DoctorRuns(std::move(runner), std::move(stop)));
 }
 
 DoctorRuns::~DoctorRuns() {
@@ -59,23 +59,13 @@ DoctorRuns::Begun DoctorRuns::begin(Depth depth) {
 }
 
 void DoctorRuns::examine(Depth depth) {
-  std::vector<std::string> argv{"/proc/self/exe", "doctor", "--json", "--name", name_};
-  if (depth == Depth::look) argv.emplace_back("--no-probe");
-  std::vector<std::string> environment;
-  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing of ours changes it
-  if (const char* const folder = std::getenv("LIMPID_RUN_DIRECTORY"); folder != nullptr)
-    environment.push_back(std::string("LIMPID_RUN_DIRECTORY=") + folder);
-  auto output = run_process(argv, {}, kPatience, environment, stop_.get());
-  std::string problem;
-  if (!output) {
-    problem = output.error().message();
-  } else if (!ordered_json::accept(output->standard_output)) {
-    problem = fmt::format("exit status {}: {}", output->exit_status, output->standard_error);
-  }
+  auto output = runner_(depth, stop_.get());
+  std::string problem = output ? std::string() : output.error().message();
+  if (output && !ordered_json::accept(*output)) problem = "it has made no report";
   const std::lock_guard lock(mutex_);
   last_->ended_us = std::max(wall_clock_us(), last_->began_us + 1);
   last_->problem = std::move(problem);
-  if (last_->problem.empty()) last_->report = std::move(output->standard_output);
+  if (last_->problem.empty()) last_->report = std::move(*output);
 }
 
 std::string DoctorRuns::report() const {
@@ -91,6 +81,21 @@ std::string DoctorRuns::report() const {
     if (!last_->report.empty()) json["report"] = ordered_json::parse(last_->report, nullptr, false);
   }
   return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+}
+
+Result<std::string> run_doctor(const std::string& name, DoctorRuns::Depth depth, int stop) {
+  std::vector<std::string> argv{"/proc/self/exe", "doctor", "--json", "--name", name};
+  if (depth == DoctorRuns::Depth::look) argv.emplace_back("--no-probe");
+  std::vector<std::string> environment;
+  // NOLINTNEXTLINE(concurrency-mt-unsafe): nothing of ours changes it
+  if (const char* const folder = std::getenv("LIMPID_RUN_DIRECTORY"); folder != nullptr)
+    environment.push_back(std::string("LIMPID_RUN_DIRECTORY=") + folder);
+  auto output = run_process(argv, {}, kPatience, environment, stop);
+  if (!output) return std::unexpected(output.error());
+  if (!ordered_json::accept(output->standard_output))
+    return failure("run", "limpid doctor",
+                   fmt::format("exit status {}: {}", output->exit_status, output->standard_error));
+  return std::move(output->standard_output);
 }
 
 }  // namespace limpid

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -22,8 +23,9 @@ class DoctorRuns {
   };
   enum class Begun : std::uint8_t { yes, busy, failed };
 
-  /// `name`: the instance whose rules are judged.
-  [[nodiscard]] static Result<std::unique_ptr<DoctorRuns>> open(std::string name);
+  /// Runs the doctor and waits for it; or until `stop` is readable, which is an error. Called on a thread of its own.
+  using Runner = std::function<Result<std::string>(Depth depth, int stop)>;
+  [[nodiscard]] static Result<std::unique_ptr<DoctorRuns>> open(Runner runner);
   DoctorRuns(const DoctorRuns&) = delete;
   DoctorRuns& operator=(const DoctorRuns&) = delete;
   DoctorRuns(DoctorRuns&&) = delete;
@@ -44,14 +46,17 @@ class DoctorRuns {
     std::string problem{};
   };
 
-  DoctorRuns(std::string name, UniqueFd stop) noexcept : name_(std::move(name)), stop_(std::move(stop)) {}
+  DoctorRuns(Runner runner, UniqueFd stop) noexcept : runner_(std::move(runner)), stop_(std::move(stop)) {}
   void examine(Depth depth);
 
-  const std::string name_;
+  const Runner runner_;
   const UniqueFd stop_;  ///< eventfd
   mutable std::mutex mutex_;
   std::optional<Outcome> last_;  ///< under the mutex
   std::thread thread_;
 };
+
+/// Runs this very program as `limpid doctor --json` for the instance `name`; its report. It needs more rights than who relays has.
+[[nodiscard]] Result<std::string> run_doctor(const std::string& name, DoctorRuns::Depth depth, int stop);
 
 }  // namespace limpid

@@ -63,7 +63,8 @@ class KeptFlows {
 /// Tells the successor that it is not to begin after all, or sees to it that it does not: before workers go on.
 class Recall {
  public:
-  Recall(const std::optional<DescriptorChannel>& channel, pid_t& pid) noexcept : channel_(channel), pid_(pid) {}
+  Recall(const std::optional<DescriptorChannel>& channel, pid_t& pid, RulesKeeper& keeper) noexcept
+      : channel_(channel), pid_(pid), keeper_(keeper) {}
   Recall(const Recall&) = delete;
   Recall& operator=(const Recall&) = delete;
   Recall(Recall&&) = delete;
@@ -71,14 +72,16 @@ class Recall {
   ~Recall() {
     if (done_ || pid_ <= 0) return;
     const auto recall = refuse_message("the running instance goes on by itself");
-    if (!channel_->valid() || !channel_->send(recall, {}, Clock::now()))
-      std::ignore = end_successor(std::exchange(pid_, 0), std::chrono::milliseconds{0});
+    if (channel_->valid() && channel_->send(recall, {}, Clock::now())) return;
+    std::ignore = keeper_.end_successor(std::chrono::milliseconds{0});
+    pid_ = 0;
   }
   void leave() noexcept { done_ = true; }
 
  private:
   const std::optional<DescriptorChannel>& channel_;
   pid_t& pid_;
+  RulesKeeper& keeper_;
   bool done_ = false;
 };
 
@@ -98,18 +101,19 @@ class Handover {
     auto ends = DescriptorChannel::open();
     if (!ends) return std::unexpected(ends.error());
     channel_.emplace(std::move(ends->first));
-    auto started = start_successor(parts_.program, std::move(ends->second), parts_.supervisor.variables());
+    auto started = parts_.keeper.start_successor(ends->second.get());
+    ends->second.reset();
     if (!started) return std::unexpected(started.error());
     outcome_.pid = *started;
     parts_.log.info(
         "upgrade: the program was started anew",
-        {field("successor", static_cast<std::uint64_t>(outcome_.pid)), field("program", parts_.program.path)});
+        {field("successor", static_cast<std::uint64_t>(outcome_.pid)), field("program", parts_.program)});
     const auto hello = hear("it does not speak to us");
     if (!hello) return std::unexpected(hello.error());
     const auto version = read_hello(hello->bytes);
     if (!version) return wrong("what it says makes no sense");
     if (*version != kHandoverVersion) {
-      return failure("upgrade", parts_.program.path,
+      return failure("upgrade", parts_.program,
                      fmt::format("it speaks version {} of the handover, this one {}", *version, kHandoverVersion),
                      "restart instead");
     }
@@ -162,7 +166,7 @@ class Handover {
     const auto began = Clock::now();
     const auto freeze = parts_.relay.freeze();
     const Thaw thaw(freeze);
-    Recall recall(channel_, outcome_.pid);  // goes first
+    Recall recall(channel_, outcome_.pid, parts_.keeper);  // goes first
     if (!freeze->await(began + kFreezePatience))
       return failure("upgrade", "", "a worker did not come to a stop",
                      "try again; see limpid status for what it is busy with");
@@ -192,6 +196,7 @@ class Handover {
     outcome_.sessions = totals.sessions;
     recall.leave();
     freeze->decide(FlowFreeze::Decision::part);
+    parts_.keeper.leave();
     parts_.supervisor.main_process(outcome_.pid);
     std::ignore = channel_->send(plain_message(HandoverMessage::farewell), {}, Clock::now() + kEndPatience);
     return {};
@@ -211,12 +216,12 @@ class Handover {
     return counts;
   }
 
-  /// The next packet. Meanwhile the plan is kept in repair, and signals are heard.
+  /// The next packet. Meanwhile signals are heard.
   [[nodiscard]] Result<DescriptorChannel::Packet> hear(std::string_view otherwise) {
     for (;;) {
       const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline_ - Clock::now());
       if (left.count() <= 0) return wrong(fmt::format("{} in time", otherwise));
-      const int signal = keep_until_signal(parts_.signal_fd, parts_.guard, left, channel_->descriptor());
+      const int signal = keep_until_signal(parts_.signal_fd, nullptr, left, channel_->descriptor());
       if (signal == 0 || signal == SIGUSR1 || signal == SIGUSR2) continue;
       if (signal != kSomebodyAsks) {
         outcome_.signal = signal;
@@ -236,17 +241,18 @@ class Handover {
     }
     if (error.code == ETIMEDOUT) return wrong("it did not take over in time");
     channel_->close();
-    const std::string end = end_successor(std::exchange(outcome_.pid, 0), kEndPatience);
-    return wrong(end + "; see what it has said in the log");
+    outcome_.pid = 0;
+    return wrong(parts_.keeper.end_successor(kEndPatience) + "; see what it has said in the log");
   }
 
   [[nodiscard]] std::unexpected<Error> wrong(std::string_view cause) const {
-    return failure("upgrade", parts_.program.path, cause, "everything goes on as before");
+    return failure("upgrade", parts_.program, cause, "everything goes on as before");
   }
 
   void give_up() {
     if (channel_) channel_->close();
-    if (outcome_.pid > 0) std::ignore = end_successor(std::exchange(outcome_.pid, 0), kEndPatience);
+    if (outcome_.pid > 0) std::ignore = parts_.keeper.end_successor(kEndPatience);
+    outcome_.pid = 0;
   }
 
   const HandoverParts& parts_;

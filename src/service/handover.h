@@ -19,9 +19,8 @@
 #include "intercept/plan.h"
 #include "limpid/error.h"
 #include "relay/relay.h"
+#include "service/keeper.h"
 #include "service/notify_socket.h"
-#include "service/plan_guard.h"
-#include "service/successor.h"
 
 namespace limpid {
 
@@ -37,10 +36,10 @@ struct OperatorDoors {
 
 /// What is handed over, and whom to ask for it. All outlive the handover.
 struct HandoverParts {
-  const SuccessorProgram& program;
+  const std::string& program;  ///< the file that is started
+  RulesKeeper& keeper;         ///< who starts it
   Relay& relay;
   const Plan& plan;
-  PlanGuard* guard = nullptr;  ///< keeps the plan meanwhile; nullptr: nobody does
   const Logger& log;
   const NotifySocket& supervisor;
   std::uint64_t cut_through = 0;  ///< CutThroughOffload::self(); 0: none

@@ -2,7 +2,6 @@
 #include "service/name_process.h"
 
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -95,9 +94,8 @@ NameProcess::NameProcess(NameProcess&& other) noexcept
 
 NameProcess::~NameProcess() {
   if (pid_ < 0) return;
-  kill(pid_, SIGKILL);
-  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-  }
+  channel_.reset();
+  end_child(pid_);
 }
 
 }  // namespace limpid

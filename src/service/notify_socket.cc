@@ -6,14 +6,13 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <string>
 #include <utility>
-
-#include "limpid/unique_fd.h"
 
 namespace limpid {
 namespace {
@@ -73,6 +72,7 @@ Result<NotifySocket> NotifySocket::open(std::string_view address) {
   const bool abstract = address[0] == '@';
   if (abstract) made.address_.sun_path[0] = '\0';
   made.length_ = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + address.size() + (abstract ? 0 : 1));
+  if (auto early = made.connect()) made.early_ = std::make_shared<const UniqueFd>(std::move(*early));
   return made;
 }
 
@@ -91,13 +91,21 @@ Result<NotifySocket> NotifySocket::take_from_environment() {
   return made;
 }
 
+std::expected<UniqueFd, int> NotifySocket::connect() const {
+  UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): what connect(2) asks for
+  const auto* const name = reinterpret_cast<const sockaddr*>(&address_);
+  if (!socket.valid() || ::connect(socket.get(), name, length_) != 0) return std::unexpected(errno);
+  return socket;
+}
+
 /// A socket for each message: there are few, and the supervisor may have been replaced (daemon-reexec) between two.
 void NotifySocket::send(std::string_view message) const {
   if (!present()) return;
-  const UniqueFd socket(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): what connect(2) asks for
-  const auto* const name = reinterpret_cast<const sockaddr*>(&address_);
-  if (!socket.valid() || connect(socket.get(), name, length_) != 0) return;  // nobody listens: nobody to tell
+  const auto fresh = connect();
+  const bool forbidden = !fresh && fresh.error() == EACCES && early_;
+  if (!fresh && !forbidden) return;  // nobody listens: nobody to tell
+  const UniqueFd& socket = forbidden ? *early_ : *fresh;
   while (::send(socket.get(), message.data(), message.size(), MSG_NOSIGNAL) < 0 &&
          (errno == EAGAIN || errno == EINTR)) {
     pollfd wanted{.fd = socket.get(), .events = POLLOUT, .revents = 0};

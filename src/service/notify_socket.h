@@ -9,12 +9,15 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <expected>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "limpid/error.h"
+#include "limpid/unique_fd.h"
 
 namespace limpid {
 
@@ -51,7 +54,11 @@ class NotifySocket {
  private:
   void send(std::string_view message) const;
   void begin_reload(std::string_view status) const;
+  /// Connected, or why not: an errno.
+  [[nodiscard]] std::expected<UniqueFd, int> connect() const;
 
+  /// For a path that may be opened no more once the service has become another user. Empty: nobody listened.
+  std::shared_ptr<const UniqueFd> early_{};
   sockaddr_un address_{};
   socklen_t length_ = 0;
   std::optional<std::chrono::microseconds> watchdog_;

@@ -58,10 +58,10 @@ std::vector<LegacyTables::Table> legacy_tables(const Plan& plan) {
 
 }  // namespace
 
-Result<PlanGuard> PlanGuard::start(const Plan& plan, Repair mode, const Logger& log, std::function<void()> on_change) {
+Result<PlanGuard> PlanGuard::start(const Plan& plan, Repair mode, const Logger& log,
+                                   std::shared_ptr<PlanCondition> condition) {
   const bool by_ebpf = plan.inputs.ownership.backend == Backend::ebpf;
-  auto watch =
-      ChangeWatch::open(announced_tables(plan), plan.inputs.ownership.table, /*and_links=*/by_ebpf || on_change);
+  auto watch = ChangeWatch::open(announced_tables(plan), plan.inputs.ownership.table, /*and_links=*/by_ebpf);
   if (!watch) return std::unexpected(watch.error());
   std::optional<LegacyTables> legacy;
   if (plan.inputs.ownership.backend == Backend::iptables_legacy) {
@@ -72,20 +72,20 @@ Result<PlanGuard> PlanGuard::start(const Plan& plan, Repair mode, const Logger& 
   // Listening comes first: what changes while the listing is made is heard, and looked at.
   auto installed = list_installed(plan);
   if (!installed) return std::unexpected(installed.error());
-  PlanGuard guard(plan, mode, log, std::move(*watch), std::move(legacy), std::move(*installed));
-  guard.on_change_ = std::move(on_change);
-  return guard;
+  return PlanGuard(plan, mode, log, std::move(*watch), std::move(legacy), std::move(*installed), std::move(condition));
 }
 
 PlanGuard::PlanGuard(const Plan& plan, Repair mode, const Logger& log, ChangeWatch watch,
-                     std::optional<LegacyTables> legacy, std::string installed)
+                     std::optional<LegacyTables> legacy, std::string installed,
+                     std::shared_ptr<PlanCondition> condition)
     : plan_(&plan),
       log_(&log),
       mode_(mode),
       watch_(std::move(watch)),
       legacy_(std::move(legacy)),
       next_look_(Clock::now() + kLegacyLook),
-      installed_(std::move(installed)) {}
+      installed_(std::move(installed)),
+      condition_(std::move(condition)) {}
 
 /// Takes what has been heard, and looks at what nobody announces. True if something of it concerns us.
 bool PlanGuard::take_news() {
@@ -97,7 +97,6 @@ bool PlanGuard::take_news() {
     const auto drift = find_drift(*plan_, installed_);
     seen = drift && !drift->empty();
   }
-  if (on_change_) on_change_();
   next_look_ = Clock::now() + kLegacyLook;
   return heard || seen;
 }

@@ -5,7 +5,6 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,6 +29,7 @@ struct PlanCondition {
   std::atomic<std::uint64_t> repairs{0};  ///< how often it was put back
   std::atomic<bool> disturbed{false};     ///< it differs now, as far as is known
   std::atomic<bool> gave_up{false};       ///< others undo it again and again
+  std::atomic<bool> abandoned{false};     ///< the process that kept it has ended; written by the one that is left
 };
 
 /// One thread. Waits nowhere itself: keep_until_signal() polls descriptors(), calls hear() when one is readable, and look() when
@@ -37,9 +37,10 @@ struct PlanCondition {
 class PlanGuard {
  public:
   /// `plan` and `log` must outlive it; the plan is installed.
-  /// `on_change`, if given, is called when interfaces or anything else may have changed.
-  [[nodiscard]] static Result<PlanGuard> start(const Plan& plan, Repair mode, const Logger& log,
-                                               std::function<void()> on_change = {});
+  /// `condition`: where it writes how the plan fares, for readers that it does not know, such as another process.
+  [[nodiscard]] static Result<PlanGuard> start(
+      const Plan& plan, Repair mode, const Logger& log,
+      std::shared_ptr<PlanCondition> condition = std::make_shared<PlanCondition>());
 
   [[nodiscard]] std::array<int, 2> descriptors() const noexcept { return watch_.descriptors(); }
   void hear();
@@ -55,7 +56,7 @@ class PlanGuard {
  private:
   using Clock = std::chrono::steady_clock;
   PlanGuard(const Plan& plan, Repair mode, const Logger& log, ChangeWatch watch, std::optional<LegacyTables> legacy,
-            std::string installed);
+            std::string installed, std::shared_ptr<PlanCondition> condition);
   [[nodiscard]] bool take_news();
   [[nodiscard]] bool by_ebpf() const noexcept;
   void follow_interfaces();
@@ -69,7 +70,6 @@ class PlanGuard {
   ChangeWatch watch_;
   std::optional<LegacyTables> legacy_;  ///< of iptables-legacy nothing is heard: looked at now and then
   Clock::time_point next_look_;
-  std::function<void()> on_change_;
   std::string installed_;  ///< the listing of it, as it should be
   std::optional<Clock::time_point> first_heard_;
   Clock::time_point last_heard_;
@@ -78,13 +78,13 @@ class PlanGuard {
   bool reported_ = false;  ///< what differs now has been reported (Repair::off)
   bool gave_up_ = false;
   std::vector<std::string> warned_of_;  ///< rules of others before ours
-  std::shared_ptr<PlanCondition> condition_ = std::make_shared<PlanCondition>();
+  std::shared_ptr<PlanCondition> condition_;
 };
 
 /// keep_until_signal(): `also` is readable.
 inline constexpr int kSomebodyAsks = -1;
 
-/// Waits for the next signal, for at most `patience` (negative: for ever), and keeps the plan meanwhile. Without a guard, only waits.
+/// Waits for the next signal (`signal_fd`: a signalfd, or -1), for at most `patience` (negative: for ever), and keeps the plan meanwhile. Without a guard, only waits.
 /// Returns the signal, or 0 when patience is over, or kSomebodyAsks.
 [[nodiscard]] int keep_until_signal(int signal_fd, PlanGuard* guard,
                                     std::chrono::milliseconds patience = std::chrono::milliseconds{-1}, int also = -1);

@@ -1,7 +1,9 @@
 // Waits for each message with a patience of its own: a predecessor that hangs must not leave a second process behind for ever.
 #include "service/predecessor.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <charconv>
@@ -11,6 +13,7 @@
 #include <tuple>
 #include <utility>
 
+#include "base/confinement.h"
 #include "limpid/transparent.h"
 #include "service/successor.h"
 
@@ -44,6 +47,22 @@ std::unexpected<Error> needs_restart(std::string_view what, std::string_view was
                  "it cannot be changed by an upgrade: put the old value back, or restart");
 }
 
+/// The descriptor that a variable of the environment names, and the variable is gone. Invalid where there is none.
+Result<UniqueFd> take_descriptor(const char* variable) {
+  // NOLINTBEGIN(concurrency-mt-unsafe): the process has one thread yet
+  const char* const given = std::getenv(variable);
+  const std::string text = given != nullptr ? given : "";
+  unsetenv(variable);
+  // NOLINTEND(concurrency-mt-unsafe)
+  if (text.empty()) return UniqueFd();
+  int number = -1;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  const bool is_number = error == std::errc{} && end == text.data() + text.size() && number > STDERR_FILENO;
+  if (!is_number || fcntl(number, F_SETFD, FD_CLOEXEC) != 0)
+    return usage_error(variable, text, "not a descriptor", "unset it: a running instance sets it for its successor");
+  return UniqueFd(number);
+}
+
 bool is_address_of(std::string_view bound, const SocketAddress& wanted) {
   const auto has = SocketAddress::parse(bound);
   return has && has->address == wanted.address && (wanted.port.value == 0 || has->port == wanted.port);
@@ -68,21 +87,14 @@ std::string in_words(const std::vector<Family>& families) {
 }  // namespace
 
 Result<std::optional<Predecessor>> Predecessor::find() {
-  // NOLINTBEGIN(concurrency-mt-unsafe): the process has one thread yet
-  const char* const given = std::getenv(kHandoverVariable);
-  const std::string text = given != nullptr ? given : "";
-  unsetenv(kHandoverVariable);
-  // NOLINTEND(concurrency-mt-unsafe)
-  if (text.empty()) return std::nullopt;
-  int number = -1;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (error != std::errc{} || end != text.data() + text.size() || number <= STDERR_FILENO) {
-    return usage_error(kHandoverVariable, text, "not a descriptor",
-                       "unset it: a running instance sets it for its successor");
-  }
-  auto channel = DescriptorChannel::adopt(UniqueFd(number));
+  auto socket = take_descriptor(kHandoverVariable);
+  if (!socket) return std::unexpected(socket.error());
+  auto rules_lock = take_descriptor(kRulesLockVariable);
+  if (!rules_lock) return std::unexpected(rules_lock.error());
+  if (!socket->valid()) return std::nullopt;
+  auto channel = DescriptorChannel::adopt(std::move(*socket), find_service_user().user);
   if (!channel) return std::unexpected(channel.error());
-  Predecessor predecessor(std::move(*channel));
+  Predecessor predecessor(std::move(*channel), std::move(*rules_lock));
   if (auto heard = predecessor.hear_of_instance(); !heard) return std::unexpected(heard.error());
   return std::optional<Predecessor>(std::move(predecessor));
 }
@@ -120,6 +132,11 @@ Status Predecessor::hear_of_instance() {
 Result<UniqueFd> Predecessor::take_lock(const std::string& name) {
   if (name != instance_.name) return needs_restart("--name", instance_.name, name);
   return std::move(lock_);
+}
+
+Result<UniqueFd> Predecessor::take_rules_lock() {
+  if (!rules_lock_.valid()) return nonsense();
+  return std::move(rules_lock_);
 }
 
 Status Predecessor::check(const Numbers& numbers, Backend backend) const {

@@ -26,6 +26,8 @@ class Predecessor {
   [[nodiscard]] const HandedInstance& instance() const noexcept { return instance_; }
   /// The instance's lock, for the name that was asked for.
   [[nodiscard]] Result<UniqueFd> take_lock(const std::string& name);
+  /// lock_rules(), which its keeper has held.
+  [[nodiscard]] Result<UniqueFd> take_rules_lock();
   /// Whether flows that are under way can go on with these.
   [[nodiscard]] Status check(const Numbers& numbers, Backend backend) const;
   [[nodiscard]] Status check_cut_through(bool there) const;
@@ -46,12 +48,14 @@ class Predecessor {
   void await_farewell() const;
 
  private:
-  explicit Predecessor(DescriptorChannel channel) noexcept : channel_(std::move(channel)) {}
+  Predecessor(DescriptorChannel channel, UniqueFd rules_lock) noexcept
+      : channel_(std::move(channel)), rules_lock_(std::move(rules_lock)) {}
   [[nodiscard]] Status hear_of_instance();
 
   DescriptorChannel channel_;
   HandedInstance instance_;
   UniqueFd lock_;
+  UniqueFd rules_lock_;
   UniqueFd control_;
   UniqueFd metrics_;
   UniqueFd dashboard_;

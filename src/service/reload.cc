@@ -8,7 +8,6 @@
 #include <array>
 #include <utility>
 
-#include "intercept/install.h"
 #include "service/bypass.h"
 #include "service/client_rights.h"
 #include "service/local_target.h"
@@ -111,23 +110,44 @@ Status check_leg_marks(const std::vector<Rule>& rules, const MarkField& field) {
   return {};
 }
 
-Reloader::Reloader(ServiceOptions options, Plan& plan, std::shared_ptr<CurrentRules> book, Upstreams& upstreams,
-                   NameLookups* names, const Logger& log)
+Result<Plan> prepare_reload(const ServiceOptions& running, const Plan& plan, ServiceOptions& wanted,
+                            const Logger& log) {
+  if (const auto changed = changed_for_good(running, wanted); !changed.empty()) {
+    return failure("reload", fmt::format("{}", fmt::join(changed, ", ")), "cannot be changed while the service runs",
+                   "restart it, or put the old value back");
+  }
+  if (auto free = check_leg_marks(wanted.rules, plan.inputs.ownership.mark); !free)
+    return std::unexpected(free.error());
+  Scope& scope = wanted.interception.scope;
+  scope.local = plan.inputs.scope.local;
+  if (auto adapted = adapt_to_rules(wanted, log); !adapted) return std::unexpected(adapted.error());
+  if (auto adapted = exclude_upstreams(wanted, scope, log); !adapted) return std::unexpected(adapted.error());
+  scope.ipv4 = plan.inputs.scope.ipv4;
+  scope.ipv6 = plan.inputs.scope.ipv6;
+  if (auto same = require_listeners(plan.inputs.scope, scope); !same) return std::unexpected(same.error());
+  PlanInputs inputs = plan.inputs;
+  inputs.scope = scope;
+  return make_plan(inputs);
+}
+
+Reloader::Reloader(ServiceOptions options, Plan& plan, RulesKeeper& keeper, std::shared_ptr<CurrentRules> book,
+                   Upstreams& upstreams, NameLookups* names, const Logger& log)
     : options_(std::move(options)),
       plan_(plan),
+      keeper_(keeper),
       book_(std::move(book)),
       upstreams_(upstreams),
       names_(names),
       log_(log) {}
 
-std::vector<Error> Reloader::reload(PlanGuard* guard) {
-  auto errors = try_reload(guard);
+std::vector<Error> Reloader::reload() {
+  auto errors = try_reload();
   for (const Error& error : errors) log_.error("reload", {field("error", error.message())});
   if (!errors.empty()) log_.warning("not reloaded: everything is as it was before");
   return errors;
 }
 
-std::vector<Error> Reloader::try_reload(PlanGuard* guard) {
+std::vector<Error> Reloader::try_reload() {
   if (!options_.load) {
     return {
         failure("reload", "", "this instance was started without a configuration", "restart it with -c FILE").error()};
@@ -135,26 +155,13 @@ std::vector<Error> Reloader::try_reload(PlanGuard* guard) {
   auto loaded = options_.load();
   if (!loaded) return std::move(loaded.error());
   ServiceOptions& wanted = *loaded;
-  if (const auto changed = changed_for_good(options_, wanted); !changed.empty()) {
-    return {failure("reload", fmt::format("{}", fmt::join(changed, ", ")), "cannot be changed while the service runs",
-                    "restart it, or put the old value back")
-                .error()};
-  }
-  if (auto free = check_leg_marks(wanted.rules, plan_.inputs.ownership.mark); !free) return {free.error()};
-  // What the start has found out.
-  wanted.interception.scope.local = plan_.inputs.scope.local;
-  if (auto adapted = adapt_to_rules(wanted, log_); !adapted) return {adapted.error()};
-  if (auto adapted = exclude_upstreams(wanted, wanted.interception.scope, log_); !adapted) return {adapted.error()};
+  auto next = prepare_reload(options_, plan_, wanted, log_);
+  if (!next) return {next.error()};
   if (auto checked = upstreams_.check(wanted); !checked) return {checked.error()};
-  wanted.interception.scope.ipv4 = plan_.inputs.scope.ipv4;
-  wanted.interception.scope.ipv6 = plan_.inputs.scope.ipv6;
-  if (auto same = require_listeners(plan_.inputs.scope, wanted.interception.scope); !same) return {same.error()};
-  PlanInputs inputs = plan_.inputs;
-  inputs.scope = wanted.interception.scope;
-  const Plan next = make_plan(inputs);
-  const bool plan_changed = render_json(next) != render_json(plan_);
+  const bool plan_changed = render_json(*next) != render_json(plan_);
   if (plan_changed) {
-    if (auto installed = install(next, guard); !installed) return {installed.error()};
+    if (const auto installed = keeper_.reload(*next); !installed) return {installed.error()};
+    plan_ = std::move(*next);
   }
   // First the groups, then the rules that name them: a flow in between finds what either list says.
   if (auto taken = upstreams_.take_over(wanted); !taken) return {taken.error()};
@@ -166,21 +173,6 @@ std::vector<Error> Reloader::try_reload(PlanGuard* guard) {
   log_.info("reloaded",
             {field("rules", wanted.rules.size()), field("kernel_rules", plan_changed ? "changed" : "kept")});
   options_ = std::move(wanted);
-  return {};
-}
-
-Status Reloader::install(const Plan& next, PlanGuard* guard) {
-  if (auto checked = check_plan(next); !checked) return checked;
-  const auto planning_lock = lock_planning();
-  if (auto installed = install_plan(next); !installed) {
-    // With nftables it is one transaction; with others, half of it may be there.
-    std::ignore = install_plan(plan_);
-    return installed;
-  }
-  plan_ = next;
-  if (guard == nullptr) return {};
-  if (auto followed = guard->follow_plan(); !followed)
-    log_.warning("changes of the rules by others will not be noticed", {field("error", followed.error().message())});
   return {};
 }
 

@@ -12,7 +12,7 @@
 #include "intercept/plan.h"
 #include "policy/current_rules.h"
 #include "relay/name_lookups.h"
-#include "service/plan_guard.h"
+#include "service/keeper.h"
 #include "service/service.h"
 #include "service/upstreams.h"
 
@@ -26,12 +26,12 @@ namespace limpid {
 
 class Reloader {
  public:
-  /// `plan` is installed, and is changed together with the kernel. `names` may be nullptr. All outlive it.
-  Reloader(ServiceOptions options, Plan& plan, std::shared_ptr<CurrentRules> book, Upstreams& upstreams,
-           NameLookups* names, const Logger& log);
+  /// `plan` is installed by `keeper`, and is changed together with the kernel. `names` may be nullptr. All outlive it.
+  Reloader(ServiceOptions options, Plan& plan, RulesKeeper& keeper, std::shared_ptr<CurrentRules> book,
+           Upstreams& upstreams, NameLookups* names, const Logger& log);
 
   /// The errors, each logged; none: done.
-  [[nodiscard]] std::vector<Error> reload(PlanGuard* guard);
+  [[nodiscard]] std::vector<Error> reload();
   [[nodiscard]] std::size_t rules() const noexcept { return options_.rules.size(); }
   /// The configuration at work as JSON; empty: none.
   [[nodiscard]] const std::string& description() const noexcept { return options_.description; }
@@ -39,16 +39,21 @@ class Reloader {
   [[nodiscard]] const Scope& scope() const noexcept { return plan_.inputs.scope; }
 
  private:
-  [[nodiscard]] std::vector<Error> try_reload(PlanGuard* guard);
-  [[nodiscard]] Status install(const Plan& next, PlanGuard* guard);
+  [[nodiscard]] std::vector<Error> try_reload();
 
   ServiceOptions options_;  ///< those at work
   Plan& plan_;
+  RulesKeeper& keeper_;
   std::shared_ptr<CurrentRules> book_;
   Upstreams& upstreams_;
   NameLookups* names_;
   const Logger& log_;
 };
+
+/// What a reload would make of `plan`, out of a configuration that has been read anew and is completed here by what the start has found out. The error: it cannot be
+/// taken over while the service runs. Changes nothing, and comes to the same in every process that asks.
+[[nodiscard]] Result<Plan> prepare_reload(const ServiceOptions& running, const Plan& plan, ServiceOptions& wanted,
+                                          const Logger& log);
 
 /// Marks that rules give to target legs must have no bit of the field that the interception uses.
 [[nodiscard]] Status check_leg_marks(const std::vector<Rule>& rules, const MarkField& field);

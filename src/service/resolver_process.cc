@@ -3,7 +3,6 @@
 
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -124,7 +123,10 @@ Result<ResolverProcess> ResolverProcess::start(const Options& options) {
   const pid_t pid = fork();
   if (pid < 0) return system_error(errno, "start", "the resolver");
   if (pid == 0) {
-    if (!become_child(theirs.get(), parent, options.user, "limpid-resolver")) _exit(1);
+    // A unit without CAP_SETUID leaves it no other user: then it stays who it is.
+    const bool begun = become_child(theirs.get(), parent, options.user, "limpid-resolver") ||
+                       become_child(theirs.get(), parent, std::nullopt, "limpid-resolver");
+    if (!begun) _exit(1);
     keep_resolving(options);
   }
   return ResolverProcess(pid, std::move(ours));
@@ -135,9 +137,8 @@ ResolverProcess::ResolverProcess(ResolverProcess&& other) noexcept
 
 ResolverProcess::~ResolverProcess() {
   if (pid_ < 0) return;
-  kill(pid_, SIGKILL);
-  while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
-  }
+  channel_.reset();
+  end_child(pid_);
 }
 
 bool ResolverProcess::tell(std::uint32_t edition, std::size_t index, std::size_t total, const TargetName& name) {

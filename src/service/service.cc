@@ -3,10 +3,11 @@
 #include "service/service.h"
 
 #include <fmt/format.h>
+#include <poll.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
-#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -14,8 +15,8 @@
 
 #include "intercept/ebpf.h"
 #include "intercept/ebpf_warnings.h"
-#include "intercept/heartbeat.h"
 #include "intercept/install.h"
+#include "net/change_watch.h"
 #include "net/netlink.h"
 #include "relay/clock.h"
 #include "relay/name_hints.h"
@@ -30,14 +31,14 @@
 #include "service/draining.h"
 #include "service/groundwork.h"
 #include "service/handover.h"
-#include "service/installed_plan.h"
 #include "service/instance_state.h"
+#include "service/keeper.h"
 #include "service/listeners.h"
 #include "service/name_process.h"
 #include "service/notify_socket.h"
 #include "service/orders.h"
-#include "service/plan_guard.h"
 #include "service/predecessor.h"
+#include "service/relay_rights.h"
 #include "service/reload.h"
 #include "service/resources.h"
 #include "service/signals.h"
@@ -65,9 +66,9 @@ bool is_confirmed(std::chrono::seconds patience, int terminal, int signal_fd, co
 }
 
 /// Beside the relay's counters: the plan's, and how many flows each rule has decided.
-void log_all_counters(const Logger& log, const Relay& relay, const PlanGuard* guard, const CurrentRules& book) {
-  std::vector<Field> more{field("rules_changed", guard != nullptr ? guard->condition()->drifts.load() : 0),
-                          field("rules_repaired", guard != nullptr ? guard->condition()->repairs.load() : 0)};
+void log_all_counters(const Logger& log, const Relay& relay, const PlanCondition* plan, const CurrentRules& book) {
+  std::vector<Field> more{field("rules_changed", plan != nullptr ? plan->drifts.load() : 0),
+                          field("rules_repaired", plan != nullptr ? plan->repairs.load() : 0)};
   const auto rules = book.current();
   std::vector<std::string> names;
   names.reserve(rules->set().rules().size());  // fields refer to them
@@ -77,6 +78,26 @@ void log_all_counters(const Logger& log, const Relay& relay, const PlanGuard* gu
   }
   log_counters(log, "counters", relay, more);
 }
+
+/// Programs of cut-through follow interfaces that come and go. Without them, hears nothing.
+class LinkFollower {
+ public:
+  explicit LinkFollower(CutThroughOffload* cut_through) : cut_through_(cut_through) {
+    if (cut_through == nullptr) return;
+    if (auto watch = ChangeWatch::open({}, TableId{}, /*and_links=*/true)) watch_.emplace(std::move(*watch));
+  }
+  [[nodiscard]] std::array<int, 2> descriptors() const noexcept {
+    return watch_ ? watch_->descriptors() : std::array{-1, -1};
+  }
+  void follow() {
+    std::ignore = watch_->take();
+    cut_through_->follow_interfaces();
+  }
+
+ private:
+  CutThroughOffload* cut_through_;
+  std::optional<ChangeWatch> watch_;
+};
 
 /// Signals wait so long at most for workers that have much to look at.
 constexpr std::chrono::seconds kAuditPatience{20};
@@ -109,14 +130,32 @@ void note_reload(InstanceState& instance, const Reloader& reloader, const std::v
   });
 }
 
-/// Keeps the rules in repair, reloads, hands over, and obeys operators, until a signal or one of them asks for the end.
-RunEnd run_until_end(PlanGuard* guard, Relay& relay, const Logger& log, int signal_fd, Reloader& reloader,
-                     const CurrentRules& book, const Operators& operators, bool reloads_at_hangup) {
+/// Waits for a signal, for operators and for what follows the kernel. The signal, or kSomebodyAsks.
+int wait_for_work(int signal_fd, const Operators& operators, RulesKeeper& keeper, LinkFollower& links) {
+  for (;;) {
+    const auto news = links.descriptors();
+    const bool kept = !keeper.has_ended();
+    std::array<pollfd, 5> wanted{pollfd{signal_fd, POLLIN, 0}, pollfd{operators.orders.descriptor(), POLLIN, 0},
+                                 pollfd{kept ? keeper.descriptor() : -1, 0, 0}, pollfd{news[0], POLLIN, 0},
+                                 pollfd{news[1], POLLIN, 0}};
+    poll(wanted.data(), wanted.size(), -1);
+    if (wanted[2].revents != 0) keeper.note_end();
+    if (wanted[3].revents != 0 || wanted[4].revents != 0) links.follow();
+    if (wanted[0].revents != 0) {
+      if (const int signal = next_signal(signal_fd, std::chrono::milliseconds{0}); signal != 0) return signal;
+    }
+    if (wanted[1].revents != 0) return kSomebodyAsks;
+  }
+}
+
+/// Reloads, hands over, and obeys operators, until a signal or one of them asks for the end.
+RunEnd run_until_end(RulesKeeper& keeper, LinkFollower& links, Relay& relay, const Logger& log, int signal_fd,
+                     Reloader& reloader, const CurrentRules& book, const Operators& operators,
+                     bool reloads_at_hangup) {
   int interrupted = 0;  // an upgrade, by this signal
   for (;;) {
-    const int signal = interrupted != 0 ? std::exchange(interrupted, 0)
-                                        : keep_until_signal(signal_fd, guard, std::chrono::milliseconds{-1},
-                                                            operators.orders.descriptor());
+    const int signal =
+        interrupted != 0 ? std::exchange(interrupted, 0) : wait_for_work(signal_fd, operators, keeper, links);
     if (signal == kSomebodyAsks) {
       // One at a time, so that a signal is heard between two.
       if (const auto order = operators.orders.take()) {
@@ -132,7 +171,7 @@ RunEnd run_until_end(PlanGuard* guard, Relay& relay, const Logger& log, int sign
           interrupted = outcome.signal;
           continue;
         }
-        const auto errors = reload_supervised(reloader, guard, operators.supervisor);
+        const auto errors = reload_supervised(reloader, operators.supervisor);
         std::optional<std::size_t> ended;
         if (order->abort && errors.empty()) {
           const AuditOutcome audit = relay.end_forbidden(kAuditPatience);
@@ -145,13 +184,13 @@ RunEnd run_until_end(PlanGuard* guard, Relay& relay, const Logger& log, int sign
         order->answer(report_reload(*outcome), outcome->ok);
       }
     } else if (signal == SIGUSR1) {
-      log_all_counters(log, relay, guard, book);
+      log_all_counters(log, relay, keeper.condition().get(), book);
     } else if (signal == SIGUSR2) {
       const auto outcome = upgrade_supervised(operators.handover, std::nullopt, reloader.scope());
       if (!outcome.failure) return {.handed_over = true};
       interrupted = outcome.signal;
     } else if (signal == SIGHUP && reloads_at_hangup) {
-      note_reload(operators.instance, reloader, reload_supervised(reloader, guard, operators.supervisor));
+      note_reload(operators.instance, reloader, reload_supervised(reloader, operators.supervisor));
     } else {
       return {};
     }
@@ -186,24 +225,15 @@ InstanceState describe_instance(const ServiceOptions& options, const Plan& plan,
 
 /// Who was here before us, and what whoever comes after us needs.
 struct Succession {
-  const SuccessorProgram& program;
+  std::string program;                 ///< the file that an upgrade starts
   int lock = -1;                       ///< the instance's; borrowed
   Predecessor* predecessor = nullptr;  ///< nullptr: an ordinary start
 };
 
-Status serve(const ServiceOptions& options, Plan& plan, Relay& relay, CutThroughOffload* cut_through,
-             Upstreams& upstreams, NameLookups* names, Logger& log, int signal_fd, int terminal,
-             const std::shared_ptr<CurrentRules>& book, const std::vector<SocketAddress>& listeners, ControlDoors doors,
-             const NotifySocket& supervisor, const Succession& succession) {
-  // To the very end: established flows of programs here need the heart as long as they are relayed.
-  const Heartbeat heartbeat = Heartbeat::start(plan);
-  InstalledPlan installed(plan, log);
-  std::function<void()> on_change;
-  if (cut_through != nullptr) on_change = [cut_through] { cut_through->follow_interfaces(); };
-  auto guard = PlanGuard::start(plan, options.repair, log, std::move(on_change));
-  if (!guard) {
-    log.warning("changes of the rules by others will not be noticed", {field("error", guard.error().message())});
-  }
+Status serve(const ServiceOptions& options, Plan& plan, RulesKeeper& keeper, Relay& relay,
+             CutThroughOffload* cut_through, Upstreams& upstreams, NameLookups* names, Logger& log, int signal_fd,
+             int terminal, const std::shared_ptr<CurrentRules>& book, const std::vector<SocketAddress>& listeners,
+             ControlDoors doors, const NotifySocket& supervisor, const Succession& succession) {
   const auto orders = ServiceOrders::open();
   if (!orders) return std::unexpected(orders.error());
   InstanceState instance = describe_instance(options, plan, listeners, doors);
@@ -223,14 +253,17 @@ Status serve(const ServiceOptions& options, Plan& plan, Relay& relay, CutThrough
     outcome = failure("--confirm", "", "not confirmed; everything is as it was before");
   }
   auto patience = options.drain_timeout;
-  const auto doctor = DoctorRuns::open(ownership.name);
+  const auto channel = std::make_shared<const UniqueFd>(keeper.take_doctor_channel());
+  const auto doctor = DoctorRuns::open([channel](DoctorRuns::Depth depth, int stop) {
+    return ask_for_doctor(channel->get(), static_cast<std::uint8_t>(depth), stop);
+  });
   if (!doctor) return std::unexpected(doctor.error());
   std::unique_ptr<ControlApi> api;  // to the very end: a drain can be watched
   std::optional<Watchdog> watchdog;
   const HandoverParts handover{.program = succession.program,
+                               .keeper = keeper,
                                .relay = relay,
                                .plan = plan,
-                               .guard = guard ? &*guard : nullptr,
                                .log = log,
                                .supervisor = supervisor,
                                .cut_through = cut_through != nullptr ? cut_through->self() : 0,
@@ -243,21 +276,21 @@ Status serve(const ServiceOptions& options, Plan& plan, Relay& relay, CutThrough
                                       .instance = instance,
                                       .orders = **orders,
                                       .rules = options.load ? book.get() : nullptr,
-                                      .plan = guard ? guard->condition() : nullptr,
+                                      .plan = keeper.condition(),
                                       .doctor = doctor->get()},
                                      std::move(doors));
     if (!started) return std::unexpected(started.error());
     api = std::move(*started);
-    Reloader reloader(options, plan, book, upstreams, names, log);
+    Reloader reloader(options, plan, keeper, book, upstreams, names, log);
+    LinkFollower links(cut_through);
     watchdog.emplace(relay, supervisor);
     if (succession.predecessor != nullptr) succession.predecessor->await_farewell();
     supervisor.ready(describe_work(plan.inputs.scope));
     const RunEnd end =
-        run_until_end(guard ? &*guard : nullptr, relay, log, signal_fd, reloader, *book,
+        run_until_end(keeper, links, relay, log, signal_fd, reloader, *book,
                       {.orders = **orders, .instance = instance, .supervisor = supervisor, .handover = handover},
                       /*reloads_at_hangup=*/options.load != nullptr);
     if (end.handed_over) {
-      installed.leave();
       if (cut_through != nullptr) cut_through->leave();
       (*orders)->close();
       if (api) api->retire();
@@ -268,18 +301,18 @@ Status serve(const ServiceOptions& options, Plan& plan, Relay& relay, CutThrough
   }
   instance.change([](InstanceSituation& now) { now.draining = true; });
   (*orders)->close();
-  if (auto draining = begin_drain(plan); !draining) {
+  if (auto draining = keeper.begin_drain(); !draining) {
     log.warning("could not stop capturing before the drain", {field("error", draining.error().message())});
   }
   // Not confirmed means that somebody may be locked out: no time for the flows of others then.
   drain_supervised(relay, log, signal_fd, outcome ? patience : std::chrono::milliseconds{0}, supervisor);
   relay.end_offloaded();
-  auto removed = installed.remove();
+  auto removed = keeper.remove();
   return outcome ? removed : outcome;
 }
 
 /// The whole life of an instance. `predecessor`: whom it takes over from; nullptr: nobody.
-Status run_instance(const ServiceOptions& wanted, const SuccessorProgram& program, Predecessor* predecessor) {
+Status run_instance(const ServiceOptions& wanted, SuccessorProgram program, Predecessor* predecessor) {
   Logger log(wanted.log);
   auto options = wanted;
   if (predecessor != nullptr) options.confirm.reset();  // somebody has said yes
@@ -300,6 +333,8 @@ Status run_instance(const ServiceOptions& wanted, const SuccessorProgram& progra
   auto instance_lock = predecessor != nullptr ? predecessor->take_lock(options.interception.name)
                                               : lock_instance(options.interception.name);
   if (!instance_lock) return std::unexpected(instance_lock.error());
+  auto rules_lock = predecessor != nullptr ? predecessor->take_rules_lock() : lock_rules(options.interception.name);
+  if (!rules_lock) return std::unexpected(rules_lock.error());
   auto planning_lock = lock_planning();
   if (!planning_lock) return std::unexpected(planning_lock.error());
   auto groundwork = lay_groundwork(options);
@@ -349,6 +384,17 @@ Status run_instance(const ServiceOptions& wanted, const SuccessorProgram& progra
 
   auto doors = open_control_doors(options, interception.name, log, predecessor);
   if (!doors) return std::unexpected(doors.error());
+  const std::string program_path = program.path;
+  auto started_keeper = RulesKeeper::start({.options = options,
+                                            .plan = plan,
+                                            .log = log,
+                                            .control_path = doors->socket ? doors->socket->path() : "",
+                                            .rules_lock = std::move(*rules_lock),
+                                            .program = std::move(program),
+                                            .variables = supervisor.variables(),
+                                            .succeeds = predecessor != nullptr});
+  if (!started_keeper) return std::unexpected(started_keeper.error());
+  RulesKeeper& keeper = **started_keeper;
   // Where a reload may bring rules, one of them may send flows by name. It waits for the first of them.
   std::optional<NameProcess> name_process;
   if (options.load) {
@@ -360,9 +406,21 @@ Status run_instance(const ServiceOptions& wanted, const SuccessorProgram& progra
                                          {.listeners = listeners->addresses,
                                           .bypass_mark = bypass,
                                           .mark_mask = groundwork->numbers.mark.mask,
-                                          .may_change = options.load != nullptr},
+                                          .may_change = options.load != nullptr,
+                                          .resolver_user = find_unprivileged_user()},
                                          log);
   if (!upstreams) return std::unexpected(upstreams.error());
+  const CutThroughRequest cut_through_request{.mode = options.cut_through,
+                                              .name = interception.name,
+                                              .mark = bypass,
+                                              .filter_priority = std::max(1U, groundwork->numbers.priority.value - 1),
+                                              .netfilter = options.cut_through_netfilter,
+                                              .timeouts = options.timeouts,
+                                              .udp_timeouts = options.udp.timeouts,
+                                              .predecessor = predecessor != nullptr ? predecessor->instance().cut_through : 0};
+  // From here on this process holds what relaying takes and nothing else. Threads come later: each has capabilities of its own.
+  const bool handles_programs = needs_cut_through(cut_through_request);
+  if (auto confined = confine_relay(options, handles_programs, log); !confined) return confined;
   std::unique_ptr<NameLookups> names;
   if (name_process) {
     auto changes = AddressWatch::open();
@@ -394,15 +452,8 @@ Status run_instance(const ServiceOptions& wanted, const SuccessorProgram& progra
                                                             .upstream = usual_upstream});
   udp.bypass_mark = bypass;
   udp.answer_mark = answer_mark(inputs->ownership);
-  auto cut_through = open_cut_through({.mode = options.cut_through,
-                                       .name = interception.name,
-                                       .mark = bypass,
-                                       .filter_priority = std::max(1U, groundwork->numbers.priority.value - 1),
-                                       .netfilter = options.cut_through_netfilter,
-                                       .timeouts = options.timeouts,
-                                       .udp_timeouts = options.udp.timeouts,
-                                       .predecessor = predecessor != nullptr ? predecessor->instance().cut_through : 0},
-                                      log);
+  auto cut_through =
+      handles_programs ? open_cut_through(cut_through_request, log) : Result<OpenedCutThrough>(OpenedCutThrough{});
   if (!cut_through) return std::unexpected(cut_through.error());
   auto* const offload = cut_through->offload.get();
   if (predecessor != nullptr) {
@@ -434,8 +485,8 @@ Status run_instance(const ServiceOptions& wanted, const SuccessorProgram& progra
     // From here on there is no way back: the flows are ours.
     (*relay)->begin();
     own_everything(*doors, offload, *instance_lock, log);
-    renew_plan(plan, log);
-  } else if (auto installed = install_plan(plan); !installed) {
+    keeper.renew();
+  } else if (auto installed = keeper.install(); !installed) {
     return installed;
   }
   if (offload != nullptr) offload->follow_interfaces();
@@ -443,9 +494,9 @@ Status run_instance(const ServiceOptions& wanted, const SuccessorProgram& progra
   (*upstreams)->begin();
   Status outcome;
   serve_with_access_log(**relay, options, log, [&] {
-    outcome = serve(options, plan, **relay, offload, **upstreams, names.get(), log, signals->get(), terminal.get(),
-                    book, listeners->addresses, std::move(*doors), supervisor,
-                    {.program = program, .lock = instance_lock->get(), .predecessor = predecessor});
+    outcome = serve(options, plan, keeper, **relay, offload, **upstreams, names.get(), log, signals->get(),
+                    terminal.get(), book, listeners->addresses, std::move(*doors), supervisor,
+                    {.program = program_path, .lock = instance_lock->get(), .predecessor = predecessor});
   });
   return outcome;
 }
@@ -453,12 +504,12 @@ Status run_instance(const ServiceOptions& wanted, const SuccessorProgram& progra
 }  // namespace
 
 Status run_service(const ServiceOptions& wanted) {
-  const auto program = SuccessorProgram::of_this_process();
+  auto program = SuccessorProgram::of_this_process();
   if (!program) return std::unexpected(program.error());
   auto predecessor = Predecessor::find();
   if (!predecessor) return std::unexpected(predecessor.error());
   Predecessor* const before_us = *predecessor ? &**predecessor : nullptr;
-  auto served = run_instance(wanted, *program, before_us);
+  auto served = run_instance(wanted, std::move(*program), before_us);
   if (!served && before_us != nullptr) before_us->refuse(served.error());
   return served;
 }

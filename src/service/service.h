@@ -34,6 +34,7 @@ struct ServiceOptions : RelaySettings {
   bool cut_through_netfilter = false;  ///< netfilter sees what was cut through as forwarded packets
   std::vector<Rule> rules{};
   std::size_t sniff_bytes = kMostStreamBytes;
+  bool sandbox = true;  ///< the process that relays gives up what it does not need; only `--sandbox off` says otherwise
   bool dns_hint = false;  ///< names are learnt out of DNS answers that are relayed, for flows that say none
   /// From a configuration: reads it anew, and all mistakes with it. SIGHUP and `limpid reload` ask for it; without it SIGHUP ends the service.
   std::function<std::expected<ServiceOptions, std::vector<Error>>()> load{};

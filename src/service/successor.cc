@@ -21,8 +21,9 @@
 namespace limpid {
 namespace {
 
-/// The first number behind the standard ones.
+/// The first numbers behind the standard ones.
 constexpr int kChannel = STDERR_FILENO + 1;
+constexpr int kRulesLock = kChannel + 1;
 constexpr int kPollMs = 5;
 
 bool names(std::string_view setting, std::string_view variable) {
@@ -32,6 +33,7 @@ bool names(std::string_view setting, std::string_view variable) {
 /// Ours, with those of `variables` in place of what there was under their names.
 std::vector<std::string> make_environment(std::vector<std::string> variables) {
   variables.push_back(fmt::format("{}={}", kHandoverVariable, kChannel));
+  variables.push_back(fmt::format("{}={}", kRulesLockVariable, kRulesLock));
   std::vector<std::string> all = variables;
   for (char** each = environ; *each != nullptr; ++each) {
     const std::string_view setting(*each);
@@ -52,12 +54,14 @@ std::vector<char*> pointers_to(std::vector<std::string>& texts) {
 
 class SpawnSettings {
  public:
-  explicit SpawnSettings(int channel) {
+  explicit SpawnSettings(const SuccessorDescriptors& descriptors) {
     posix_spawn_file_actions_init(&actions_);
     posix_spawnattr_init(&attributes_);
-    // Where both numbers are the same, it only loses close-on-exec.
-    posix_spawn_file_actions_adddup2(&actions_, channel, kChannel);
-    posix_spawn_file_actions_addclosefrom_np(&actions_, kChannel + 1);
+    for (int number = 0; const int fd : descriptors.standard)
+      posix_spawn_file_actions_adddup2(&actions_, fd, number++);
+    posix_spawn_file_actions_adddup2(&actions_, descriptors.channel, kChannel);
+    posix_spawn_file_actions_adddup2(&actions_, descriptors.rules_lock, kRulesLock);
+    posix_spawn_file_actions_addclosefrom_np(&actions_, kRulesLock + 1);
     // As a program is started: no signal blocked, none ignored that we ignore for ourselves. SIGHUP stays as nohup(1) has left it.
     sigset_t none;
     sigset_t defaults;
@@ -109,14 +113,14 @@ Result<SuccessorProgram> SuccessorProgram::of_this_process() {
   return program;
 }
 
-Result<pid_t> start_successor(const SuccessorProgram& program, UniqueFd channel,
+Result<pid_t> start_successor(const SuccessorProgram& program, const SuccessorDescriptors& descriptors,
                               const std::vector<std::string>& variables) {
   std::vector<std::string> arguments = program.arguments;
   std::vector<std::string> settings = make_environment(variables);
   auto argv = pointers_to(arguments);
   auto environment = pointers_to(settings);
   pid_t pid = -1;
-  if (const int code = SpawnSettings(channel.get()).spawn(pid, program.path, argv, environment); code != 0)
+  if (const int code = SpawnSettings(descriptors).spawn(pid, program.path, argv, environment); code != 0)
     return system_error(code, "start", program.path);
   return pid;
 }

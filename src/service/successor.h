@@ -3,6 +3,7 @@
 
 #include <sys/types.h>
 
+#include <array>
 #include <chrono>
 #include <string>
 #include <vector>
@@ -15,6 +16,9 @@ namespace limpid {
 /// The environment variable by which a successor finds the channel to its predecessor: the number of a descriptor.
 inline constexpr const char* kHandoverVariable = "LIMPID_HANDOVER";
 
+/// Likewise: where it finds the lock of lock_rules() (src/intercept/install.h), which passes over to it.
+inline constexpr const char* kRulesLockVariable = "LIMPID_RULES_LOCK";
+
 /// What is started, found out while the program's file still has its name.
 struct SuccessorProgram {
   std::string path;  ///< of the file that this process was started from; another one may be there by now
@@ -23,9 +27,15 @@ struct SuccessorProgram {
   [[nodiscard]] static Result<SuccessorProgram> of_this_process();
 };
 
-/// Starts it with our environment, `variables` ("NAME=value") and kHandoverVariable, and no descriptors but the standard ones and `channel`, which becomes its. It is a
-/// child of ours until we end.
-[[nodiscard]] Result<pid_t> start_successor(const SuccessorProgram& program, UniqueFd channel,
+/// All that it gets. Borrowed; none of them may be one of the numbers up to 4, which they become.
+struct SuccessorDescriptors {
+  int channel = -1;  ///< to its predecessor
+  int rules_lock = -1;
+  std::array<int, 3> standard{-1, -1, -1};
+};
+
+/// Starts it with our environment, `variables` ("NAME=value") and the variables above. It is a child of ours until we end.
+[[nodiscard]] Result<pid_t> start_successor(const SuccessorProgram& program, const SuccessorDescriptors& descriptors,
                                             const std::vector<std::string>& variables);
 
 /// Of one that did not take over: ends it if it does not do so itself within `patience`, and waits for it. How it ended, in words.

@@ -29,9 +29,9 @@ std::string describe_work(const Scope& scope) {
   return text;
 }
 
-std::vector<Error> reload_supervised(Reloader& reloader, PlanGuard* guard, const NotifySocket& supervisor) {
+std::vector<Error> reload_supervised(Reloader& reloader, const NotifySocket& supervisor) {
   supervisor.reloading();
-  auto errors = reloader.reload(guard);
+  auto errors = reloader.reload();
   const std::string work = describe_work(reloader.scope());
   supervisor.ready(errors.empty() ? work : fmt::format("{}; not reloaded: {}", work, errors.front().message()));
   return errors;

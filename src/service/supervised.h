@@ -10,7 +10,6 @@
 #include "limpid/interception.h"
 #include "relay/relay.h"
 #include "service/notify_socket.h"
-#include "service/plan_guard.h"
 #include "service/reload.h"
 
 namespace limpid {
@@ -22,8 +21,7 @@ namespace limpid {
 [[nodiscard]] std::string describe_work(const Scope& scope);
 
 /// Reloader::reload(), between two words, so that the supervisor neither takes it for a start nor counts us as down. A failure shows in the status.
-[[nodiscard]] std::vector<Error> reload_supervised(Reloader& reloader, PlanGuard* guard,
-                                                   const NotifySocket& supervisor);
+[[nodiscard]] std::vector<Error> reload_supervised(Reloader& reloader, const NotifySocket& supervisor);
 
 /// drain(), with a word now and then: it may take longer than the supervisor would wait.
 void drain_supervised(Relay& relay, const Logger& log, int signal_fd, std::chrono::milliseconds patience,

@@ -80,13 +80,4 @@ void own_everything(ControlDoors& doors, CutThroughOffload* offload, const Uniqu
     log.warning("the lock of the instance still names the predecessor", {field("error", renewed.error().message())});
 }
 
-void renew_plan(const Plan& plan, const Logger& log) {
-  const auto planning_lock = lock_planning();
-  if (auto installed = install_plan(plan); !installed) {
-    log.error(
-        "the rules could not be renewed: those of the predecessor stay at work",
-        {field("error", installed.error().message()), field("remedy", "mend that, then `limpid reload`, or restart")});
-  }
-}
-
 }  // namespace limpid

@@ -6,7 +6,6 @@
 #include <string>
 
 #include "base/log.h"
-#include "intercept/plan.h"
 #include "limpid/interception.h"
 #include "limpid/unique_fd.h"
 #include "relay/relay.h"
@@ -31,7 +30,5 @@ void finish_stays(Relay& relay, const Logger& log, int signal_fd, std::chrono::m
 
 /// Of the successor: what a predecessor would have kept if anything had gone wrong is ours. `offload` may be nullptr.
 void own_everything(ControlDoors& doors, CutThroughOffload* offload, const UniqueFd& lock, const Logger& log);
-/// Likewise. The predecessor's plan is at work, and its numbers are the same: where ours cannot replace it, flows go on with that.
-void renew_plan(const Plan& plan, const Logger& log);
 
 }  // namespace limpid

@@ -63,6 +63,12 @@ def parse_logfmt(line):
     return {key: value[1:-1] if value.startswith('"') else value for key, value in re.findall(_FIELD, line)}
 
 
+def _name_of(pid):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/comm", encoding="ascii") as file:
+        return file.read().strip()
+    return ""
+
+
 class Limpid:
     """One instance. ready() waits until it serves; stop() asks it to end and waits."""
 
@@ -132,10 +138,19 @@ class Limpid:
             self.process.send_signal(signal_number)
         return self.process.wait(seconds)
 
+    def children(self):
+        """By name: "limpid-rules" is the one that keeps the rules."""
+        with open(f"/proc/{self.pid}/task/{self.pid}/children", encoding="ascii") as file:
+            pids = [int(pid) for pid in file.read().split()]
+        return {_name_of(pid): pid for pid in pids}
+
     def kill(self):
-        """SIGKILL; returns when the process is gone, with its sockets closed, and the kernel has noticed that nobody listens: at once with
+        """SIGKILL to all of it at once, as a supervisor or a machine short of memory does it: what the kernel does by itself then. One that only loses the process that
+        relays has the other, which keeps the rules (test_least_privilege.py). Returns when the process is gone, with its sockets closed, and the kernel has noticed that nobody listens: at once with
         nftables; with an iptables when the last heartbeat is old enough (docs/backends.md), which is made so here instead of waited for.
         test_within_its_patience_the_kernel_notices_that_nobody_listens waits."""
+        with contextlib.suppress(FileNotFoundError, KeyError, ProcessLookupError):
+            os.kill(self.children()["limpid-rules"], signal.SIGKILL)
         self.process.kill()
         self.process.wait()
         if self._serves == "intercepting" and self._backend.startswith("iptables"):

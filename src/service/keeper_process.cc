@@ -1,0 +1,253 @@
+// Waits in one poll for orders, for wishes of the doctor and for news of the rules. It trusts the configuration, which belongs to whoever started it, and nothing
+// that comes over a channel: packets that are no order are refused, and an order out of turn is, too.
+#include "service/keeper_process.h"
+
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <sys/epoll.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+#include <optional>
+#include <tuple>
+#include <utility>
+
+#include "base/confinement.h"
+#include "control/control_socket.h"
+#include "intercept/heartbeat.h"
+#include "intercept/install.h"
+#include "service/doctor_runs.h"
+#include "service/keeper_protocol.h"
+#include "service/reload.h"
+
+namespace limpid {
+namespace {
+
+constexpr int kOrders = 3;
+constexpr int kDoctor = 4;
+constexpr int kRulesLock = 5;
+constexpr timeval kSendPatience{.tv_sec = 5, .tv_usec = 0};
+
+/// What rules, their repair and the doctor's trials take (docs/privileges.md); whatever else root may, no program that is started here can.
+constexpr auto kKept =
+    std::to_array<unsigned>({CAP_NET_ADMIN, CAP_NET_RAW, CAP_NET_BIND_SERVICE, CAP_SYS_ADMIN, CAP_BPF, CAP_PERFMON,
+                             CAP_SYS_PTRACE, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_SYS_RESOURCE, CAP_SETUID,
+                             CAP_SETGID, CAP_SETPCAP, CAP_SETFCAP, CAP_KILL, CAP_SYS_CHROOT, CAP_FOWNER});
+
+/// Moves the channels and the lock to fixed numbers and closes everything else: above all the listeners, which must end with the service.
+bool take_descriptors(KeeperChannels channels, int rules_lock) {
+  // First out of the way of each other.
+  const int orders = fcntl(channels.orders, F_DUPFD_CLOEXEC, kRulesLock + 1);
+  const int doctor = fcntl(channels.doctor, F_DUPFD_CLOEXEC, kRulesLock + 1);
+  const int lock = rules_lock >= 0 ? fcntl(rules_lock, F_DUPFD_CLOEXEC, kRulesLock + 1) : -1;
+  const int nothing = open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (orders < 0 || doctor < 0) return false;
+  for (const int fd : {STDIN_FILENO, STDOUT_FILENO}) {
+    if (nothing >= 0) dup2(nothing, fd);
+  }
+  if (dup3(orders, kOrders, O_CLOEXEC) < 0 || dup3(doctor, kDoctor, O_CLOEXEC) < 0) return false;
+  if (lock >= 0 ? dup3(lock, kRulesLock, O_CLOEXEC) < 0 : (close(kRulesLock), false)) return false;
+  return close_range(kRulesLock + 1, ~0U, 0) == 0;
+}
+
+class KeeperProcess {
+ public:
+  KeeperProcess(RulesKeeper::Job& job, std::shared_ptr<PlanCondition> condition)
+      : options_(job.options),
+        plan_(job.plan),
+        log_(job.log),
+        quiet_({.level = LogLevel::error, .format = job.options.log.format}),
+        control_path_(std::move(job.control_path)),
+        condition_(std::move(condition)) {}
+
+  [[noreturn]] void run() {
+    const int both = epoll_create1(EPOLL_CLOEXEC);
+    for (const int channel : {kOrders, kDoctor}) {
+      epoll_event wanted{.events = EPOLLIN, .data = {.fd = channel}};
+      if (epoll_ctl(both, EPOLL_CTL_ADD, channel, &wanted) != 0) _exit(EXIT_FAILURE);
+      setsockopt(channel, SOL_SOCKET, SO_SNDTIMEO, &kSendPatience, sizeof kSendPatience);
+    }
+    for (;;) {
+      std::ignore = keep_until_signal(-1, guard_ ? &*guard_ : nullptr, std::chrono::milliseconds{-1}, both);
+      epoll_event event{};
+      if (epoll_wait(both, &event, 1, 0) != 1) continue;
+      if (event.data.fd == kOrders) {
+        obey();
+      } else if (!examine()) {
+        epoll_ctl(both, EPOLL_CTL_DEL, kDoctor, nullptr);
+      }
+    }
+  }
+
+ private:
+  enum class Stage : std::uint8_t { waiting, installed, draining, removed };
+
+  void obey() {
+    std::array<char, kKeeperRequestBytes + 1> packet{};  // one more, so that a longer one shows
+    const ssize_t length = recv(kOrders, packet.data(), packet.size(), MSG_DONTWAIT);
+    if (length < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (length <= 0) end();
+    const auto request = decode_request({packet.data(), static_cast<std::size_t>(length)});
+    const std::string answer =
+        encode(request ? carry_out(*request) : KeeperReply{.outcome = failure("obey", "", "that is no order")});
+    send(kOrders, answer.data(), answer.size(), MSG_NOSIGNAL);
+  }
+
+  KeeperReply carry_out(const KeeperRequest& request) {
+    const auto out_of_turn = [] { return KeeperReply{.outcome = failure("obey", "", "this order is out of turn")}; };
+    switch (request.order) {
+      case KeeperOrder::install: return stage_ == Stage::waiting ? install() : out_of_turn();
+      case KeeperOrder::reload: return stage_ == Stage::installed ? reload(request.digest) : out_of_turn();
+      case KeeperOrder::begin_drain: return stage_ == Stage::installed ? begin_drain() : out_of_turn();
+      case KeeperOrder::remove:
+        return stage_ == Stage::installed || stage_ == Stage::draining ? remove() : out_of_turn();
+    }
+    return out_of_turn();
+  }
+
+  /// The service holds lock_planning() meanwhile.
+  KeeperReply install() {
+    if (auto installed = install_plan(plan_); !installed) return {.outcome = std::move(installed)};
+    stage_ = Stage::installed;
+    // To the very end: established flows of programs here need the heart as long as they are relayed.
+    heartbeat_.emplace(Heartbeat::start(plan_, {}, &condition_->pulse));
+    watch();
+    return {.outcome = {}, .flag = guard_.has_value()};
+  }
+
+  void watch() {
+    auto guard = PlanGuard::start(plan_, options_.repair, log_, condition_);
+    if (guard) return static_cast<void>(guard_.emplace(std::move(*guard)));
+    log_.warning("changes of the rules by others will not be noticed", {field("error", guard.error().message())});
+  }
+
+  /// By the very same steps as the service's: what comes of it is the same, or the configuration was changed in between.
+  KeeperReply reload(std::uint64_t digest) {
+    if (!options_.load) return {.outcome = failure("reload", "", "there is no configuration")};
+    auto wanted = options_.load();
+    if (!wanted) return {.outcome = std::unexpected(wanted.error().front())};
+    auto next = prepare_reload(options_, plan_, *wanted, quiet_);
+    if (!next) return {.outcome = std::unexpected(next.error())};
+    const std::string text = render_json(*next);
+    if (digest_of(text) != digest)
+      return {.outcome =
+                  failure("reload", "", "the configuration was changed while it was being read", "reload again")};
+    const bool changed = text != render_json(plan_);
+    if (changed) {
+      if (auto replaced = replace_plan(std::move(*next)); !replaced) return {.outcome = std::move(replaced)};
+    }
+    options_ = std::move(*wanted);
+    return {.outcome = {}, .flag = changed};
+  }
+
+  Status replace_plan(Plan next) {
+    if (auto checked = check_plan(next); !checked) return checked;
+    const auto planning_lock = lock_planning();
+    if (auto installed = install_plan(next); !installed) {
+      // With nftables it is one transaction; with others, half of it may be there.
+      std::ignore = install_plan(plan_);
+      return installed;
+    }
+    plan_ = std::move(next);
+    if (!guard_) return {};
+    if (auto followed = guard_->follow_plan(); !followed)
+      log_.warning("changes of the rules by others will not be noticed", {field("error", followed.error().message())});
+    return {};
+  }
+
+  KeeperReply begin_drain() {
+    stage_ = Stage::draining;
+    guard_.reset();  // it would put back what is taken away now
+    return {.outcome = limpid::begin_drain(plan_)};
+  }
+
+  KeeperReply remove() {
+    stage_ = Stage::removed;
+    guard_.reset();
+    heartbeat_.reset();
+    return {.outcome = remove_plan(plan_)};
+  }
+
+  /// One at a time, each in a process of its own: it takes long. False: nobody asks any more.
+  bool examine() {
+    std::uint8_t depth = 0;
+    const ssize_t length = recv(kDoctor, &depth, sizeof depth, MSG_DONTWAIT);
+    if (length < 0 && (errno == EAGAIN || errno == EINTR)) return true;
+    if (length <= 0) return false;
+    if (doctor_ > 0 && waitpid(doctor_, nullptr, WNOHANG) == 0) return true;
+    doctor_ = fork();
+    if (doctor_ != 0) return true;
+    // The service must see it when the keeper ends, so nothing of the keeper's may live on here.
+    close(kOrders);
+    close(kRulesLock);
+    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    const auto wanted = depth == static_cast<std::uint8_t>(DoctorRuns::Depth::probe) ? DoctorRuns::Depth::probe
+                                                                                     : DoctorRuns::Depth::look;
+    // The other end closes, or asks again: then nobody waits for this one.
+    send_report(kDoctor, run_doctor(plan_.inputs.ownership.name, wanted, kDoctor));
+    _exit(EXIT_SUCCESS);
+  }
+
+  /// The service is gone.
+  [[noreturn]] void end() {
+    heartbeat_.reset();
+    guard_.reset();
+    if (stage_ == Stage::installed || stage_ == Stage::draining) apply_fail_mode();
+    // An examination ends with its channel, and takes away what it has made.
+    if (doctor_ > 0) waitpid(doctor_, nullptr, 0);
+    // Its file is a name for nothing now, and the service was not allowed to take it away.
+    if (!control_path_.empty()) std::ignore = remove_stale_socket(control_path_);
+    _exit(EXIT_SUCCESS);
+  }
+
+  void apply_fail_mode() {
+    const std::string& name = plan_.inputs.ownership.name;
+    if (plan_.inputs.fail == FailMode::closed) {
+      log_.error("the relaying process has died: what it would have relayed is refused now (--fail closed)",
+                 {field("name", name), field("remedy", "start it again, or: limpid rules remove --name " + name)});
+      return;
+    }
+    const auto removed = remove_plan(plan_);
+    if (removed) {
+      log_.error("the relaying process has died: the rules are gone, and traffic passes as without us (--fail open)",
+                 {field("name", name)});
+    } else {
+      log_.error("the relaying process has died, and its rules could not be taken away",
+                 {field("error", removed.error().message()), field("remedy", "limpid rules remove --name " + name)});
+    }
+  }
+
+  ServiceOptions options_;
+  Plan plan_;
+  const Logger& log_;
+  Logger quiet_;  ///< what the service has said already
+  std::string control_path_;
+  std::shared_ptr<PlanCondition> condition_;
+  Stage stage_ = Stage::waiting;
+  std::optional<PlanGuard> guard_;
+  std::optional<Heartbeat> heartbeat_;
+  pid_t doctor_ = -1;
+};
+
+}  // namespace
+
+void keep_rules(RulesKeeper::Job& job, KeeperChannels channels, std::shared_ptr<PlanCondition> condition) {
+  prctl(PR_SET_NAME, "limpid-rules", 0, 0, 0);
+  // Whatever a terminal, a supervisor or its watchdog sends to all of the service's processes: this one ends by itself, when its work is done.
+  sigset_t all;
+  sigfillset(&all);
+  if (pthread_sigmask(SIG_SETMASK, &all, nullptr) != 0 || !take_descriptors(channels, job.rules_lock.get()))
+    _exit(EXIT_FAILURE);
+  limit_bounding_set(kKept);
+  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  KeeperProcess(job, std::move(condition)).run();
+}
+
+}  // namespace limpid

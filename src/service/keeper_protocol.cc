@@ -1,0 +1,165 @@
+// Little-endian by hand, so that a test can write packets down. Both ends are the same program, but one of them may have been taken over.
+#include "service/keeper_protocol.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+
+namespace limpid {
+namespace {
+
+/// "LRK1": a packet that begins otherwise is not ours.
+constexpr std::string_view kMagic = "LRK1";
+constexpr std::size_t kMostPartBytes = 8000;  ///< four parts of an error and the head fit into one answer
+constexpr std::size_t kChunkBytes = 32768;
+
+constexpr std::size_t kNumberBytes = 8;
+
+constexpr char kMore = 'm';
+constexpr char kLast = 'l';
+constexpr char kError = 'e';
+
+void append_number(std::string& packet, std::uint64_t number) {
+  for (unsigned shift = 0; shift < 64; shift += 8) packet += static_cast<char>(number >> shift & 0xffU);
+}
+
+/// Of the first eight bytes.
+std::uint64_t read_number(std::string_view packet) {
+  std::uint64_t number = 0;
+  for (std::size_t i = 0; i < kNumberBytes; ++i)
+    number |= static_cast<std::uint64_t>(static_cast<unsigned char>(packet[i])) << (8 * i);
+  return number;
+}
+
+std::string_view bounded(std::string_view text) {
+  return text.substr(0, std::min(text.size(), kMostPartBytes));
+}
+
+void append_error(std::string& packet, const Error& error) {
+  packet += static_cast<char>(error.kind);
+  for (const std::string* part : {&error.operation, &error.object, &error.cause, &error.remedy}) {
+    packet += bounded(*part);
+    packet += '\0';
+  }
+}
+
+Error take_error(std::string_view packet) {
+  Error error;
+  const auto kind = static_cast<unsigned char>(packet.empty() ? '\0' : packet.front());
+  error.kind =
+      kind <= static_cast<unsigned char>(ErrorKind::unsupported) ? static_cast<ErrorKind>(kind) : ErrorKind::failure;
+  if (!packet.empty()) packet.remove_prefix(1);
+  for (std::string* part : {&error.operation, &error.object, &error.cause, &error.remedy}) {
+    const auto end = packet.find('\0');
+    *part = packet.substr(0, end);
+    packet.remove_prefix(end == std::string_view::npos ? packet.size() : end + 1);
+  }
+  if (error.cause.empty()) error.cause = "the process that keeps the rules has said nothing that can be understood";
+  return error;
+}
+
+bool send_packet(int channel, std::string_view packet) {
+  while (send(channel, packet.data(), packet.size(), MSG_NOSIGNAL) < 0) {
+    if (errno != EINTR) return false;  // EAGAIN too: SO_SNDTIMEO is over
+  }
+  return true;
+}
+
+}  // namespace
+
+std::string encode(const KeeperRequest& request) {
+  std::string packet(kMagic);
+  packet += static_cast<char>(request.order);
+  packet.append(3, '\0');
+  append_number(packet, request.value);
+  return packet;
+}
+
+std::optional<KeeperRequest> decode_request(std::string_view packet) {
+  if (packet.size() != kKeeperRequestBytes || !packet.starts_with(kMagic)) return std::nullopt;
+  const auto order = static_cast<unsigned char>(packet[4]);
+  const bool known = order >= static_cast<unsigned char>(KeeperOrder::install) &&
+                     order <= static_cast<unsigned char>(KeeperOrder::leave);
+  if (!known || packet.substr(5, 3) != std::string_view("\0\0\0", 3)) return std::nullopt;
+  KeeperRequest request{.order = static_cast<KeeperOrder>(order)};
+  request.value = read_number(packet.substr(8));
+  if (request.order == KeeperOrder::reload) return request;
+  const std::uint64_t most = request.order == KeeperOrder::end_successor ? kMostPatienceMs : 0;
+  return request.value <= most ? std::optional(request) : std::nullopt;
+}
+
+std::string encode(const KeeperReply& reply) {
+  std::string packet(kMagic);
+  packet += reply.outcome ? '\1' : '\0';
+  packet += reply.flag ? '\1' : '\0';
+  append_number(packet, reply.number);
+  if (reply.outcome) {
+    packet += bounded(reply.text);
+  } else {
+    append_error(packet, reply.outcome.error());
+  }
+  return packet;
+}
+
+KeeperReply decode_reply(std::string_view packet) {
+  KeeperReply reply;
+  if (packet.size() < kMagic.size() + 2 + kNumberBytes || !packet.starts_with(kMagic)) {
+    reply.outcome = std::unexpected(take_error({}));
+    return reply;
+  }
+  reply.flag = packet[5] == '\1';
+  reply.number = read_number(packet.substr(6));
+  const auto rest = packet.substr(6 + kNumberBytes);
+  if (packet[4] == '\1') {
+    reply.text = rest;
+  } else {
+    reply.outcome = std::unexpected(take_error(rest));
+  }
+  return reply;
+}
+
+std::uint64_t digest_of(std::string_view text) noexcept {
+  std::uint64_t digest = 0xcbf29ce484222325U;
+  for (const char each : text) digest = (digest ^ static_cast<unsigned char>(each)) * 0x100000001b3U;
+  return digest;
+}
+
+void send_report(int channel, const Result<std::string>& report) {
+  if (!report) {
+    std::string packet(1, kError);
+    append_error(packet, report.error());
+    send_packet(channel, packet);
+    return;
+  }
+  std::string_view left = *report;
+  do {
+    const auto chunk = left.substr(0, kChunkBytes);
+    left.remove_prefix(chunk.size());
+    if (!send_packet(channel, std::string(1, left.empty() ? kLast : kMore) + std::string(chunk))) return;
+  } while (!left.empty());
+}
+
+Result<std::string> receive_report(int channel, int stop) {
+  constexpr std::string_view kWho = "limpid doctor";
+  std::string text;
+  std::array<char, kChunkBytes + 1> packet{};
+  for (;;) {
+    std::array<pollfd, 2> wanted{pollfd{channel, POLLIN, 0}, pollfd{stop, POLLIN, 0}};
+    if (poll(wanted.data(), wanted.size(), -1) < 0 && errno != EINTR) return system_error(errno, "run", kWho);
+    if (wanted[1].revents != 0) return failure("run", kWho, "it was not wanted any more");
+    if (wanted[0].revents == 0) continue;
+    const ssize_t length = recv(channel, packet.data(), packet.size(), MSG_DONTWAIT);
+    if (length < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (length <= 0) return failure("run", kWho, "the process that may run it has ended", "restart");
+    const std::string_view rest(packet.data() + 1, static_cast<std::size_t>(length) - 1);
+    if (packet[0] == kError) return std::unexpected(take_error(rest));
+    if (text.size() + rest.size() > kMostReportBytes) return failure("run", kWho, "its report is too long");
+    text += rest;
+    if (packet[0] != kMore) return text;
+  }
+}
+
+}  // namespace limpid
