@@ -9,9 +9,14 @@
 
 #include <array>
 #include <cerrno>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
 #include <new>
+#include <stop_token>
 #include <utility>
 
+#include "intercept/heartbeat.h"
 #include "service/keeper_process.h"
 #include "service/keeper_protocol.h"
 
@@ -58,8 +63,9 @@ Result<std::unique_ptr<RulesKeeper>> RulesKeeper::start(Job job) {
   if (pid < 0) return system_error(errno, "start", "the process that keeps the rules");
   if (pid == 0)
     keep_rules(job, {.orders = orders->theirs.get(), .doctor = doctor->theirs.get()}, std::move(*condition));
-  return std::unique_ptr<RulesKeeper>(
-      new RulesKeeper(pid, std::move(orders->ours), std::move(doctor->ours), std::move(*condition), job.log));
+  return std::unique_ptr<RulesKeeper>(new RulesKeeper(pid, std::move(orders->ours), std::move(doctor->ours),
+                                                      std::move(*condition), job.log,
+                                                      job.plan.inputs.ownership.heartbeat));
 }
 
 RulesKeeper::~RulesKeeper() {
@@ -106,7 +112,21 @@ Result<bool> RulesKeeper::ask(std::uint8_t order, std::uint64_t digest, std::str
   }
 }
 
+/// Twice as often as the heart looks.
+void RulesKeeper::start_pulse() {
+  pulse_ = std::jthread([condition = condition_](const std::stop_token& stopped) {
+    std::mutex mutex;
+    std::condition_variable_any wake;
+    std::unique_lock lock(mutex);
+    while (!stopped.stop_requested()) {
+      condition->pulse.fetch_add(1, std::memory_order_relaxed);
+      wake.wait_for(lock, stopped, kHeartbeatInterval / 2, [] { return false; });
+    }
+  });
+}
+
 Status RulesKeeper::install() {
+  if (has_heart_) start_pulse();
   const auto answer = ask(static_cast<std::uint8_t>(KeeperOrder::install), 0, "install");
   if (!answer) return std::unexpected(answer.error());
   installed_ = true;

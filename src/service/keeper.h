@@ -12,6 +12,9 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
 
 #include "base/log.h"
 #include "intercept/plan.h"
@@ -62,12 +65,15 @@ class RulesKeeper {
   [[nodiscard]] UniqueFd take_doctor_channel() noexcept { return std::move(doctor_); }
 
  private:
-  RulesKeeper(pid_t pid, UniqueFd orders, UniqueFd doctor, std::shared_ptr<PlanCondition> condition, const Logger& log)
+  RulesKeeper(pid_t pid, UniqueFd orders, UniqueFd doctor, std::shared_ptr<PlanCondition> condition, const Logger& log,
+              bool has_heart)
       : pid_(pid),
         orders_(std::move(orders)),
         doctor_(std::move(doctor)),
         condition_(std::move(condition)),
-        log_(log) {}
+        log_(log),
+        has_heart_(has_heart) {}
+  void start_pulse();
   /// What it answers, or that nobody does.
   [[nodiscard]] Result<bool> ask(std::uint8_t order, std::uint64_t digest, std::string_view operation);
 
@@ -76,6 +82,8 @@ class RulesKeeper {
   UniqueFd doctor_;
   std::shared_ptr<PlanCondition> condition_;  ///< in memory that both processes see
   const Logger& log_;
+  std::jthread pulse_;  ///< for a plan with a heart: the kernel shall notice a process that is stopped, too
+  const bool has_heart_;
   bool watched_ = false;
   bool installed_ = false;
   bool ended_ = false;

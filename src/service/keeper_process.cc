@@ -117,7 +117,7 @@ class KeeperProcess {
     if (auto installed = install_plan(plan_); !installed) return {.outcome = std::move(installed)};
     stage_ = Stage::installed;
     // To the very end: established flows of programs here need the heart as long as they are relayed.
-    heartbeat_.emplace(Heartbeat::start(plan_));
+    heartbeat_.emplace(Heartbeat::start(plan_, {}, &condition_->pulse));
     watch();
     return {.outcome = {}, .flag = guard_.has_value()};
   }
