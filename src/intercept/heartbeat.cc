@@ -13,6 +13,7 @@
 #include <csignal>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <tuple>
 
 #include "limpid/unique_fd.h"
@@ -46,7 +47,7 @@ struct Heartbeat::State {
 Heartbeat::Heartbeat(std::shared_ptr<State> state, std::jthread thread) noexcept
     : state_(std::move(state)), thread_(std::move(thread)) {}
 
-Heartbeat Heartbeat::start(const Plan& plan, Alive alive) {
+Heartbeat Heartbeat::start(const Plan& plan, Alive alive, const std::atomic<std::uint64_t>* pulse) {
   if (!plan.inputs.ownership.heartbeat) return {nullptr, std::jthread()};
   auto state = std::make_shared<State>();
   state->list = plan.table_name;
@@ -57,13 +58,17 @@ Heartbeat Heartbeat::start(const Plan& plan, Alive alive) {
   sigset_t before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
-  std::jthread thread([state](const std::stop_token& stopped) {
+  std::jthread thread([state, pulse](const std::stop_token& stopped) {
     std::mutex mutex;
     std::condition_variable_any wake;
     std::unique_lock lock(mutex);
+    std::optional<std::uint64_t> felt;
     while (!stopped.stop_requested()) {
       const Alive now = state->alive;
-      std::ignore = beat_heart(state->list, state->wanted.ipv4 && now.ipv4, state->wanted.ipv6 && now.ipv6);
+      const auto counted = pulse != nullptr ? std::optional(pulse->load(std::memory_order_relaxed)) : std::nullopt;
+      if (!counted || counted != felt)
+        std::ignore = beat_heart(state->list, state->wanted.ipv4 && now.ipv4, state->wanted.ipv6 && now.ipv6);
+      felt = counted;
       wake.wait_for(lock, stopped, kHeartbeatInterval, [] { return false; });
     }
   });

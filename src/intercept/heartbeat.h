@@ -2,7 +2,9 @@
 // asks when the heart has last beaten (docs/backends.md).
 #pragma once
 
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -27,7 +29,9 @@ class Heartbeat {
     bool ipv4 = true;
     bool ipv6 = true;
   };
-  [[nodiscard]] static Heartbeat start(const Plan& plan, Alive alive);
+  /// `pulse`, if given, is counted up by whoever the heart beats for: as long as it stands still, there is no beat. It outlives the heart.
+  [[nodiscard]] static Heartbeat start(const Plan& plan, Alive alive,
+                                       const std::atomic<std::uint64_t>* pulse = nullptr);
   [[nodiscard]] static Heartbeat start(const Plan& plan) { return start(plan, {.ipv4 = true, .ipv6 = true}); }
   /// For which it beats from now on. From any thread.
   void go_on(Alive alive) noexcept;

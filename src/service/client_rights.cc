@@ -11,7 +11,7 @@ namespace limpid {
 namespace {
 
 /// In a unit: the drop-in with all of them, which is installed beside the program.
-constexpr const char* kRemedy = "run it as root; in the unit: install -Dm644 " LIMPID_DROP_INS
+constexpr const char* kRemedy = "restart it as root; in the unit: install -Dm644 " LIMPID_DROP_INS
                                 "/client-programs.conf -t /etc/systemd/system/limpid.service.d && systemctl "
                                 "daemon-reload && systemctl restart limpid";
 

@@ -30,6 +30,7 @@ struct PlanCondition {
   std::atomic<bool> disturbed{false};     ///< it differs now, as far as is known
   std::atomic<bool> gave_up{false};       ///< others undo it again and again
   std::atomic<bool> abandoned{false};     ///< the process that kept it has ended; written by the one that is left
+  std::atomic<std::uint64_t> pulse{0};    ///< counted up by who relays, for the heart of an iptables
 };
 
 /// One thread. Waits nowhere itself: keep_until_signal() polls descriptors(), calls hear() when one is readable, and look() when

@@ -24,7 +24,7 @@ namespace limpid {
 /// Nothing is written, but pins of eBPF programs where it looks after some. With a configuration, which may name any file at its next reload, it reads what file permissions
 /// let it; without, what libraries look for.
 [[nodiscard]] inline FileRules relay_files(const ServiceOptions& options, bool handles_programs) {
-  FileRules rules{.fence_reading = !options.load,
+  FileRules rules{.fence_reading = !options.load && !handles_programs,  // libbpf opens "/" for a free number
                   // Time zones, locales, certificates, limits of the kernel, processes, CPUs.
                   .readable = {"/etc", "/usr", "/lib", "/lib64", "/var/lib/ca-certificates", "/nix/store", "/proc",
                                "/sys", "/dev/null", "/dev/urandom"}};

@@ -63,7 +63,9 @@ bool reads_settings(const ServiceOptions& options, const UnprivilegedUser& user)
 
 /// What needs no privilege to be given up. A kernel without it is told of, and nothing else happens.
 Status enclose(const ServiceOptions& options, bool handles_programs, const Logger& log) {
-  if (auto fenced = restrict_files(relay_files(options, handles_programs)); !fenced) {
+  // Whoever is fenced off by Landlock may look at no process outside (hook_ptrace_access_check in security/landlock/task.c).
+  const bool looks_at_programs = asks_for_programs(options.rules);
+  if (auto fenced = looks_at_programs ? Status() : restrict_files(relay_files(options, handles_programs)); !fenced) {
     if (fenced.error().kind != ErrorKind::unsupported) return fenced;
     log.info("this kernel cannot fence off files for us", {field("because", fenced.error().message())});
   }
