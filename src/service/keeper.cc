@@ -1,7 +1,6 @@
 // The service's side; the child's is in keeper_process.cc.
 #include "service/keeper.h"
 
-#include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -39,6 +38,11 @@ Result<Ends> make_channel() {
   return Ends{UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
+std::string_view text_of(std::span<const std::byte> bytes) noexcept {
+  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): the same bytes, as text
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 /// Counters that one process writes and the other reads.
 Result<std::shared_ptr<PlanCondition>> share_condition() {
   static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
@@ -53,7 +57,7 @@ Result<std::shared_ptr<PlanCondition>> share_condition() {
 }  // namespace
 
 Result<std::unique_ptr<RulesKeeper>> RulesKeeper::start(Job job) {
-  auto orders = make_channel();
+  auto orders = DescriptorChannel::open();
   if (!orders) return std::unexpected(orders.error());
   auto doctor = make_channel();
   if (!doctor) return std::unexpected(doctor.error());
@@ -62,15 +66,15 @@ Result<std::unique_ptr<RulesKeeper>> RulesKeeper::start(Job job) {
   const pid_t pid = fork();
   if (pid < 0) return system_error(errno, "start", "the process that keeps the rules");
   if (pid == 0)
-    keep_rules(job, {.orders = orders->theirs.get(), .doctor = doctor->theirs.get()}, std::move(*condition));
-  return std::unique_ptr<RulesKeeper>(new RulesKeeper(pid, std::move(orders->ours), std::move(doctor->ours),
+    keep_rules(job, {.orders = orders->second.get(), .doctor = doctor->theirs.get()}, std::move(*condition));
+  return std::unique_ptr<RulesKeeper>(new RulesKeeper(pid, std::move(orders->first), std::move(doctor->ours),
                                                       std::move(*condition), job.log,
                                                       job.plan.inputs.ownership.heartbeat));
 }
 
 RulesKeeper::~RulesKeeper() {
   if (installed_) std::ignore = remove();
-  orders_.reset();
+  orders_.close();
   doctor_.reset();
   if (ended_) return;
   while (waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {
@@ -87,29 +91,23 @@ void RulesKeeper::note_end() {
       {field("remedy", kRemedy)});
 }
 
-Result<bool> RulesKeeper::ask(std::uint8_t order, std::uint64_t digest, std::string_view operation) {
+Result<KeeperReply> RulesKeeper::ask(const KeeperRequest& request, std::string_view operation,
+                                     std::span<const int> descriptors) {
   const auto gone = [&] {
     note_end();
     return failure(operation, "", "the process that keeps the rules has ended", kRemedy);
   };
   if (ended_) return gone();
-  const std::string request = encode({.order = static_cast<KeeperOrder>(order), .digest = digest});
-  if (send(orders_.get(), request.data(), request.size(), MSG_NOSIGNAL) < 0) return gone();
+  const std::string packet = encode(request);
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
-  for (;;) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
-    pollfd wanted{.fd = orders_.get(), .events = POLLIN, .revents = 0};
-    if (left.count() <= 0 || poll(&wanted, 1, static_cast<int>(left.count())) == 0)
-      return failure(operation, "", "the process that keeps the rules does not answer", kRemedy);
-    std::string packet(kMostKeeperReplyBytes, '\0');
-    const ssize_t length = recv(orders_.get(), packet.data(), packet.size(), MSG_DONTWAIT);
-    if (length < 0 && (errno == EINTR || errno == EAGAIN)) continue;
-    if (length <= 0) return gone();
-    packet.resize(static_cast<std::size_t>(length));
-    KeeperReply reply = decode_reply(packet);
-    if (!reply.outcome) return std::unexpected(std::move(reply.outcome.error()));
-    return reply.flag;
-  }
+  if (!orders_.send(std::as_bytes(std::span(packet)), descriptors, deadline)) return gone();
+  const auto answer = orders_.receive(deadline);
+  if (!answer && answer.error().code == ETIMEDOUT)
+    return failure(operation, "", "the process that keeps the rules does not answer", kRemedy);
+  if (!answer) return gone();
+  KeeperReply reply = decode_reply(text_of(answer->bytes));
+  if (!reply.outcome) return std::unexpected(std::move(reply.outcome.error()));
+  return reply;
 }
 
 /// Twice as often as the heart looks.
@@ -127,28 +125,59 @@ void RulesKeeper::start_pulse() {
 
 Status RulesKeeper::install() {
   if (has_heart_) start_pulse();
-  const auto answer = ask(static_cast<std::uint8_t>(KeeperOrder::install), 0, "install");
+  const auto answer = ask({.order = KeeperOrder::install}, "install");
   if (!answer) return std::unexpected(answer.error());
   installed_ = true;
-  watched_ = *answer;
+  watched_ = answer->flag;
   return {};
 }
 
+void RulesKeeper::renew() {
+  const auto installed = install();
+  installed_ = true;
+  if (installed) return;
+  log_.error(
+      "the rules could not be renewed: those of the predecessor stay at work",
+      {field("error", installed.error().message()), field("remedy", "mend that, then `limpid reload`, or restart")});
+}
+
 Result<bool> RulesKeeper::reload(const Plan& plan) {
-  return ask(static_cast<std::uint8_t>(KeeperOrder::reload), digest_of(render_json(plan)), "reload");
+  const auto answer = ask({.order = KeeperOrder::reload, .value = digest_of(render_json(plan))}, "reload");
+  if (!answer) return std::unexpected(answer.error());
+  return answer->flag;
 }
 
 Status RulesKeeper::begin_drain() {
-  const auto answer = ask(static_cast<std::uint8_t>(KeeperOrder::begin_drain), 0, "stop capturing");
+  const auto answer = ask({.order = KeeperOrder::begin_drain}, "stop capturing");
   return answer ? Status() : std::unexpected(answer.error());
 }
 
 Status RulesKeeper::remove() {
   installed_ = false;
-  const auto answer = ask(static_cast<std::uint8_t>(KeeperOrder::remove), 0, "remove the rules");
+  const auto answer = ask({.order = KeeperOrder::remove}, "remove the rules");
   if (answer) return {};
   log_.error("could not remove everything: rules stay in the kernel", {field("error", answer.error().message())});
   return std::unexpected(answer.error());
+}
+
+Result<pid_t> RulesKeeper::start_successor(int channel) {
+  const std::array<int, kSuccessorDescriptors> descriptors{channel, STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
+  const auto answer = ask({.order = KeeperOrder::start_successor}, "upgrade", descriptors);
+  if (!answer) return std::unexpected(answer.error());
+  return static_cast<pid_t>(answer->number);
+}
+
+std::string RulesKeeper::end_successor(std::chrono::milliseconds patience) {
+  const auto answer =
+      ask({.order = KeeperOrder::end_successor, .value = static_cast<std::uint64_t>(patience.count())}, "upgrade");
+  return answer ? answer->text : answer.error().cause;
+}
+
+void RulesKeeper::leave() {
+  installed_ = false;
+  if (const auto answer = ask({.order = KeeperOrder::leave}, "upgrade"); !answer)
+    log_.warning("the process that kept the rules could not be told of the successor",
+                 {field("error", answer.error().message())});
 }
 
 Result<std::string> ask_for_doctor(int channel, std::uint8_t depth, int stop) {

@@ -8,20 +8,25 @@
 
 #include <sys/types.h>
 
+#include <chrono>
 #include <cstdint>
-#include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "base/log.h"
 #include "intercept/plan.h"
 #include "limpid/error.h"
 #include "limpid/unique_fd.h"
+#include "net/descriptor_channel.h"
+#include "service/keeper_protocol.h"
 #include "service/plan_guard.h"
 #include "service/service.h"
+#include "service/successor.h"
 
 namespace limpid {
 
@@ -33,6 +38,9 @@ class RulesKeeper {
     const Logger& log;
     std::string control_path;  ///< the socket's file, which the service may not remove any more; empty: none
     UniqueFd rules_lock;       ///< lock_rules(): held by the child alone
+    SuccessorProgram program;  ///< for an upgrade
+    std::vector<std::string> variables;  ///< "NAME=value", for its environment
+    bool succeeds = false;               ///< a predecessor's plan is at work
   };
 
   /// Forks: must be called before the first thread starts.
@@ -45,7 +53,7 @@ class RulesKeeper {
   ~RulesKeeper();
 
   /// Hangs up when the child has ended; nothing else ever comes unasked.
-  [[nodiscard]] int descriptor() const noexcept { return orders_.get(); }
+  [[nodiscard]] int descriptor() const noexcept { return orders_.descriptor(); }
   [[nodiscard]] bool has_ended() const noexcept { return ended_; }
   [[nodiscard]] pid_t pid() const noexcept { return pid_; }
   /// The child has ended: says so, once, and what that means.
@@ -57,6 +65,16 @@ class RulesKeeper {
   [[nodiscard]] Result<bool> reload(const Plan& plan);
   [[nodiscard]] Status begin_drain();
   [[nodiscard]] Status remove();
+  /// Of a successor: puts our plan in the place of the predecessor's, which has the same numbers. Where that fails, flows go on with what is there.
+  void renew();
+
+  // For an upgrade (service/handover.h).
+  /// Starts the program anew, with `channel` to its predecessor and our standard descriptors. It is the child's child. Until the next of these calls, nobody watches the rules.
+  [[nodiscard]] Result<pid_t> start_successor(int channel);
+  /// It does not take over: it is given so long to end by itself, and then killed. How it ended, in words.
+  [[nodiscard]] std::string end_successor(std::chrono::milliseconds patience);
+  /// It has taken over: whatever becomes of us, the rules stay as they are.
+  void leave();
   /// How the plan fares; nullptr where changes by others are not noticed.
   [[nodiscard]] std::shared_ptr<const PlanCondition> condition() const noexcept {
     return watched_ ? condition_ : nullptr;
@@ -65,7 +83,7 @@ class RulesKeeper {
   [[nodiscard]] UniqueFd take_doctor_channel() noexcept { return std::move(doctor_); }
 
  private:
-  RulesKeeper(pid_t pid, UniqueFd orders, UniqueFd doctor, std::shared_ptr<PlanCondition> condition, const Logger& log,
+  RulesKeeper(pid_t pid, DescriptorChannel orders, UniqueFd doctor, std::shared_ptr<PlanCondition> condition, const Logger& log,
               bool has_heart)
       : pid_(pid),
         orders_(std::move(orders)),
@@ -75,10 +93,11 @@ class RulesKeeper {
         has_heart_(has_heart) {}
   void start_pulse();
   /// What it answers, or that nobody does.
-  [[nodiscard]] Result<bool> ask(std::uint8_t order, std::uint64_t digest, std::string_view operation);
+  [[nodiscard]] Result<KeeperReply> ask(const KeeperRequest& request, std::string_view operation,
+                                        std::span<const int> descriptors = {});
 
   pid_t pid_;
-  UniqueFd orders_;
+  DescriptorChannel orders_;
   UniqueFd doctor_;
   std::shared_ptr<PlanCondition> condition_;  ///< in memory that both processes see
   const Logger& log_;

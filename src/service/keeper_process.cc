@@ -33,7 +33,10 @@ namespace {
 constexpr int kOrders = 3;
 constexpr int kDoctor = 4;
 constexpr int kRulesLock = 5;
-constexpr timeval kSendPatience{.tv_sec = 5, .tv_usec = 0};
+constexpr std::chrono::seconds kSendPatience{5};
+/// A successor without a predecessor ends within moments: more than that.
+constexpr std::chrono::seconds kSuccessorPatience{10};
+constexpr int kPollMs = 5;
 
 /// What rules, their repair and the doctor's trials take (docs/privileges.md); whatever else root may, no program that is started here can.
 constexpr auto kKept =
@@ -59,12 +62,16 @@ bool take_descriptors(KeeperChannels channels, int rules_lock) {
 
 class KeeperProcess {
  public:
-  KeeperProcess(RulesKeeper::Job& job, std::shared_ptr<PlanCondition> condition)
+  KeeperProcess(RulesKeeper::Job& job, DescriptorChannel orders, std::shared_ptr<PlanCondition> condition)
       : options_(job.options),
         plan_(job.plan),
         log_(job.log),
         quiet_({.level = LogLevel::error, .format = job.options.log.format}),
         control_path_(std::move(job.control_path)),
+        program_(std::move(job.program)),
+        variables_(std::move(job.variables)),
+        succeeds_(job.succeeds),
+        orders_(std::move(orders)),
         condition_(std::move(condition)) {}
 
   [[noreturn]] void run() {
@@ -72,8 +79,9 @@ class KeeperProcess {
     for (const int channel : {kOrders, kDoctor}) {
       epoll_event wanted{.events = EPOLLIN, .data = {.fd = channel}};
       if (epoll_ctl(both, EPOLL_CTL_ADD, channel, &wanted) != 0) _exit(EXIT_FAILURE);
-      setsockopt(channel, SOL_SOCKET, SO_SNDTIMEO, &kSendPatience, sizeof kSendPatience);
     }
+    constexpr timeval kReportPatience{.tv_sec = kSendPatience.count(), .tv_usec = 0};
+    setsockopt(kDoctor, SOL_SOCKET, SO_SNDTIMEO, &kReportPatience, sizeof kReportPatience);
     for (;;) {
       std::ignore = keep_until_signal(-1, guard_ ? &*guard_ : nullptr, std::chrono::milliseconds{-1}, both);
       epoll_event event{};
@@ -87,39 +95,54 @@ class KeeperProcess {
   }
 
  private:
-  enum class Stage : std::uint8_t { waiting, installed, draining, removed };
+  enum class Stage : std::uint8_t { waiting, installed, draining, removed, succession, left };
 
   void obey() {
-    std::array<char, kKeeperRequestBytes + 1> packet{};  // one more, so that a longer one shows
-    const ssize_t length = recv(kOrders, packet.data(), packet.size(), MSG_DONTWAIT);
-    if (length < 0 && (errno == EAGAIN || errno == EINTR)) return;
-    if (length <= 0) end();
-    const auto request = decode_request({packet.data(), static_cast<std::size_t>(length)});
-    const std::string answer =
-        encode(request ? carry_out(*request) : KeeperReply{.outcome = failure("obey", "", "that is no order")});
-    send(kOrders, answer.data(), answer.size(), MSG_NOSIGNAL);
+    const auto packet = orders_.receive({});
+    if (!packet && packet.error().code == ETIMEDOUT) return;
+    if (!packet && (packet.error().code == EPIPE || packet.error().code == ECONNRESET)) end();
+    const std::string answer = encode(packet ? understand(*packet) : no_order());
+    // Nobody may read it any more: then the channel's end comes next.
+    std::ignore = orders_.send(std::as_bytes(std::span(answer)), {}, std::chrono::steady_clock::now() + kSendPatience);
   }
 
-  KeeperReply carry_out(const KeeperRequest& request) {
+  static KeeperReply no_order() { return {.outcome = failure("obey", "", "that is no order")}; }
+
+  KeeperReply understand(const DescriptorChannel::Packet& packet) {
+    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): the same bytes, as text
+    const auto request = decode_request({reinterpret_cast<const char*>(packet.bytes.data()), packet.bytes.size()});
+    if (!request) return no_order();
+    const bool starts = request->order == KeeperOrder::start_successor;
+    if (packet.descriptors.size() != (starts ? kSuccessorDescriptors : 0)) return no_order();
+    return carry_out(*request, packet.descriptors);
+  }
+
+  KeeperReply carry_out(const KeeperRequest& request, std::span<const UniqueFd> descriptors) {
     const auto out_of_turn = [] { return KeeperReply{.outcome = failure("obey", "", "this order is out of turn")}; };
     switch (request.order) {
       case KeeperOrder::install: return stage_ == Stage::waiting ? install() : out_of_turn();
-      case KeeperOrder::reload: return stage_ == Stage::installed ? reload(request.digest) : out_of_turn();
+      case KeeperOrder::reload: return stage_ == Stage::installed ? reload(request.value) : out_of_turn();
       case KeeperOrder::begin_drain: return stage_ == Stage::installed ? begin_drain() : out_of_turn();
       case KeeperOrder::remove:
         return stage_ == Stage::installed || stage_ == Stage::draining ? remove() : out_of_turn();
+      case KeeperOrder::start_successor:
+        return stage_ == Stage::installed ? start_successor(descriptors) : out_of_turn();
+      case KeeperOrder::end_successor:
+        return stage_ == Stage::succession ? end_successor(std::chrono::milliseconds(request.value)) : out_of_turn();
+      case KeeperOrder::leave: return stage_ == Stage::succession ? leave() : out_of_turn();
     }
     return out_of_turn();
   }
 
   /// The service holds lock_planning() meanwhile.
   KeeperReply install() {
-    if (auto installed = install_plan(plan_); !installed) return {.outcome = std::move(installed)};
+    auto installed = install_plan(plan_);
+    if (!installed && !succeeds_) return {.outcome = std::move(installed)};
     stage_ = Stage::installed;
     // To the very end: established flows of programs here need the heart as long as they are relayed.
     heartbeat_.emplace(Heartbeat::start(plan_, {}, &condition_->pulse));
-    watch();
-    return {.outcome = {}, .flag = guard_.has_value()};
+    if (installed) watch();
+    return {.outcome = std::move(installed), .flag = guard_.has_value()};
   }
 
   void watch() {
@@ -175,6 +198,53 @@ class KeeperProcess {
     return {.outcome = remove_plan(plan_)};
   }
 
+  /// It is not told which program, nor with what environment.
+  KeeperReply start_successor(std::span<const UniqueFd> descriptors) {
+    // It puts a plan of its own in the place of ours, which must not be put back then.
+    guard_.reset();
+    const auto started = limpid::start_successor(
+        program_,
+        {.channel = descriptors[0].get(),
+         .rules_lock = kRulesLock,
+         .standard = {descriptors[1].get(), descriptors[2].get(), descriptors[3].get()}},
+        variables_);
+    if (!started) {
+      watch_again();
+      return {.outcome = std::unexpected(started.error())};
+    }
+    successor_ = *started;
+    stage_ = Stage::succession;
+    return {.outcome = {}, .number = static_cast<std::uint64_t>(successor_)};
+  }
+
+  KeeperReply end_successor(std::chrono::milliseconds patience) {
+    const std::string how = limpid::end_successor(std::exchange(successor_, -1), patience);
+    stage_ = Stage::installed;
+    watch_again();
+    return {.outcome = {}, .text = how};
+  }
+
+  KeeperReply leave() {
+    stage_ = Stage::left;
+    return {};
+  }
+
+  /// Nobody has looked for a while.
+  void watch_again() {
+    watch();
+    if (guard_) guard_->look();
+  }
+
+  /// Of one that was started, and about which the service can say nothing any more: without it, it ends at once, unless it has everything already.
+  bool has_taken_over() {
+    const auto deadline = std::chrono::steady_clock::now() + kSuccessorPatience;
+    while (std::chrono::steady_clock::now() < deadline) {
+      if (waitpid(successor_, nullptr, WNOHANG) != 0) return false;
+      poll(nullptr, 0, kPollMs);
+    }
+    return true;
+  }
+
   /// One at a time, each in a process of its own: it takes long. False: nobody asks any more.
   bool examine() {
     std::uint8_t depth = 0;
@@ -197,9 +267,10 @@ class KeeperProcess {
 
   /// The service is gone.
   [[noreturn]] void end() {
+    if (stage_ == Stage::left || (stage_ == Stage::succession && has_taken_over())) _exit(EXIT_SUCCESS);
     heartbeat_.reset();
     guard_.reset();
-    if (stage_ == Stage::installed || stage_ == Stage::draining) apply_fail_mode();
+    if (stage_ == Stage::installed || stage_ == Stage::draining || stage_ == Stage::succession) apply_fail_mode();
     // An examination ends with its channel, and takes away what it has made.
     if (doctor_ > 0) waitpid(doctor_, nullptr, 0);
     // Its file is a name for nothing now, and the service was not allowed to take it away.
@@ -229,11 +300,16 @@ class KeeperProcess {
   const Logger& log_;
   Logger quiet_;  ///< what the service has said already
   std::string control_path_;
+  SuccessorProgram program_;
+  std::vector<std::string> variables_;
+  bool succeeds_;
+  DescriptorChannel orders_;
   std::shared_ptr<PlanCondition> condition_;
   Stage stage_ = Stage::waiting;
   std::optional<PlanGuard> guard_;
   std::optional<Heartbeat> heartbeat_;
   pid_t doctor_ = -1;
+  pid_t successor_ = -1;
 };
 
 }  // namespace
@@ -247,7 +323,9 @@ void keep_rules(RulesKeeper::Job& job, KeeperChannels channels, std::shared_ptr<
     _exit(EXIT_FAILURE);
   limit_bounding_set(kKept);
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  KeeperProcess(job, std::move(condition)).run();
+  auto orders = DescriptorChannel::adopt(UniqueFd(kOrders));
+  if (!orders) _exit(EXIT_FAILURE);
+  KeeperProcess(job, std::move(*orders), std::move(condition)).run();
 }
 
 }  // namespace limpid
