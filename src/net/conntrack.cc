@@ -62,6 +62,14 @@ std::optional<Tuple> read_tuple(const nlattr* attribute, Family family) {
                .destination = {.address = *destination, .port = Port{ntohs(mnl_attr_get_u16(to))}}};
 }
 
+/// Both ends have said that they are done (TCP): what is on the wire with these addresses and ports now is another connection, which tracking does not see,
+/// or it would be this entry no more. Not so after a reset, which tracking may have believed and the end not.
+bool is_of_an_older_connection(const nlattr* protocol_info) {
+  const netlink::Attributes<CTA_PROTOINFO_TCP> protocols(protocol_info);
+  const netlink::Attributes<CTA_PROTOINFO_TCP_STATE> tcp(protocols[CTA_PROTOINFO_TCP]);
+  return tcp.u8(CTA_PROTOINFO_TCP_STATE) == TCP_CONNTRACK_TIME_WAIT;
+}
+
 /// Codes that say that the kernel has no ctnetlink.
 bool is_absent(int code) noexcept {
   return code == EINVAL || code == EOPNOTSUPP;
@@ -108,7 +116,8 @@ Result<bool> TrackedConnections::is_translated(Transport transport, const Socket
   put_tuple(request.header(), CTA_TUPLE_ORIG, transport, ours.source, ours.destination);
   bool translated = false;
   auto asked = socket_.ask(request.header(), "look up the connection to", "", [&](const nlmsghdr& found) {
-    const netlink::Attributes<CTA_TUPLE_REPLY> attributes(found, sizeof(nfgenmsg));
+    const netlink::Attributes<CTA_PROTOINFO> attributes(found, sizeof(nfgenmsg));
+    if (is_of_an_older_connection(attributes[CTA_PROTOINFO])) return;
     const auto original = read_tuple(attributes[CTA_TUPLE_ORIG], local.family());
     const auto reply = read_tuple(attributes[CTA_TUPLE_REPLY], local.family());
     translated = !((original == ours && reply == reverse) || (original == reverse && reply == ours));

@@ -25,7 +25,8 @@ class TrackedConnections {
   [[nodiscard]] static Result<TrackedConnections> open();
 
   /// Whether packets of a connection (or UDP exchange) have other addresses or ports on the wire than its socket says (masquerade, DNAT, …): its entry
-  /// in the default zone is not one tuple and its reverse. A connection that is not tracked is not translated. The error: nobody can tell.
+  /// in the default zone is not one tuple and its reverse. A connection that is not tracked is not translated, not even where an older one with the same
+  /// addresses and ports was, and its entry is still there. The error: nobody can tell.
   [[nodiscard]] Result<bool> is_translated(Transport transport, const SocketAddress& local, const SocketAddress& peer);
   /// Deletes the entry of a TCP connection, if there is one: for a connection whose packets connection tracking sees no more. It would keep it for days.
   void forget(const SocketAddress& local, const SocketAddress& peer);

@@ -155,3 +155,25 @@ def test_the_last_packet_of_a_handshake_was_lost(lab, cut):
     server.close()
     client.close()
     assert limpid.flow()["cut_through"] == "yes"
+
+
+def test_what_is_left_of_a_translated_connection_keeps_no_other(lab, start, need):
+    """A proxy that redirected is gone, and its rule; of its last connections there are entries, for two minutes, that nothing renews."""
+    need("conntrack", "conntrack")
+    family = "ip" if lab.family == "ipv4" else "ip6"
+    lab.router.nft(f"table {family} theirs {{ chain pre {{ type nat hook prerouting priority dstnat; tcp dport 80 redirect to :8080; }}; }}")
+    old = lab.router.listen(8080)
+    client = lab.client.connect(lab.server.address, 80, source_port=40001)
+    server, _ = old.accept()
+    server.close()  # first, so that the client's port is free again
+    assert client.recv(1) == b""
+    client.close()
+    lab.router.run("nft", "delete", "table", family, "theirs")
+    shown = lab.router.run("conntrack", "-L", "-p", "tcp", "-f", lab.family, "--state", "TIME_WAIT").stdout
+    assert "sport=40001 dport=80 " in shown and "sport=8080" in shown
+    limpid = start("--tcp", "80", "--cut-through", "always")
+    listener = lab.server.listen(80)
+    client = lab.client.connect(lab.server.address, 80, source_port=40001)
+    server, _ = listener.accept()
+    exchange(client, server, seed=1)
+    limpid.counters_with(cut_through=1, stayed_translated=0)
