@@ -6,6 +6,8 @@
 
 #include <array>
 
+#include "base/big_endian.h"
+
 namespace limpid {
 namespace {
 
@@ -186,8 +188,7 @@ std::optional<PacketEnds> read_ends(std::span<const std::byte> packet, Transport
   const std::size_t header = family == Family::ipv4 ? std::size_t{byte_at(packet, 0) & 0xfU} * 4 : kIpv6HeaderBytes;
   if (packet.size() < header || header < (family == Family::ipv4 ? kIpv4HeaderBytes : kIpv6HeaderBytes))
     return std::nullopt;
-  if (family == Family::ipv4 && ((byte_at(packet, 6) << 8U | byte_at(packet, 7)) & kFragmentOffset) != 0)
-    return std::nullopt;
+  if (family == Family::ipv4 && (big_endian16(packet, 6) & kFragmentOffset) != 0) return std::nullopt;
   const unsigned protocol = byte_at(packet, fields.protocol);
   if (inner != nullptr && protocol == icmp_of(family) && packet.size() >= header + kIcmpHeaderBytes) {
     *inner = packet.subspan(header + kIcmpHeaderBytes);
@@ -198,8 +199,7 @@ std::optional<PacketEnds> read_ends(std::span<const std::byte> packet, Transport
     std::array<std::uint8_t, 16> bytes{};
     for (std::uint32_t i = 0; i < fields.address_bytes; ++i)
       bytes[i] = static_cast<std::uint8_t>(byte_at(packet, address_at + i));
-    const unsigned port = byte_at(packet, port_at) << 8U | byte_at(packet, port_at + 1);
-    return SocketAddress{.address = IpAddress::from_bytes(family, bytes), .port = {static_cast<std::uint16_t>(port)}};
+    return SocketAddress{.address = IpAddress::from_bytes(family, bytes), .port = {big_endian16(packet, port_at)}};
   };
   return PacketEnds{.from = read(fields.source, header), .to = read(fields.destination, header + 2)};
 }
