@@ -16,6 +16,7 @@
 #include <map>
 #include <utility>
 
+#include "base/terminal_text.h"
 #include "capture/packet_ring.h"
 #include "capture/pcapng.h"
 #include "limpid/version.h"
@@ -36,7 +37,7 @@ constexpr int kSlowReaderMs = 1000;
 std::string name_of_interface(int index) {
   std::array<char, IF_NAMESIZE> name{};
   const char* const known = if_indextoname(static_cast<unsigned>(index), name.data());
-  return known != nullptr ? known : fmt::format("interface {}", index);
+  return known != nullptr ? for_terminal(known) : fmt::format("interface {}", index);
 }
 
 std::string describe(const SocketAddress& end) {

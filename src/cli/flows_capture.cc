@@ -76,13 +76,17 @@ Result<CaptureLimits> parse_limits(const CaptureFlags& flags) {
   return limits;
 }
 
+std::unexpected<Error> no_legs() {
+  return failure("flows capture", "", "the instance does not say where the flow's packets are",
+                 "is it another version of Limpid? restart it");
+}
+
 /// An address of a leg; empty: any. Fails where it makes no sense.
 Result<SocketAddress> end_of(const ordered_json& leg, const char* key) {
   if (leg.is_object() && leg.contains(key) && leg[key].is_null()) return SocketAddress{};
   if (leg.is_object() && leg.contains(key) && leg[key].is_string())
     return SocketAddress::parse(leg[key].get<std::string>());
-  return failure("flows capture", key, "the instance does not say where the flow's packets are",
-                 "is it another version of Limpid? restart it");
+  return no_legs();
 }
 
 Result<LegEnds> leg_of(const ordered_json& leg, const char* client_side, const char* target_side) {
@@ -96,10 +100,11 @@ Result<LegEnds> leg_of(const ordered_json& leg, const char* client_side, const c
 Result<CapturedFlow> read_flow(const ordered_json& flow) {
   CapturedFlow captured;
   const auto legs = flow.is_object() && flow.contains("legs") ? flow["legs"] : ordered_json();
-  if (!legs.is_object() || !legs.contains("client") || !legs.contains("target")) return captured;
+  if (!legs.is_object() || !legs.contains("client") || !legs.contains("target")) return no_legs();
   captured.transport = flow.value("protocol", "") == "udp" ? Transport::udp : Transport::tcp;
   const auto client = leg_of(legs["client"], "remote", "local");
   if (!client) return std::unexpected(client.error());
+  if (client->client_side.port.value == 0) return no_legs();
   captured.client_leg = *client;
   if (legs["target"].is_null()) return captured;
   const auto target = leg_of(legs["target"], "local", "remote");
@@ -125,7 +130,8 @@ class FollowedFlow {
     if (!answer->ok()) return std::unexpected(refusal(*answer, "flows capture", instance_));
     peer_ = answer->peer;
     auto json = ordered_json::parse(answer->body, nullptr, /*allow_exceptions=*/false);
-    flow_ = json.is_object() && json.contains("flow") ? json["flow"] : ordered_json();
+    if (!json.is_object() || !json.contains("flow") || !json["flow"].is_object()) return no_legs();
+    flow_ = json["flow"];
     return read_flow(flow_);
   }
 
