@@ -30,11 +30,12 @@ void write_ports(const PortSet& ports, std::span<__u8> bits) {
 }
 
 PortSet read_ports(std::span<const __u8> bits) {
+  const auto holds = [&](unsigned port) { return (unsigned{bits[port / 8]} >> port % 8 & 1U) != 0; };
   PortSet ports;
   for (unsigned port = 1; port <= 65535; ++port) {
-    if ((bits[port / 8] >> port % 8 & 1U) == 0) continue;
+    if (!holds(port)) continue;
     unsigned last = port;
-    while (last < 65535 && (bits[(last + 1) / 8] >> (last + 1) % 8 & 1U) != 0) ++last;
+    while (last < 65535 && holds(last + 1)) ++last;
     ports.insert({.first = Port{static_cast<std::uint16_t>(port)}, .last = Port{static_cast<std::uint16_t>(last)}});
     port = last;
   }

@@ -2,6 +2,8 @@
 #include "relay/pump.h"
 
 #include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -19,6 +21,12 @@ constexpr std::size_t kBudgetBytes = std::size_t{1} << 20U;
 constexpr std::size_t kPauseBytes = 4096;
 
 enum class Step : std::uint8_t { progress, blocked, failed, no_memory };
+
+/// What one call of pump() has done.
+struct Progress {
+  std::size_t budget = kBudgetBytes;  ///< that is left
+  bool waits_for_end = false;         ///< the sink's socket keeps the last bytes back, for our FIN
+};
 
 Step sink_error(Leg& sink) noexcept {
   if (errno == EINTR) return Step::progress;
@@ -108,15 +116,28 @@ Step hold(Direction& direction, std::span<const std::byte> rest, PumpResources& 
   return Step::blocked;
 }
 
-Step copy_round(Direction& direction, Leg& source, Leg& sink, PumpResources& resources, std::size_t& budget) noexcept {
+/// Whether the end of the source comes next, as far as is known: then what it sent last may go on in one segment with our FIN.
+bool is_about_to_end(const Leg& source, std::size_t received, std::size_t wanted) noexcept {
+  return source.hangup && received < wanted && !source.reset && !source.urgent && !source.encrypted;
+}
+
+/// Sends what still waits for more (MSG_MORE): by itself the kernel does so after 200 ms only.
+void push(const Leg& sink) noexcept {
+  const int on = 1;
+  setsockopt(sink.fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+Step copy_round(Direction& direction, Leg& source, Leg& sink, PumpResources& resources, Progress& progress) noexcept {
   const auto buffer = resources.shared_buffer;
   const ssize_t received = recv(source.fd.get(), buffer.data(), buffer.size(), 0);
   if (!book_read(direction, source, received, buffer.size())) return Step::progress;
   auto rest = std::span<const std::byte>(buffer).first(static_cast<std::size_t>(received));
   if (resources.tap != nullptr) (*resources.tap)(rest);
-  budget -= std::min(budget, rest.size());
+  progress.budget -= std::min(progress.budget, rest.size());
+  progress.waits_for_end = is_about_to_end(source, rest.size(), buffer.size());
+  const int flags = progress.waits_for_end ? MSG_NOSIGNAL | MSG_MORE : MSG_NOSIGNAL;
   while (!rest.empty()) {
-    const ssize_t written = send(sink.fd.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
+    const ssize_t written = send(sink.fd.get(), rest.data(), rest.size(), flags);
     if (written < 0) {
       const Step step = sink_error(sink);
       if (step == Step::failed) return step;
@@ -129,8 +150,7 @@ Step copy_round(Direction& direction, Leg& source, Leg& sink, PumpResources& res
   return Step::progress;
 }
 
-Step splice_round(Direction& direction, Leg& source, Leg& sink, PumpResources& resources,
-                  std::size_t& budget) noexcept {
+Step splice_round(Direction& direction, Leg& source, Leg& sink, PumpResources& resources, Progress& progress) noexcept {
   // The pipe is empty here, so EAGAIN can only mean that the socket has nothing.
   const ssize_t received = splice(source.fd.get(), nullptr, direction.pipe.write_end.get(), nullptr,
                                   PipePool::kCapacityBytes, SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
@@ -143,7 +163,7 @@ Step splice_round(Direction& direction, Leg& source, Leg& sink, PumpResources& r
   // A pipe also fills up by its number of fragments: a short splice says nothing about what the socket still has.
   if (!book_read(direction, source, received, 0)) return Step::progress;
   direction.piped = static_cast<std::uint32_t>(received);
-  budget -= std::min(budget, static_cast<std::size_t>(received));
+  progress.budget -= std::min(progress.budget, static_cast<std::size_t>(received));
   return flush_pipe(direction, sink, resources);
 }
 
@@ -172,7 +192,7 @@ PumpOutcome pass_on_end(Direction& direction, Leg& source, Leg& sink, PumpResour
 }  // namespace
 
 PumpOutcome pump(Direction& direction, Leg& source, Leg& sink, PumpResources& resources) noexcept {
-  std::size_t budget = kBudgetBytes;
+  Progress progress;
   PumpOutcome outcome = PumpOutcome::blocked;
   while (!direction.done) {
     Step step = Step::progress;
@@ -183,16 +203,17 @@ PumpOutcome pump(Direction& direction, Leg& source, Leg& sink, PumpResources& re
       step = flush_pipe(direction, sink, resources);
     } else if (direction.source_end != SourceEnd::none) {
       outcome = pass_on_end(direction, source, sink, resources);
+      if (outcome == PumpOutcome::finished) progress.waits_for_end = false;
       break;
     } else if (!source.readable || !sink.writable) {
       break;
-    } else if (budget == 0) {
+    } else if (progress.budget == 0) {
       outcome = PumpOutcome::budget_spent;
       break;
     } else if (wants_splice(direction, resources)) {
-      step = splice_round(direction, source, sink, resources, budget);
+      step = splice_round(direction, source, sink, resources, progress);
     } else {
-      step = copy_round(direction, source, sink, resources, budget);
+      step = copy_round(direction, source, sink, resources, progress);
     }
     if (step == Step::failed || step == Step::no_memory) {
       direction.done = true;
@@ -200,6 +221,7 @@ PumpOutcome pump(Direction& direction, Leg& source, Leg& sink, PumpResources& re
       return step == Step::failed ? PumpOutcome::sink_failed : PumpOutcome::no_memory;
     }
   }
+  if (progress.waits_for_end) push(sink);
   // A flow that waits holds no pipe: thousands of idle flows share a handful.
   if (direction.piped == 0) return_pipe(direction, resources);
   return outcome;

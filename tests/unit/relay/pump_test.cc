@@ -2,8 +2,8 @@
 #include "relay/pump.h"
 
 #include <gtest/gtest.h>
+#include <linux/tcp.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -101,6 +101,33 @@ TEST_F(PumpTest, passes_on_a_finish_after_the_last_byte) {
   std::array<char, 16> text{};
   EXPECT_EQ(recv(target_.far.get(), text.data(), text.size(), MSG_WAITALL), 3);
   EXPECT_EQ(recv(target_.far.get(), text.data(), text.size(), 0), 0);
+}
+
+tcp_info information(int fd) {
+  tcp_info info{};
+  socklen_t length = sizeof info;
+  EXPECT_EQ(getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length), 0);
+  return info;
+}
+
+TEST_F(PumpTest, last_bytes_and_finish_are_one_segment) {
+  ASSERT_EQ(send(client_.far.get(), "bye", 3, 0), 3);
+  shutdown(client_.far.get(), SHUT_WR);
+  wait_for(source_.fd.get(), POLLRDHUP);
+  look(source_);
+  const auto before = information(sink_.fd.get()).tcpi_segs_out;
+  ASSERT_EQ(step(), PumpOutcome::finished);
+  EXPECT_EQ(information(sink_.fd.get()).tcpi_segs_out - before, 1U);
+}
+
+TEST_F(PumpTest, nothing_is_kept_back_when_the_finish_does_not_come) {
+  ASSERT_EQ(send(client_.far.get(), "more", 4, 0), 4);
+  wait_for(source_.fd.get(), POLLIN);
+  source_.hangup = true;  // as after a write to it has failed
+  EXPECT_EQ(step(), PumpOutcome::blocked);
+  EXPECT_EQ(information(sink_.fd.get()).tcpi_notsent_bytes, 0U);
+  std::array<char, 16> text{};
+  EXPECT_EQ(recv(target_.far.get(), text.data(), text.size(), MSG_DONTWAIT), 4);
 }
 
 TEST_F(PumpTest, gives_the_sink_every_byte_that_came_before_a_reset) {
