@@ -60,7 +60,7 @@ std::vector<RulePair> pairs_of(const std::vector<std::string>& before, const std
 
 /// Places of rules, from 0, that both lists have in one order: of the pairs, the longest subsequence whose places after grow.
 std::vector<RulePair> common_rules(const std::vector<std::string>& before, const std::vector<std::string>& after) {
-  constexpr std::size_t kNone = static_cast<std::size_t>(-1);
+  constexpr auto kNone = static_cast<std::size_t>(-1);
   const std::vector<RulePair> pairs = pairs_of(before, after);
   std::vector<std::size_t> ends;  ///< by length less one: the pair by which a subsequence of that length ends earliest
   std::vector<std::size_t> previous(pairs.size(), kNone);
