@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 
 #include <array>
+#include <utility>
 
 #include "base/big_endian.h"
 
