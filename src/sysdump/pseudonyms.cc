@@ -44,7 +44,7 @@ constexpr std::array<Range, 6> kIpv6Ranges{{{{0}, 127, true},
                                             {{0xff}, 8, true}}};
 
 bool bit_of(const std::array<std::uint8_t, 16>& bytes, unsigned at) {
-  return (bytes.at(at / 8) >> (7 - at % 8) & 1U) != 0;
+  return (unsigned{bytes.at(at / 8)} >> (7 - at % 8) & 1U) != 0;
 }
 
 bool share(const std::array<std::uint8_t, 16>& one, const std::array<std::uint8_t, 16>& other, unsigned bits) {
