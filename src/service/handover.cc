@@ -105,9 +105,8 @@ class Handover {
     ends->second.reset();
     if (!started) return std::unexpected(started.error());
     outcome_.pid = *started;
-    parts_.log.info(
-        "upgrade: the program was started anew",
-        {field("successor", static_cast<std::uint64_t>(outcome_.pid)), field("program", parts_.program)});
+    parts_.log.info("upgrade: the program was started anew",
+                    {field("successor", static_cast<std::uint64_t>(outcome_.pid)), field("program", parts_.program)});
     const auto hello = hear("it does not speak to us");
     if (!hello) return std::unexpected(hello.error());
     const auto version = read_hello(hello->bytes);

@@ -36,9 +36,9 @@ class RulesKeeper {
     const ServiceOptions& options;  ///< those at work; a reload is compared with them
     const Plan& plan;
     const Logger& log;
-    std::string control_path;  ///< the socket's file, which the service may not remove any more; empty: none
-    UniqueFd rules_lock;       ///< lock_rules(): held by the child alone
-    SuccessorProgram program;  ///< for an upgrade
+    std::string control_path;            ///< the socket's file, which the service may not remove any more; empty: none
+    UniqueFd rules_lock;                 ///< lock_rules(): held by the child alone
+    SuccessorProgram program;            ///< for an upgrade
     std::vector<std::string> variables;  ///< "NAME=value", for its environment
     bool succeeds = false;               ///< a predecessor's plan is at work
   };
@@ -83,8 +83,8 @@ class RulesKeeper {
   [[nodiscard]] UniqueFd take_doctor_channel() noexcept { return std::move(doctor_); }
 
  private:
-  RulesKeeper(pid_t pid, DescriptorChannel orders, UniqueFd doctor, std::shared_ptr<PlanCondition> condition, const Logger& log,
-              bool has_heart)
+  RulesKeeper(pid_t pid, DescriptorChannel orders, UniqueFd doctor, std::shared_ptr<PlanCondition> condition,
+              const Logger& log, bool has_heart)
       : pid_(pid),
         orders_(std::move(orders)),
         doctor_(std::move(doctor)),

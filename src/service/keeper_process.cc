@@ -202,12 +202,12 @@ class KeeperProcess {
   KeeperReply start_successor(std::span<const UniqueFd> descriptors) {
     // It puts a plan of its own in the place of ours, which must not be put back then.
     guard_.reset();
-    const auto started = limpid::start_successor(
-        program_,
-        {.channel = descriptors[0].get(),
-         .rules_lock = kRulesLock,
-         .standard = {descriptors[1].get(), descriptors[2].get(), descriptors[3].get()}},
-        variables_);
+    const auto started =
+        limpid::start_successor(program_,
+                                {.channel = descriptors[0].get(),
+                                 .rules_lock = kRulesLock,
+                                 .standard = {descriptors[1].get(), descriptors[2].get(), descriptors[3].get()}},
+                                variables_);
     if (!started) {
       watch_again();
       return {.outcome = std::unexpected(started.error())};

@@ -18,9 +18,10 @@ enum class KeeperOrder : std::uint8_t {
   reload = 2,       ///< read the configuration, and put what it says into the kernel
   begin_drain = 3,  ///< stop capturing new connections
   remove = 4,       ///< take away what is ours; the keeper ends
-  start_successor = 5,  ///< start the program anew (`limpid upgrade`), with the kSuccessorDescriptors descriptors that come along; the rules are not watched meanwhile
-  end_successor = 6,    ///< it is not to take over: see to its end
-  leave = 7,            ///< it has taken over: the rules are its keeper's
+  start_successor =
+      5,  ///< start the program anew (`limpid upgrade`), with the kSuccessorDescriptors descriptors that come along; the rules are not watched meanwhile
+  end_successor = 6,  ///< it is not to take over: see to its end
+  leave = 7,          ///< it has taken over: the rules are its keeper's
 };
 
 struct KeeperRequest {

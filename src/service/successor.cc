@@ -57,8 +57,7 @@ class SpawnSettings {
   explicit SpawnSettings(const SuccessorDescriptors& descriptors) {
     posix_spawn_file_actions_init(&actions_);
     posix_spawnattr_init(&attributes_);
-    for (int number = 0; const int fd : descriptors.standard)
-      posix_spawn_file_actions_adddup2(&actions_, fd, number++);
+    for (int number = 0; const int fd : descriptors.standard) posix_spawn_file_actions_adddup2(&actions_, fd, number++);
     posix_spawn_file_actions_adddup2(&actions_, descriptors.channel, kChannel);
     posix_spawn_file_actions_adddup2(&actions_, descriptors.rules_lock, kRulesLock);
     posix_spawn_file_actions_addclosefrom_np(&actions_, kRulesLock + 1);

@@ -30,8 +30,10 @@ class Orphan:
         if self.returncode is None:
             try:
                 ended, status = os.waitpid(self.pid, os.WNOHANG)
-            except ChildProcessError:  # its parent lives still
-                return None
+            except ChildProcessError:  # its parent lives still, or has waited for it itself, because it did not take over
+                if not os.path.exists(f"/proc/{self.pid}"):
+                    self.returncode = 1
+                return self.returncode
             if ended:
                 self.returncode = os.waitstatus_to_exitcode(status)
         return self.returncode

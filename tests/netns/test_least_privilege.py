@@ -14,21 +14,12 @@ import pytest
 import limpid_process
 from kernel_state import difference, installed, snapshot
 from peers import exchange, wait_until
+from process_rights import BPF, DAC_READ_SEARCH, NET_ADMIN, NET_BIND_SERVICE, NET_RAW, PERFMON, SYS_ADMIN, SYS_PTRACE, capabilities, status_of
 from supervisor import Supervisor
 from traffic import ContinuousClient, failures
 
-NET_BIND_SERVICE, NET_ADMIN, NET_RAW, SYS_PTRACE, SYS_ADMIN, DAC_READ_SEARCH, PERFMON, BPF = 10, 12, 13, 19, 21, 2, 38, 39
 # Of `limpid run` with an iptables: nobody listens for the kernel once the heart has been still for so long (docs/backends.md).
 ALL_BACKENDS_END_AT_ONCE = pytest.mark.nftables("with an iptables, the kernel notices later that nobody listens")
-
-
-def status_of(pid):
-    return dict(line.split(":\t", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines() if ":\t" in line)
-
-
-def capabilities(pid, kind="CapEff"):
-    bits = int(status_of(pid)[kind], 16)
-    return {number for number in range(64) if bits >> number & 1}
 
 
 def service_user():

@@ -1,14 +1,18 @@
 """What `limpid upgrade` hands over besides plain flows: flows and datagrams through upstreams, rules' decisions about datagrams, sessions that were cut through,
 this host's own traffic, over every backend; and what it cannot hand over."""
 
+import os
+import signal
+
 import pytest
 
 import limpid_process
 from control_client import Control, verb
 from cut_sessions import hand_over, name_of
 from kernel_state import installed, snapshot
-from peers import exchange, read_to_end, wait_until
-from succession import adopt_orphans, succeed, upgrade
+from peers import exchange, read_exactly, read_to_end, wait_until
+from process_rights import NET_ADMIN, NET_RAW, capabilities
+from succession import adopt_orphans, refused, succeed, upgrade
 from traffic import ContinuousClient, failures
 from udp_exchange import PORT, answer, ask, question
 from upstream_peers import NEEDS, at, danted, haproxy, through
@@ -159,3 +163,44 @@ def test_over_every_backend(lab, start, echo, need, backend, flags):
     assert not changed & {"ip -4 rule", "ip -6 rule", "nft list ruleset"}, changed
     assert limpid.stop() == 0
     assert installed(lab.router) == []
+
+
+@pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+@pytest.mark.nftables("with an iptables, the kernel notices later that nobody listens")
+@pytest.mark.parametrize("fail", ["open", "closed"])
+def test_a_successor_has_a_keeper_of_its_own_and_no_more_rights(lab, start, echo, fail):
+    """Who relays has no rights to pass on: the keeper starts it. docs/privileges.md."""
+    echo(80)
+    limpid = start("--tcp", "80", "--fail", fail)
+    first = limpid.children()["limpid-rules"]
+    for _ in range(2):
+        upgrade(lab, limpid)
+        wait_until(lambda: not os.path.exists(f"/proc/{first}"), "the keeper has ended with the process that it served")
+        keeper = limpid.children()["limpid-rules"]
+        assert capabilities(limpid.pid) == {NET_RAW} and NET_ADMIN in capabilities(keeper)
+        first = keeper
+    # The new one's rules are kept, and its death is noticed, as after every start.
+    lab.router.run("nft", "delete", "table", *installed(lab.router)[0].split()[1:])
+    wait_until(lambda: installed(lab.router) != [], "they are put back")
+    connection = lab.client.connect(lab.server.address, 80)
+    limpid.process.kill()
+    assert limpid.process.wait() == -signal.SIGKILL
+    wait_until(lambda: not os.path.exists(f"/proc/{keeper}"), "the keeper has done what is declared")
+    assert (installed(lab.router) == []) == (fail == "open")
+    connection.close()
+    lab.router.run(limpid_process.BINARY, "rules", "remove")
+
+
+@pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+def test_the_keeper_is_gone(lab, start, echo):
+    """Nobody is left who could start a successor."""
+    echo(80)
+    limpid = start("--tcp", "80")
+    os.kill(limpid.children()["limpid-rules"], signal.SIGKILL)
+    wait_until(lambda: "the process that keeps the rules has ended" in limpid.messages, "it is noticed")
+    assert "the process that keeps the rules has ended" in refused(lab)
+    connection = lab.client.connect(lab.server.address, 80)
+    connection.sendall(b"still here")
+    assert read_exactly(connection, 10) == b"still here"
+    assert limpid.stop() == 1 and "rules stay in the kernel" in limpid.messages
+    lab.router.run(limpid_process.BINARY, "rules", "remove")

@@ -30,13 +30,32 @@ UniqueFd never() {
 }
 
 TEST(KeeperProtocol, every_order_comes_through) {
-  for (const auto order : {KeeperOrder::install, KeeperOrder::begin_drain, KeeperOrder::remove}) {
+  for (const auto order : {KeeperOrder::install, KeeperOrder::begin_drain, KeeperOrder::remove,
+                           KeeperOrder::start_successor, KeeperOrder::end_successor, KeeperOrder::leave}) {
     const KeeperRequest request{.order = order};
     EXPECT_EQ(decode_request(encode(request)), request);
   }
   const KeeperRequest reload{.order = KeeperOrder::reload, .value = 0xfedcba9876543210U};
   EXPECT_EQ(decode_request(encode(reload)), reload);
   EXPECT_EQ(encode(reload), std::string("LRK1\x02\0\0\0\x10\x32\x54\x76\x98\xba\xdc\xfe", 16));
+}
+
+TEST(KeeperProtocol, patience_is_bounded_and_belongs_to_one_order) {
+  const KeeperRequest longest{.order = KeeperOrder::end_successor, .value = kMostPatienceMs};
+  EXPECT_EQ(decode_request(encode(longest)), longest);
+  EXPECT_FALSE(decode_request(encode({.order = KeeperOrder::end_successor, .value = kMostPatienceMs + 1})));
+  EXPECT_FALSE(decode_request(encode({.order = KeeperOrder::start_successor, .value = 1})));
+  EXPECT_FALSE(decode_request(encode({.order = KeeperOrder::leave, .value = 1})));
+}
+
+TEST(KeeperProtocol, an_answer_keeps_its_number_and_its_text) {
+  const auto back = decode_reply(encode(KeeperReply{.flag = true, .number = 0x123456789abcdef0U, .text = "killed"}));
+  EXPECT_TRUE(back.outcome && back.flag);
+  EXPECT_EQ(back.number, 0x123456789abcdef0U);
+  EXPECT_EQ(back.text, "killed");
+  const std::string whole = encode(KeeperReply{.number = 1});
+  for (std::size_t length = 0; length < whole.size(); ++length)
+    EXPECT_FALSE(decode_reply(whole.substr(0, length)).outcome) << length;
 }
 
 TEST(KeeperProtocol, what_is_no_order_is_refused) {
