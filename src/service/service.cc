@@ -252,6 +252,7 @@ Status serve(const ServiceOptions& options, Plan& plan, Relay& relay, CutThrough
     watchdog.emplace(relay, supervisor);
     if (succession.predecessor != nullptr) succession.predecessor->await_farewell();
     supervisor.ready(describe_work(plan.inputs.scope));
+    if (succession.predecessor != nullptr) succession.predecessor->say_serving();
     const RunEnd end =
         run_until_end(guard ? &*guard : nullptr, relay, log, signal_fd, reloader, *book,
                       {.orders = **orders, .instance = instance, .supervisor = supervisor, .handover = handover},
