@@ -17,9 +17,11 @@
 namespace limpid {
 
 struct FlowErrand {
-  std::shared_ptr<const FlowQuery> query{};  ///< nullptr: `kill`, `audits` or `freeze`
-  std::optional<FlowName> kill{};           ///< nothing of the four: only whether the worker still comes to its errands
+  std::shared_ptr<const FlowQuery> query{};  ///< nullptr: `kill`, `look`, `audits` or `freeze`
+  std::optional<FlowName> kill{};           ///< nothing of the five: only whether the worker still comes to its errands
+  std::optional<FlowName> look{};           ///< at one flow
   std::unique_ptr<FlowCollection> found{};  ///< of `query`
+  std::optional<FlowView> seen{};           ///< of `look`; empty: there is none of that name
   bool killed = false;
   std::shared_ptr<FlowFreeze> freeze{};  ///< stands still for a handover
   bool audits = false;                   ///< ends the flows that the rules of now forbid
