@@ -40,6 +40,7 @@ Result<Acceptor> Acceptor::create(int epoll_fd, std::vector<UniqueFd> listeners)
 
 std::vector<int> Acceptor::descriptors() const {
   std::vector<int> all;
+  all.reserve(listeners_.size());
   for (const UniqueFd& listener : listeners_) all.push_back(listener.get());
   return all;
 }

@@ -15,7 +15,7 @@
 namespace limpid {
 
 /// What a packet of a worker's state has in it: the first byte, before the number of the worker (16 bits).
-enum class HandoverPart : std::uint8_t { flows = 1, held = 2, sessions = 3, rulings = 4, datagrams = 5 };
+enum class HandoverPart : std::uint8_t { flows, held, sessions, rulings, datagrams };
 
 struct HandoverPacket {
   std::vector<std::byte> bytes;

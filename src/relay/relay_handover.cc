@@ -17,6 +17,7 @@ void Relay::begin() {
 
 std::vector<ListenerDescriptors> Relay::listener_descriptors() const {
   std::vector<ListenerDescriptors> all;
+  all.reserve(workers_.size());
   for (const auto& worker : workers_) all.push_back(worker->listener_descriptors());
   return all;
 }

@@ -59,6 +59,7 @@ std::size_t UdpEngine::collect_state(std::vector<HandoverPacket>& into, std::uin
 
 std::vector<int> UdpEngine::listener_descriptors() const {
   std::vector<int> all;
+  all.reserve(listeners_.size());
   for (const UniqueFd& listener : listeners_) all.push_back(listener.get());
   return all;
 }

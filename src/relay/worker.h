@@ -46,6 +46,7 @@ struct RelayTimeouts {
   std::chrono::milliseconds sniff{300};
 };
 
+struct HandedFlow;
 struct HandedUpstream;
 
 /// What a worker has of its predecessor's.
@@ -224,6 +225,7 @@ class Worker {
   [[nodiscard]] WorkerState collect_state();
   void part();
   [[nodiscard]] Status adopt_flows(RecordReader& reader, std::span<UniqueFd> descriptors);
+  [[nodiscard]] Status adopt_flow(HandedFlow handed, std::span<UniqueFd> descriptors);
   [[nodiscard]] Status adopt_held(RecordReader& reader);
   void find_route(Flow& flow, const HandedUpstream& upstream);
   void begin_adopted();

@@ -8,7 +8,9 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstring>
+#include <tuple>
 #include <utility>
 
 #include "relay/clock.h"
@@ -46,6 +48,13 @@ void add_held(StatePackets& packets, std::uint32_t ordinal, bool down, const Dir
 
 std::unexpected<Error> nonsense(std::string_view what) {
   return failure("take over", what, "what the predecessor has sent makes no sense");
+}
+
+std::size_t descriptors_of(const HandedFlow& handed) noexcept {
+  std::size_t count = 0;
+  for (const bool one : {handed.has_client, handed.has_target}) count += one ? 1 : 0;
+  for (const bool pipe : {handed.has_pipe_up, handed.has_pipe_down}) count += pipe ? 2 : 0;
+  return count;
 }
 
 void set_low_water_mark(int fd, int bytes) noexcept {
@@ -116,42 +125,42 @@ Status Worker::adopt_flows(RecordReader& reader, std::span<UniqueFd> descriptors
   while (!reader.empty()) {
     auto handed = read_flow(reader);
     if (!handed) return nonsense("a flow");
-    const auto take = [&](bool wanted) {
-      if (!wanted || descriptors.empty()) return UniqueFd();
-      UniqueFd taken = std::move(descriptors.front());
-      descriptors = descriptors.subspan(1);
-      return taken;
-    };
-    const std::size_t wanted = (handed->has_client ? 1U : 0U) + (handed->has_target ? 1U : 0U) +
-                               (handed->has_pipe_up ? 2U : 0U) + (handed->has_pipe_down ? 2U : 0U);
+    const std::size_t wanted = descriptors_of(*handed);
     if (wanted > descriptors.size()) return nonsense("a flow's descriptors");
-    FlowId id;
-    Flow* flow = flows_.create(id);
-    if (flow == nullptr) return failure("take over", "a flow", "no memory");
-    *flow = std::move(handed->flow);
-    flow->generation = id.generation;
-    flow->client.fd = take(handed->has_client);
-    flow->target.fd = take(handed->has_target);
-    for (const auto& [direction, has_pipe] :
-         {std::pair{&flow->up, handed->has_pipe_up}, {&flow->down, handed->has_pipe_down}}) {
-      if (!has_pipe) continue;
-      UniqueFd read_end = take(true);
-      direction->pipe = {.read_end = std::move(read_end), .write_end = take(true)};
-      pipes_.adopt();
-    }
-    for (const auto& [direction, bytes] : {std::pair{&flow->up, handed->held_up}, {&flow->down, handed->held_down}}) {
-      if (bytes == 0) continue;
-      direction->held = buffers_.acquire(bytes);
-      if (direction->held.empty()) return failure("take over", "held bytes", "no memory");
-      held_missing_ += bytes;
-    }
-    shared_.open_flows.fetch_add(1, std::memory_order_relaxed);
-    find_route(*flow, handed->upstream);
-    adopted_.push_back(id);
-    if ((flow->client.fd.valid() && !watch(*flow, id, false)) || (flow->target.fd.valid() && !watch(*flow, id, true)))
-      return system_error(errno, "watch", "a flow that was handed over");
+    if (auto adopted = adopt_flow(std::move(*handed), descriptors.first(wanted)); !adopted) return adopted;
+    descriptors = descriptors.subspan(wanted);
   }
   return descriptors.empty() ? Status() : nonsense("descriptors");
+}
+
+/// With as many descriptors as belong to it.
+Status Worker::adopt_flow(HandedFlow handed, std::span<UniqueFd> descriptors) {
+  FlowId id;
+  Flow* flow = flows_.create(id);
+  if (flow == nullptr) return failure("take over", "a flow", "no memory");
+  *flow = std::move(handed.flow);
+  flow->generation = id.generation;
+  shared_.open_flows.fetch_add(1, std::memory_order_relaxed);
+  adopted_.push_back(id);
+  auto next = descriptors.begin();
+  if (handed.has_client) flow->client.fd = std::move(*next++);
+  if (handed.has_target) flow->target.fd = std::move(*next++);
+  for (const auto& [direction, has_pipe, held] : {std::tuple{&flow->up, handed.has_pipe_up, handed.held_up},
+                                                  std::tuple{&flow->down, handed.has_pipe_down, handed.held_down}}) {
+    if (has_pipe) {
+      direction->pipe.read_end = std::move(*next++);
+      direction->pipe.write_end = std::move(*next++);
+      pipes_.adopt();
+    }
+    if (held == 0) continue;
+    direction->held = buffers_.acquire(held);
+    if (direction->held.empty()) return failure("take over", "held bytes", "no memory");
+    held_missing_ += held;
+  }
+  find_route(*flow, handed.upstream);
+  if ((flow->client.fd.valid() && !watch(*flow, id, false)) || (flow->target.fd.valid() && !watch(*flow, id, true)))
+    return system_error(errno, "watch", "a flow that was handed over");
+  return {};
 }
 
 /// By names. Where the configuration has them no longer, the flow goes on, and only its log line says less.

@@ -26,6 +26,8 @@ constexpr std::chrono::seconds kTransferPatience{5};
 /// For flows that are on their way into cut-through: most take a few milliseconds. Those that do not stay here.
 constexpr std::chrono::milliseconds kLeavePatience{300};
 constexpr std::chrono::milliseconds kEndPatience{500};
+/// For the successor to have the rules renewed; flows do not wait for it.
+constexpr std::chrono::seconds kServingPatience{5};
 constexpr std::chrono::milliseconds kPoll{5};
 
 /// Workers that stand still go on, unless it was decided otherwise.
@@ -147,7 +149,8 @@ class Handover {
     for (const int door : {doors.control, doors.metrics, doors.dashboard}) {
       if (door >= 0) descriptors.push_back(door);
     }
-    if (auto sent = channel_->send(instance_message(instance), descriptors, deadline_); !sent) return sent;
+    if (auto sent = channel_->send(instance_message(instance), descriptors, deadline_); !sent)
+      return said_instead(sent.error());
     for (std::size_t worker = 0; worker < listeners.size(); ++worker) {
       const auto& own = listeners[worker];
       std::vector<int> all = own.tcp;
@@ -155,7 +158,7 @@ class Handover {
       const auto message = listeners_message({.worker = static_cast<std::uint16_t>(worker),
                                               .tcp = static_cast<std::uint8_t>(own.tcp.size()),
                                               .udp = static_cast<std::uint8_t>(own.udp.size())});
-      if (auto sent = channel_->send(message, all, deadline_); !sent) return sent;
+      if (auto sent = channel_->send(message, all, deadline_); !sent) return said_instead(sent.error());
     }
     return {};
   }
@@ -198,6 +201,8 @@ class Handover {
     parts_.keeper.leave();
     parts_.supervisor.main_process(outcome_.pid);
     std::ignore = channel_->send(plain_message(HandoverMessage::farewell), {}, Clock::now() + kEndPatience);
+    // Who has ordered it may rely on what it was ordered for: the new configuration, for one.
+    std::ignore = channel_->receive(Clock::now() + kServingPatience);
     return {};
   }
 

@@ -36,7 +36,7 @@ std::optional<HandoverMessage> kind_of(std::span<const std::byte> packet) noexce
   if (packet.empty()) return std::nullopt;
   const auto kind = std::to_integer<std::uint8_t>(packet.front());
   if (kind < static_cast<std::uint8_t>(HandoverMessage::hello) ||
-      kind > static_cast<std::uint8_t>(HandoverMessage::farewell)) {
+      kind > static_cast<std::uint8_t>(HandoverMessage::serving)) {
     return std::nullopt;
   }
   return static_cast<HandoverMessage>(kind);

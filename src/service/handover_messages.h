@@ -10,6 +10,7 @@
 //   taken      →                        as many as were sent
 //                        ← go           now they are the successor's
 //                        ← farewell     the supervisor has heard of it
+//   serving    →                        rules and control socket are as they are going to be
 //   refuse     → or ←                   instead of any other: why not. From the predecessor: it goes on, and the successor is to end
 #pragma once
 
@@ -36,7 +37,8 @@ enum class HandoverMessage : std::uint8_t {
   end,
   taken,
   go,
-  farewell
+  farewell,
+  serving
 };
 
 /// The kind of a packet; empty: none of these.

