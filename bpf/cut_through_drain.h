@@ -26,23 +26,19 @@ static __always_inline __u32 later(__u32 a, __u32 b)
 static __always_inline void look_at_socket(struct __sk_buff *skb, const struct packet *p, __u32 *rcv_nxt, __u32 *snd_nxt)
 {
 	struct bpf_sock_tuple tuple = {};
-	__u32 size;
 	if (p->version == 4) {
 		tuple.ipv4.saddr = p->source[3];
 		tuple.ipv4.daddr = p->destination[3];
 		tuple.ipv4.sport = p->source_port;
 		tuple.ipv4.dport = p->destination_port;
-		size = sizeof(tuple.ipv4);
 	} else {
 		__builtin_memcpy(tuple.ipv6.saddr, p->source, sizeof(tuple.ipv6.saddr));
 		__builtin_memcpy(tuple.ipv6.daddr, p->destination, sizeof(tuple.ipv6.daddr));
 		tuple.ipv6.sport = p->source_port;
 		tuple.ipv6.dport = p->destination_port;
-		size = sizeof(tuple.ipv6);
 	}
 	struct bpf_sock *sock = p->version == 4 ? bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv4), CURRENT_NAMESPACE, 0)
 						: bpf_skc_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), CURRENT_NAMESPACE, 0);
-	(void)size;
 	if (!sock)
 		return;
 	const struct bpf_tcp_sock *tcp = bpf_tcp_sock(sock);

@@ -10,7 +10,7 @@ build='g++ cmake ninja-build pkgconf=/usr/bin/pkg-config libmnl-dev libssl-dev l
   nftables iproute2 clang=/usr/bin/clang bpftool=/usr/sbin/bpftool libbpf-dev'
 demo="$build curl nginx=/usr/sbin/nginx openssl"
 test="$demo bind9-dnsutils chromium conntrack dante-server dbus-daemon debhelper dnsmasq-base dnsperf ethtool fish git haproxy libgtest-dev mmdb-bin libnginx-mod-stream mtr-tiny netcat-openbsd microsocks ngtcp2-client ngtcp2-server prometheus python3 python3-pytest python3-yaml iperf3
-  iptables procps socat squid=/usr/sbin/squid tinyproxy-bin=/usr/bin/tinyproxy tmux traceroute trafficserver util-linux xz-utils"
+  iptables procps socat squid=/usr/sbin/squid tcpdump=/usr/bin/tcpdump tinyproxy-bin=/usr/bin/tinyproxy tmux traceroute trafficserver util-linux xz-utils"
 # Debian starts firewalld as soon as it is installed, and a test must not put a firewall around anybody's machine.
 [ -d /run/systemd/system ] || test="$test firewalld"
 bench="$demo haproxy iperf3 libbenchmark-dev libnginx-mod-stream python3 squid=/usr/sbin/squid util-linux wrk"

@@ -46,7 +46,7 @@ Result<ControlAnswer> ask_instance(const ControlFlags& flags, std::string_view m
   if (!answer) return std::unexpected(answer.error());
   if (!ordered_json::accept(answer->body))
     return failure("ask", path, "its answer makes no sense", "is it another version of Limpid?");
-  return ControlAnswer{.status = answer->status, .body = std::move(answer->body)};
+  return ControlAnswer{.status = answer->status, .body = std::move(answer->body), .peer = answer->peer};
 }
 
 Error refusal(const ControlAnswer& answer, std::string_view operation, const ControlFlags& flags) {

@@ -27,6 +27,7 @@ void add_control_flags(CLI::App& verb, ControlFlags& flags, bool prints = true);
 struct ControlAnswer {
   unsigned status = 0;
   std::string body;  ///< JSON
+  int peer = 0;      ///< as in HttpAnswer
   [[nodiscard]] bool ok() const noexcept { return status >= 200 && status < 300; }
 };
 

@@ -9,6 +9,7 @@
 
 #include "cli/control_flags.h"
 #include "cli/flow_flags.h"
+#include "cli/flows_capture.h"
 #include "cli/flows_watch.h"
 #include "cli/verb.h"
 #include "control/http_client.h"
@@ -102,7 +103,10 @@ void add_flows_verb(CLI::App& app, Action& action) {
   verb->add_option("--count", flags->count, "So many lists, then end; without it, until ^C")
       ->type_name("N")
       ->group(kWatching);
-  verb->callback([flags, &action] { action = [flags] { return list_flows(*flags); }; });
+  add_flows_capture_verb(*verb, action);
+  verb->callback([flags, verb, &action] {
+    if (verb->get_subcommands().empty()) action = [flags] { return list_flows(*flags); };
+  });
 }
 
 }  // namespace limpid

@@ -1,8 +1,13 @@
-// Rules are compared as diff(1) does: the longest common subsequence stays, the rest was removed, added, or, with the same text on both sides, moved.
+// Rules are compared as diff(1) does: the longest common subsequence stays, the rest was removed, added, or, with the same text on both sides, moved. Memory and time are those
+// of the rules and their pairs of the same text (Hunt and Szymanski 1977), not of the product of both lists.
 #include "config/description.h"
 
 #include <algorithm>
+#include <deque>
+#include <iterator>
 #include <nlohmann/json.hpp>
+#include <string_view>
+#include <unordered_map>
 #include <utility>
 
 #include "config/redaction.h"
@@ -12,28 +17,65 @@ namespace {
 
 using nlohmann::ordered_json;
 
-/// Places of rules, from 0, that both lists have in one order. Quadratic, behind what both begin and end with.
-std::vector<std::pair<std::size_t, std::size_t>> common_rules(const std::vector<std::string>& before,
-                                                              const std::vector<std::string>& after) {
-  const std::size_t rows = before.size();
-  const std::size_t columns = after.size();
-  std::vector<std::vector<std::uint32_t>> longest(rows + 1, std::vector<std::uint32_t>(columns + 1));
-  for (std::size_t i = rows; i-- > 0;) {
-    for (std::size_t j = columns; j-- > 0;) {
-      longest[i][j] =
-          before[i] == after[j] ? longest[i + 1][j + 1] + 1 : std::max(longest[i + 1][j], longest[i][j + 1]);
+using RulePlaces = std::unordered_map<std::string_view, std::vector<std::size_t>>;
+
+/// So many pairs of rules with the same text are looked at; real lists have about one for each rule.
+constexpr std::size_t kMostPairs = 1'000'000;
+
+/// Where each text stands, from 0.
+RulePlaces places_of(const std::vector<std::string>& rules) {
+  RulePlaces places;
+  for (std::size_t i = 0; i < rules.size(); ++i) places[rules[i]].push_back(i);
+  return places;
+}
+
+struct RulePair {
+  std::size_t before;
+  std::size_t after;
+};
+
+/// Pairs of rules with the same text, by their place before, and for each of those from the last place after to the first: a subsequence whose places after grow has each rule
+/// once. Where there would be too many, the first of a text is paired with the first only, the second with the second, and so on.
+std::vector<RulePair> pairs_of(const std::vector<std::string>& before, const std::vector<std::string>& after) {
+  const RulePlaces places = places_of(after);
+  std::size_t count = 0;
+  for (const std::string& rule : before) {
+    const auto found = places.find(rule);
+    count += found == places.end() ? 0 : found->second.size();
+  }
+  std::vector<RulePair> pairs;
+  std::unordered_map<std::string_view, std::size_t> seen;
+  for (std::size_t i = 0; i < before.size(); ++i) {
+    const auto found = places.find(before[i]);
+    if (found == places.end()) continue;
+    const auto& there = found->second;
+    if (count <= kMostPairs) {
+      for (std::size_t j = there.size(); j-- > 0;) pairs.push_back({.before = i, .after = there[j]});
+    } else if (const std::size_t nth = seen[before[i]]++; nth < there.size()) {
+      pairs.push_back({.before = i, .after = there[nth]});
     }
   }
-  std::vector<std::pair<std::size_t, std::size_t>> common;
-  for (std::size_t i = 0, j = 0; i < rows && j < columns;) {
-    if (before[i] == after[j]) {
-      common.emplace_back(i++, j++);
-    } else if (longest[i + 1][j] >= longest[i][j + 1]) {
-      ++i;
+  return pairs;
+}
+
+/// Places of rules, from 0, that both lists have in one order: of the pairs, the longest subsequence whose places after grow.
+std::vector<RulePair> common_rules(const std::vector<std::string>& before, const std::vector<std::string>& after) {
+  constexpr auto kNone = static_cast<std::size_t>(-1);
+  const std::vector<RulePair> pairs = pairs_of(before, after);
+  std::vector<std::size_t> ends;  ///< by length less one: the pair by which a subsequence of that length ends earliest
+  std::vector<std::size_t> previous(pairs.size(), kNone);
+  for (std::size_t i = 0; i < pairs.size(); ++i) {
+    const auto place =
+        std::ranges::lower_bound(ends, pairs[i].after, {}, [&](std::size_t end) { return pairs[end].after; });
+    if (place != ends.begin()) previous[i] = *std::prev(place);
+    if (place == ends.end()) {
+      ends.push_back(i);
     } else {
-      ++j;
+      *place = i;
     }
   }
+  std::vector<RulePair> common;
+  for (std::size_t at = ends.empty() ? kNone : ends.back(); at != kNone; at = previous[at]) common.push_back(pairs[at]);
   return common;
 }
 
@@ -43,15 +85,18 @@ std::vector<ConfigurationDifference::Rule> compare_rules(const std::vector<std::
   std::vector<bool> kept_after(after.size());
   for (const auto& [i, j] : common_rules(before, after)) kept_before[i] = kept_after[j] = true;
   std::vector<ConfigurationDifference::Rule> differences;
+  std::unordered_map<std::string_view, std::deque<std::size_t>> gone;  ///< by text: places in `differences`
   for (std::size_t i = 0; i < before.size(); ++i) {
-    if (!kept_before[i]) differences.push_back({.text = before[i], .before = i + 1, .after = 0});
+    if (kept_before[i]) continue;
+    gone[before[i]].push_back(differences.size());
+    differences.push_back({.text = before[i], .before = i + 1, .after = 0});
   }
   for (std::size_t j = 0; j < after.size(); ++j) {
     if (kept_after[j]) continue;
-    const auto moved = std::ranges::find_if(
-        differences, [&](const auto& rule) { return rule.before != 0 && rule.after == 0 && rule.text == after[j]; });
-    if (moved != differences.end()) {
-      moved->after = j + 1;
+    const auto moved = gone.find(after[j]);
+    if (moved != gone.end() && !moved->second.empty()) {
+      differences[moved->second.front()].after = j + 1;
+      moved->second.pop_front();
     } else {
       differences.push_back({.text = after[j], .before = 0, .after = j + 1});
     }

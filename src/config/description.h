@@ -38,7 +38,7 @@ struct ConfigurationDescription {
 [[nodiscard]] ConfigurationDescription describe(const Configuration& configuration);
 /// One line. Passwords are left out of it (config/redaction.h).
 [[nodiscard]] std::string to_json(const ConfigurationDescription& description);
-[[nodiscard]] Result<ConfigurationDescription> parse_description(std::string_view json);
+[[nodiscard]] Result<ConfigurationDescription> parse_description(std::string_view text);
 
 struct ConfigurationDifference {
   struct Rule {

@@ -28,6 +28,7 @@ constexpr std::string_view kDefaultInstance = "limpid";
 constexpr const char* kGroup = "limpid";
 constexpr mode_t kFolderMode = 0750;
 constexpr mode_t kSocketMode = 0660;
+constexpr mode_t kRootsOwnMode = 0600;
 constexpr const char* kLock = ".lock";
 constexpr std::size_t kGroupBytes = 16384;
 /// One who was stopped while he held the lock must not keep us from starting.
@@ -189,11 +190,14 @@ Result<ControlSocket> ControlSocket::open(const std::string& path) {
     return system_error(errno, "look at", path);
   opened.device_ = own.st_dev;
   opened.inode_ = own.st_ino;
-  if (group && fchownat(opened.folder_.get(), file.c_str(), static_cast<uid_t>(-1), *group, AT_SYMLINK_NOFOLLOW) != 0 &&
-      errno != EPERM) {  // without the right to give it away it stays ours alone
-    return system_error(errno, "chown", path);
+  mode_t mode = kSocketMode;
+  if (group && fchownat(opened.folder_.get(), file.c_str(), static_cast<uid_t>(-1), *group, AT_SYMLINK_NOFOLLOW) != 0) {
+    if (errno != EPERM) return system_error(errno, "chown", path);
+    // Without the right to give it to that group it is root's alone, or of the group that somebody has chosen for us. Mode 0600, so that who changes the folder's group later
+    // (systemd does with all that is in a RuntimeDirectory=, when another unit with another group shares it) lets nobody in.
+    if (own.st_gid == 0) mode = kRootsOwnMode;
   }
-  if (fchmodat(opened.folder_.get(), file.c_str(), kSocketMode, AT_SYMLINK_NOFOLLOW) != 0)
+  if (fchmodat(opened.folder_.get(), file.c_str(), mode, AT_SYMLINK_NOFOLLOW) != 0)
     return system_error(errno, "chmod", path);
   if (::listen(opened.listener_.get(), kBacklog) != 0) return system_error(errno, "listen on", path);
   return opened;

@@ -91,6 +91,12 @@ Result<UniqueFd> connect_to(const std::string& path, std::chrono::seconds patien
   }
 }
 
+int peer_process(int socket) {
+  ucred peer{};
+  socklen_t length = sizeof peer;
+  return getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0 ? peer.pid : 0;
+}
+
 }  // namespace
 
 Result<HttpAnswer> ask_control(const std::string& socket_path, std::string_view method, std::string_view target,
@@ -102,7 +108,9 @@ Result<HttpAnswer> ask_control(const std::string& socket_path, std::string_view 
   if (auto written = write_all(socket->get(), request, socket_path); !written) return std::unexpected(written.error());
   auto text = read_all(socket->get(), socket_path);
   if (!text) return std::unexpected(text.error());
-  return parse_answer(std::move(*text), socket_path);
+  auto answer = parse_answer(std::move(*text), socket_path);
+  if (answer) answer->peer = peer_process(socket->get());
+  return answer;
 }
 
 std::string percent_encode(std::string_view text) {

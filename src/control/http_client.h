@@ -12,6 +12,7 @@ namespace limpid {
 struct HttpAnswer {
   unsigned status = 0;
   std::string body;
+  int peer = 0;  ///< the process that listens, as ours sees it; 0: it is in a process namespace that we do not see
 };
 
 /// `target`: path and arguments, encoded. The error says what is to be done where nobody listens, or where the caller may not connect.

@@ -87,7 +87,9 @@ enum class CutThroughEnd : std::uint8_t { closed, client_reset, target_reset, id
 /// A flow that is over.
 struct CutThroughRecord {
   CutThroughId id;
-  CutThroughFacts facts;  ///< with the bytes of the whole flow
+  CutThroughFacts facts;        ///< with the bytes of the whole flow
+  SocketAddress target_local;   ///< of the target leg, as its packets have them
+  SocketAddress target_remote;  ///< the target, or the upstream
   CutThroughEnd end = CutThroughEnd::closed;
   std::int64_t duration_us = 0;  ///< until its last packet
 };

@@ -168,6 +168,8 @@ CutThroughRecord record_of(CutThroughId id, const limpid_cut_flow& flow, CutThro
   record.facts.client = source_of(flow.dialled);
   record.facts.original_destination = destination_of(flow.dialled);
   record.facts.target = read_address(flow.target, flow.target_port);
+  record.target_local = source_of(flow.ways[LIMPID_CUT_UP].to);
+  record.target_remote = destination_of(flow.ways[LIMPID_CUT_UP].to);
   record.facts.bytes_up = bytes_of(flow, LIMPID_CUT_UP);
   record.facts.bytes_down = bytes_of(flow, LIMPID_CUT_DOWN);
   record.facts.started_us = flow.started_us;

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <openssl/crypto.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -49,14 +50,7 @@ Result<SecretToken> SecretToken::read(const std::string& path) {
 }
 
 bool SecretToken::matches(std::string_view guess) const noexcept {
-  // volatile: no compiler may end the loop at the first difference.
-  volatile unsigned differences = guess.size() == text_.size() ? 0U : 1U;
-  for (std::size_t i = 0; i < guess.size(); ++i) {
-    const auto one = static_cast<unsigned char>(guess[i]);
-    const auto other = static_cast<unsigned char>(text_[i % text_.size()]);
-    differences = differences | static_cast<unsigned>(one ^ other);
-  }
-  return differences == 0U;
+  return guess.size() == text_.size() && CRYPTO_memcmp(guess.data(), text_.data(), text_.size()) == 0;
 }
 
 }  // namespace limpid

@@ -20,7 +20,7 @@ class SecretToken {
   [[nodiscard]] static Result<SecretToken> read(const std::string& path);
   explicit SecretToken(std::string text) noexcept : text_(std::move(text)) {}
 
-  /// Takes as long for a guess that is nearly right as for any other one of its length.
+  /// Takes as long for a guess that is nearly right as for any other one of the token's length, which alone shows.
   [[nodiscard]] bool matches(std::string_view guess) const noexcept;
 
  private:

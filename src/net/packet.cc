@@ -7,6 +7,8 @@
 #include <array>
 #include <cstring>
 
+#include "base/big_endian.h"
+
 namespace limpid {
 namespace {
 
@@ -41,9 +43,6 @@ void put32(std::span<std::byte> out, std::size_t at, std::uint32_t value) {
 void put_address(std::span<std::byte> out, std::size_t at, const IpAddress& address) {
   std::memcpy(out.subspan(at).data(), address.bytes().data(), address.bits() / 8);
 }
-std::size_t get16(std::span<const std::byte> in, std::size_t at) {
-  return (std::to_integer<std::size_t>(in[at]) << 8U) | std::to_integer<std::size_t>(in[at + 1]);
-}
 
 /// The Internet checksum (RFC 1071), over several pieces of which only the last may be of odd length.
 class Checksum {
@@ -57,7 +56,7 @@ class Checksum {
       word = be64toh(word);
       sum_ += (word >> 32U) + (word & 0xffffffffU);
     }
-    for (; at + 1 < bytes.size(); at += 2) sum_ += get16(bytes, at);
+    for (; at + 1 < bytes.size(); at += 2) sum_ += big_endian16(bytes, at);
     if (at < bytes.size()) sum_ += std::to_integer<std::uint64_t>(bytes[at]) << 8U;
   }
   void add(std::uint64_t value) noexcept { sum_ += value; }

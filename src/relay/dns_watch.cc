@@ -6,6 +6,8 @@
 #include <new>
 #include <string_view>
 
+#include "base/big_endian.h"
+
 namespace limpid {
 namespace {
 
@@ -21,8 +23,7 @@ bool DnsFrames::fill(std::span<const std::byte>& bytes) {
     return partial_.size() >= wanted;
   };
   if (!move(kLengthBytes)) return false;
-  const std::size_t length =
-      std::to_integer<std::size_t>(partial_[0]) << 8U | std::to_integer<std::size_t>(partial_[1]);
+  const std::size_t length = big_endian16(partial_, 0);
   if (length > kMostBytes) {
     skipped_ = length;
     partial_.clear();

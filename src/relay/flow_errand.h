@@ -16,9 +16,11 @@
 namespace limpid {
 
 struct FlowErrand {
-  std::shared_ptr<const FlowQuery> query{};  ///< nullptr: `kill`, or `audits`
-  std::optional<FlowName> kill{};  ///< nothing of the three: only whether the worker still comes to its errands
+  std::shared_ptr<const FlowQuery> query{};  ///< nullptr: `kill`, `look`, or `audits`
+  std::optional<FlowName> kill{};           ///< nothing of the four: only whether the worker still comes to its errands
+  std::optional<FlowName> look{};           ///< at one flow
   std::unique_ptr<FlowCollection> found{};  ///< of `query`
+  std::optional<FlowView> seen{};           ///< of `look`; empty: there is none of that name
   bool killed = false;
   bool audits = false;           ///< ends the flows that the rules of now forbid
   std::size_t ended = 0;         ///< so many

@@ -11,6 +11,7 @@
 #include "limpid/address.h"
 #include "limpid/error.h"
 #include "relay/flow_record.h"
+#include "relay/leg_addresses.h"
 
 namespace limpid {
 
@@ -69,6 +70,7 @@ struct OffloadedTraffic {
 struct OffloadedLife {
   std::uint64_t id = 0;  ///< of a connection; UDP sessions go by client and original destination
   FlowRecord record;     ///< so far; its duration is until the last packet
+  LegAddresses target_leg;
 };
 
 class FlowOffload {

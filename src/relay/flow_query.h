@@ -14,6 +14,7 @@
 #include "policy/decision.h"
 #include "relay/flow.h"
 #include "relay/flow_record.h"
+#include "relay/leg_addresses.h"
 
 namespace limpid {
 
@@ -54,8 +55,9 @@ struct FlowView {
   std::uint64_t bytes_down = 0;
   std::uint64_t age_ms = 0;
   std::uint64_t idle_ms = 0;
-  std::string_view upstream{};  ///< its name, which lives as long as the relay; empty: none
-  Ruling ruling{};              ///< left empty where it does not match anyway
+  std::string_view upstream{};     ///< its name, which lives as long as the relay; empty: none
+  Ruling ruling{};                 ///< left empty where it does not match anyway
+  std::optional<FlowLegs> legs{};  ///< only where one flow was asked for by its name
 };
 
 [[nodiscard]] std::string_view to_string(FlowState state) noexcept;

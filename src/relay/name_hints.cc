@@ -1,4 +1,4 @@
-// Lists in the order of learning, and maps that find their places. The mutex is held for a few look-ups at most.
+// Lists in the order of learning, maps that find their places, and a set of the clients by how much they have. The mutex is held for a few look-ups at most.
 #include "relay/name_hints.h"
 
 #include <algorithm>
@@ -21,54 +21,69 @@ void NameHints::learn(const IpAddress& client, const DnsAnswer& answer, std::uin
     Hint hint{.address = {},
               .name = std::make_shared<const std::string>(answer.question.name.view()),
               .until_ms = now_ms + milliseconds(kept)};
-    Client& whose = client_at(client);
+    const auto whose = client_at(client);
     for (std::size_t i = 0; i < answer.count; ++i) {
       hint.address = IpAddress::from_bytes(answer.question.ipv6 ? Family::ipv6 : Family::ipv4, answer.addresses.at(i));
       remember(whose, hint);
     }
   } catch (const std::bad_alloc&) {
     clients_.clear();
-    order_.clear();
+    ranks_.clear();
     count_ = 0;
   }
 }
 
+/// The entry is moved, not made anew: nothing is allocated.
+template <class Change>
+void NameHints::change_rank(Clients::iterator client, Change change) noexcept {
+  auto& [address, facts] = *client;
+  auto rank = ranks_.extract({.hints = facts.hints.size(), .latest = facts.latest, .client = address});
+  change(facts);
+  rank.value() = {.hints = facts.hints.size(), .latest = facts.latest, .client = address};
+  ranks_.insert(std::move(rank));
+}
+
 /// The latest from now on.
-NameHints::Client& NameHints::client_at(const IpAddress& address) {
-  if (const auto known = clients_.find(address); known != clients_.end()) {
-    order_.splice(order_.begin(), order_, known->second.place);
-    return known->second;
+NameHints::Clients::iterator NameHints::client_at(const IpAddress& address) {
+  const auto [client, is_new] = clients_.try_emplace(address);
+  if (is_new) {
+    client->second.latest = ++learnt_;
+    ranks_.insert({.hints = 0, .latest = client->second.latest, .client = address});
+  } else {
+    change_rank(client, [this](Client& facts) { facts.latest = ++learnt_; });
   }
-  order_.push_front(address);
-  Client& client = clients_[address];
-  client.place = order_.begin();
   return client;
 }
 
-void NameHints::remember(Client& client, const Hint& hint) {
-  if (const auto known = client.by_address.find(hint.address); known != client.by_address.end()) {
+void NameHints::remember(Clients::iterator client, const Hint& hint) {
+  auto& facts = client->second;
+  if (const auto known = facts.by_address.find(hint.address); known != facts.by_address.end()) {
     *known->second = hint;
-    client.hints.splice(client.hints.begin(), client.hints, known->second);
+    facts.hints.splice(facts.hints.begin(), facts.hints, known->second);
     return;
   }
-  if (client.hints.size() >= most_of_client_) {
-    drop_oldest(client);
-  } else if (count_ >= most_) {
-    const auto last = clients_.find(order_.back());
-    drop_oldest(last->second);
-    if (last->second.hints.empty() && &last->second != &client) {
-      order_.pop_back();
-      clients_.erase(last);
-    }
-  }
-  client.hints.push_front(hint);
-  client.by_address.emplace(hint.address, client.hints.begin());
+  make_room(client);
+  std::list<Hint> added{hint};
+  facts.by_address.emplace(hint.address, added.begin());
+  change_rank(client, [&](Client& changed) { changed.hints.splice(changed.hints.begin(), added); });
   ++count_;
 }
 
-void NameHints::drop_oldest(Client& client) noexcept {
-  client.by_address.erase(client.hints.back().address);
-  client.hints.pop_back();
+void NameHints::make_room(Clients::iterator client) noexcept {
+  if (client->second.hints.size() >= most_of_client_) return drop_oldest(client);
+  if (count_ < most_) return;
+  const auto most = clients_.find(ranks_.rbegin()->client);
+  drop_oldest(most);
+  if (!most->second.hints.empty() || most == client) return;
+  ranks_.erase({.hints = 0, .latest = most->second.latest, .client = most->first});
+  clients_.erase(most);
+}
+
+void NameHints::drop_oldest(Clients::iterator client) noexcept {
+  change_rank(client, [](Client& facts) {
+    facts.by_address.erase(facts.hints.back().address);
+    facts.hints.pop_back();
+  });
   --count_;
 }
 

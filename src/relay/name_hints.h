@@ -2,7 +2,8 @@
 // only, never a reason to dial another address. Shared by all workers.
 //
 // Theory of operation. Each client has hints of its own, by its address: what one is told says nothing to the flows of others. Everything is bounded. A client that has its part
-// loses what it learnt first; when all is full, the client that has learnt nothing for longest does. Without memory for one more, all are forgotten.
+// loses what it learnt first; when all is full, the client that has the most does, of several the one that has learnt nothing for longest: whoever asks much pushes himself out, and
+// nobody who has less. Without memory for one more, all are forgotten.
 #pragma once
 
 #include <chrono>
@@ -12,6 +13,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 
 #include "limpid/address.h"
@@ -47,19 +49,32 @@ class NameHints {
   struct Client {
     std::list<Hint> hints;  ///< the latest learnt first
     std::map<IpAddress, std::list<Hint>::iterator> by_address;
-    std::list<IpAddress>::iterator place;  ///< in `order_`
+    std::uint64_t latest = 0;  ///< which learning was its last one, of all
+  };
+  /// Where a client stands among those that may lose something: the last one does.
+  struct Rank {
+    std::size_t hints;
+    std::uint64_t latest;
+    IpAddress client;
+    bool operator<(const Rank& other) const noexcept {
+      return hints != other.hints ? hints < other.hints : latest > other.latest;
+    }
   };
   using Clients = std::map<IpAddress, Client>;  ///< ordered, so that nobody can choose addresses that collide
 
-  [[nodiscard]] Client& client_at(const IpAddress& address);
-  void remember(Client& client, const Hint& hint);
-  void drop_oldest(Client& client) noexcept;
+  [[nodiscard]] Clients::iterator client_at(const IpAddress& address);
+  void remember(Clients::iterator client, const Hint& hint);
+  void drop_oldest(Clients::iterator client) noexcept;
+  void make_room(Clients::iterator client) noexcept;
+  template <class Change>
+  void change_rank(Clients::iterator client, Change change) noexcept;
 
   std::size_t most_;
   std::size_t most_of_client_;
   mutable std::mutex mutex_;
   Clients clients_;
-  std::list<IpAddress> order_;  ///< of clients, the one that has learnt latest first
+  std::set<Rank> ranks_;  ///< one for each client
+  std::uint64_t learnt_ = 0;
   std::size_t count_ = 0;
 };
 

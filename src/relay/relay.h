@@ -93,6 +93,8 @@ class Relay {
   [[nodiscard]] std::shared_ptr<FlowSearch> search_flows(FlowQuery query, std::function<void()> done);
   /// Once it is done: with those that were handed over.
   [[nodiscard]] FlowPage finish_search(FlowSearch& search) const;
+  /// `done` hears what there is to say of the flow of that name, with its target leg; nothing: there is none.
+  void view_flow(const FlowName& name, std::function<void(std::optional<FlowView>)> done);
   /// Resets both sides of a flow, ends a UDP session. `done` hears whether there was one of that name.
   void kill_flow(const FlowName& name, std::function<void(bool)> done);
   /// `done` is called, on one of their threads, when every worker has come round in its loop once more (or has ended): never, as long as one is stuck.
@@ -109,6 +111,7 @@ class Relay {
 
  private:
   Relay() = default;
+  void add_what_passed_by(FlowView& view) const;
   SharedRelayState shared_;
   std::size_t max_flows_ = 0;
   std::shared_ptr<const UpstreamGroups> upstreams_;

@@ -89,19 +89,47 @@ FlowPage Relay::finish_search(FlowSearch& search) const {
                         [](const FlowView& one, const FlowView& other) { return comes_before(one.name, other.name); });
     }
     for (FlowView& view : lives) all.add(std::move(view));
-    // Of sessions that keep a socket, what was forwarded past it is known there only.
-    for (FlowView& view : all.views()) {
-      if (view.name.kind != FlowName::Kind::udp || !view.cut_through) continue;
-      const auto past = offload_->session_traffic(view.client, view.original_destination);
-      if (!past) continue;
-      view.bytes_up += past->bytes.up;
-      view.bytes_down += past->bytes.down;
-      view.idle_ms = std::min<std::uint64_t>(view.idle_ms, static_cast<std::uint64_t>(past->idle.count()));
-    }
+    for (FlowView& view : all.views()) add_what_passed_by(view);
   }
   FlowPage page = make_page(query, all);
   search.errands_.clear();
   return page;
+}
+
+void Relay::view_flow(const FlowName& name, std::function<void(std::optional<FlowView>)> done) {
+  if (name.kind == FlowName::Kind::cut_tcp || name.kind == FlowName::Kind::cut_udp) {
+    std::optional<FlowView> seen;
+    if (offload_ != nullptr && collector_ != nullptr) {
+      const std::int64_t now_us = wall_clock_us();
+      offload_->list([&](const OffloadedLife& life) {
+        FlowView view = view_of(life, now_us);
+        if (comes_before(view.name, name) || comes_before(name, view.name)) return;
+        view.legs = {.client = {.local = view.original_destination, .remote = view.client}, .target = life.target_leg};
+        seen = std::move(view);
+      });
+    }
+    return done(std::move(seen));
+  }
+  if (name.worker >= workers_.size()) return done(std::nullopt);
+  auto errand = std::make_shared<FlowErrand>();
+  errand->look = name;
+  errand->done = [this, weak = std::weak_ptr(errand), done = std::move(done)] {
+    const auto self = weak.lock();
+    if (self && self->seen) add_what_passed_by(*self->seen);
+    done(self ? std::move(self->seen) : std::nullopt);
+  };
+  workers_[name.worker]->send_on_errand(std::move(errand));
+}
+
+/// Of sessions that keep a socket, what was forwarded past it is known there only.
+void Relay::add_what_passed_by(FlowView& view) const {
+  if (offload_ == nullptr || collector_ == nullptr || view.name.kind != FlowName::Kind::udp || !view.cut_through)
+    return;
+  const auto past = offload_->session_traffic(view.client, view.original_destination);
+  if (!past) return;
+  view.bytes_up += past->bytes.up;
+  view.bytes_down += past->bytes.down;
+  view.idle_ms = std::min<std::uint64_t>(view.idle_ms, static_cast<std::uint64_t>(past->idle.count()));
 }
 
 void Relay::kill_flow(const FlowName& name, std::function<void(bool)> done) {

@@ -12,6 +12,7 @@
 #include <cstddef>
 #include <memory>
 #include <mutex>
+#include <optional>
 
 #include "relay/tls_legs.h"
 
@@ -37,6 +38,11 @@ struct TlsLegs::Account {
       return ioctl(fd, SIOCOUTQ, &queued) == 0 ? static_cast<std::size_t>(queued) : std::size_t{0};
     };
     return queued_at(plain) + waiting + (carrier ? carrier->unacknowledged(network) : queued_at(network));
+  }
+  [[nodiscard]] std::optional<LegAddresses> addresses() {
+    const std::scoped_lock lock(mutex);
+    if (carrier) return carrier->addresses();
+    return network >= 0 ? addresses_of_leg(network) : std::nullopt;
   }
   /// Nobody watches the time any more for a server that takes no more of what is left for it.
   void limit_farewell() {

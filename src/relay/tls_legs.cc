@@ -457,6 +457,11 @@ std::size_t TlsLegs::unacknowledged_bytes(int plain) const noexcept {
   return account ? account->unacknowledged(plain) : 0;
 }
 
+std::optional<LegAddresses> TlsLegs::network_addresses(int plain) const noexcept {
+  const auto account = account_of(plain);
+  return account ? account->addresses() : std::nullopt;
+}
+
 void TlsLegs::give_up(int plain) const noexcept {
   if (const auto account = account_of(plain)) account->given_up.store(true, std::memory_order_release);
 }

@@ -7,11 +7,13 @@
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <unordered_map>
 
 #include "limpid/error.h"
 #include "limpid/unique_fd.h"
+#include "relay/leg_addresses.h"
 #include "upstream/upstream.h"
 
 namespace limpid {
@@ -30,6 +32,8 @@ class TlsLegs {
 
   /// Of a plain end that open() has returned and that is still open: how many bytes that were written to it the upstream has not acknowledged.
   [[nodiscard]] std::size_t unacknowledged_bytes(int plain) const noexcept;
+  /// Of the same: those of its connection to the upstream. Empty where that is closed.
+  [[nodiscard]] std::optional<LegAddresses> network_addresses(int plain) const noexcept;
   /// Before a plain end is closed: the upstream gets a reset, as AF_UNIX has none to pass on.
   void give_up(int plain) const noexcept;
   /// Of one that has come to its end: whether its connection has broken, so that the end is not the upstream's.

@@ -86,6 +86,8 @@ class UdpEngine {
   void end_all(FlowEnd reason);
   /// One slot of its table: empty where no session lives, or only a remnant of one that has left.
   [[nodiscard]] std::optional<FlowView> view_session(std::uint32_t index, std::uint64_t now_ms);
+  /// Of a slot that view_session() has shown.
+  [[nodiscard]] std::optional<FlowLegs> legs_of(std::uint32_t index);
   [[nodiscard]] std::uint32_t session_slots() const noexcept { return sessions_.capacity(); }
   /// False where there is none of that name.
   [[nodiscard]] bool kill(std::uint32_t index, std::uint32_t generation);

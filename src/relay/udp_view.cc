@@ -1,6 +1,7 @@
 // UDP sessions as operators see them, and their end at an operator's wish. Part of UdpEngine.
 #include <algorithm>
 
+#include "limpid/transparent.h"
 #include "relay/udp_engine.h"
 
 namespace limpid {
@@ -32,6 +33,21 @@ std::optional<FlowView> UdpEngine::view_session(std::uint32_t index, std::uint64
   if (session->association) view.upstream = session->association->group.member(session->association->member).name;
   view.ruling = session->ruling;
   return view;
+}
+
+std::optional<FlowLegs> UdpEngine::legs_of(std::uint32_t index) {
+  const UdpSession* session = sessions_.at(index);
+  if (session == nullptr) return std::nullopt;
+  // By client alone: one socket for all whom it writes to.
+  const SocketAddress& destination = session->key.destination;
+  FlowLegs legs{.client = {.local = destination, .remote = session->key.client}};
+  if (!session->fd.valid()) return legs;
+  SocketAddress remote = destination.port.value != 0 ? session->target : SocketAddress{};
+  if (session->association) remote = session->association->relay.value_or(SocketAddress{});
+  const auto local = remote.port.value != 0 ? source_of(*session, remote)
+                                            : original_destination(session->fd.get()).value_or(SocketAddress{});
+  if (local) legs.target = LegAddresses{.local = *local, .remote = remote};
+  return legs;
 }
 
 bool UdpEngine::kill(std::uint32_t index, std::uint32_t generation) {

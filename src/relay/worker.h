@@ -180,6 +180,7 @@ class Worker {
   [[nodiscard]] int wait_ms() const noexcept;
   // worker_errands.cc
   [[nodiscard]] FlowView view_of(const Flow& flow, std::uint32_t index) const noexcept;
+  [[nodiscard]] std::optional<FlowView> look_at(const FlowName& name);
   [[nodiscard]] bool run_errand(FlowErrand& errand);
   void run_errands();
   void give_up_errands();

@@ -72,11 +72,33 @@ FlowView Worker::view_of(const Flow& flow, std::uint32_t index) const noexcept {
   return view;
 }
 
+/// One flow, with what takes system calls to tell.
+std::optional<FlowView> Worker::look_at(const FlowName& name) {
+  if (name.kind == FlowName::Kind::udp) {
+    auto view = udp_ != nullptr ? udp_->view_session(name.index, now_ms_) : std::nullopt;
+    if (!view || view->name.generation != name.generation) return std::nullopt;
+    view->name.worker = number_;
+    view->legs = udp_->legs_of(name.index);
+    return view;
+  }
+  const Flow* flow = flows_.find({.index = name.index, .generation = name.generation});
+  if (flow == nullptr) return std::nullopt;
+  FlowView view = view_of(*flow, name.index);
+  view.ruling = flow->ruling;
+  view.legs = {.client = {.local = flow->original_destination, .remote = flow->client_address}};
+  if (!flow->target.fd.valid()) return view;
+  const int fd = flow->target.fd.get();
+  const SocketAddress dialled = flow->upstream ? SocketAddress{} : flow->target_address;
+  view.legs->target = flow->target.encrypted ? tls_.network_addresses(fd) : addresses_of_leg(fd, dialled);
+  return view;
+}
+
 /// A part of an errand. True when it is done.
 bool Worker::run_errand(FlowErrand& errand) {
   if (errand.audits) return audit(errand);
   if (errand.query == nullptr) {
     errand.killed = errand.kill && kill(*errand.kill);
+    if (errand.look) errand.seen = look_at(*errand.look);
     return true;
   }
   const FlowQuery& query = *errand.query;
@@ -112,7 +134,7 @@ bool Worker::run_errand(FlowErrand& errand) {
 void Worker::run_errands() {
   // Who only asks whether we still come here does not wait for those with work to do: it may be a watchdog.
   std::erase_if(errands_, [](const auto& errand) {
-    const bool asks_for_nothing = errand->query == nullptr && !errand->kill && !errand->audits;
+    const bool asks_for_nothing = errand->query == nullptr && !errand->kill && !errand->look && !errand->audits;
     if (asks_for_nothing) finish_errand(*errand);
     return asks_for_nothing;
   });

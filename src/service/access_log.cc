@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <climits>
@@ -78,10 +79,12 @@ AccessLog::AccessLog(Relay& relay, const Options& options, const Logger& log)
   thread_ = std::jthread([this](const std::stop_token& token) { work(token); });
 }
 
-AccessLog::~AccessLog() {
+void AccessLog::finish() {
+  if (!thread_.joinable()) return;
+  give_up_.store(std::chrono::steady_clock::now() + kFarewell, std::memory_order_relaxed);
   thread_.request_stop();
   relay_.wake_reader();
-  if (thread_.joinable()) thread_.join();
+  thread_.join();
 }
 
 void AccessLog::work(const std::stop_token& stopped) {
@@ -103,6 +106,14 @@ void AccessLog::work(const std::stop_token& stopped) {
     relay_.wait_for_records(stopped.stop_requested() ? std::chrono::milliseconds{0} : kIdleWait);
     if (!stopped.stop_requested()) std::this_thread::sleep_for(kCollect);
   }
+}
+
+/// How long a reader is waited for now.
+int AccessLog::patience_ms() const {
+  if (stalled_) return 0;
+  const auto left = give_up_.load(std::memory_order_relaxed) - std::chrono::steady_clock::now();
+  return static_cast<int>(std::clamp<std::int64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(left).count(),
+                                                   0, kReaderPatienceMs));
 }
 
 /// So many in each second, from the first one that was admitted.
@@ -130,7 +141,7 @@ void AccessLog::write_entry(const FlowRecord& record) {
   fields_.clear();
   append_fields(record, fields_);
   const std::string entry = format_journal_entry(line_of(fields_, LogFormat::logfmt), fields_);
-  stalled_ = !journal_ || !journal_->write(entry, stalled_ ? 0 : kReaderPatienceMs);
+  stalled_ = !journal_ || !journal_->write(entry, patience_ms());
   if (stalled_) unwritten_.fetch_add(1, std::memory_order_relaxed);
 }
 
@@ -138,7 +149,7 @@ void AccessLog::write_pending() {
   std::string_view rest = pending_;
   while (!rest.empty()) {
     pollfd output{.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
-    const int ready = poll(&output, 1, stalled_ ? 0 : kReaderPatienceMs);
+    const int ready = poll(&output, 1, patience_ms());
     if (ready < 0 && errno == EINTR) continue;
     const ssize_t written = ready > 0 ? write(STDOUT_FILENO, rest.data(), rest.size()) : -1;
     if (written < 0 && ready > 0 && errno == EINTR) continue;

@@ -20,7 +20,7 @@ namespace limpid {
 /// are rules: rule, and app and name if the decision depended on them.
 [[nodiscard]] std::string format_access_line(const FlowRecord& record, LogFormat format);
 
-/// Drains the relay's records from construction until destruction, which writes what is left if somebody still reads.
+/// Drains the relay's records from construction until finish(), which writes what is left if somebody still reads.
 class AccessLog {
  public:
   enum class Output : std::uint8_t { standard_output, journal, nowhere };
@@ -35,13 +35,18 @@ class AccessLog {
   AccessLog& operator=(const AccessLog&) = delete;
   AccessLog(AccessLog&&) = delete;
   AccessLog& operator=(AccessLog&&) = delete;
-  ~AccessLog();
+  ~AccessLog() { finish(); }
+
+  /// Writes what is left, for kFarewell at most, and ends; nothing is written any more.
+  void finish();
 
   /// Lines or entries that could not be written because their reader had gone or did not read for a second.
   [[nodiscard]] std::uint64_t unwritten() const noexcept { return unwritten_.load(std::memory_order_relaxed); }
 
  private:
+  static constexpr std::chrono::seconds kFarewell{2};
   void work(const std::stop_token& stopped);
+  [[nodiscard]] int patience_ms() const;
   void write_pending();
   void write_entry(const FlowRecord& record);
   [[nodiscard]] bool is_admitted();
@@ -58,6 +63,8 @@ class AccessLog {
   std::vector<Field> fields_;  ///< of one entry
   std::string pending_;
   std::uint64_t pending_lines_ = 0;
+  /// From finish() on: a reader that trickles is not waited for any longer.
+  std::atomic<std::chrono::steady_clock::time_point> give_up_{std::chrono::steady_clock::time_point::max()};
   bool stalled_ = false;  ///< the reader did not read last time: it is not waited for again until it does
   std::atomic<std::uint64_t> unwritten_{0};
   std::jthread thread_;  ///< last: it uses all of the above

@@ -90,7 +90,8 @@ void ControlApi::answer(const HttpRequest& request, const HttpReply& reply) {
   const bool reads = request.method == "GET";
   const auto* const plan = parts_.plan.get();
   if (path.starts_with("/v1/flows/")) {
-    if (request.method != "DELETE") return reply.send(refused(kWrongMethod, "DELETE ends a flow"));
+    if (reads) return answer_flow(request, reply);
+    if (request.method != "DELETE") return reply.send(refused(kWrongMethod, "GET shows a flow, DELETE ends it"));
     return kill_flow(request, reply);
   }
   if (path == "/v1/reload" || path == "/v1/drain") {
@@ -134,6 +135,14 @@ void ControlApi::answer_flows(const HttpRequest& request, const HttpReply& reply
   };
   *place = parts_.relay.search_flows(std::move(*query), send);
   send();
+}
+
+void ControlApi::answer_flow(const HttpRequest& request, const HttpReply& reply) {
+  const auto name = FlowName::parse(std::string_view(request.path).substr(kFlows.size() + 1));
+  if (!name) return reply.send(refused(kBadRequest, name.error().message()));
+  parts_.relay.view_flow(*name, [reply](const std::optional<FlowView>& flow) {
+    reply.send(flow ? said(kOk, to_json(*flow)) : refused(kNotFound, "there is no such flow, or no more"));
+  });
 }
 
 void ControlApi::kill_flow(const HttpRequest& request, const HttpReply& reply) {

@@ -40,6 +40,7 @@ class ControlApi {
       : parts_(std::move(parts)), socket_(std::move(socket)) {}
   void answer(const HttpRequest& request, const HttpReply& reply);
   void answer_flows(const HttpRequest& request, const HttpReply& reply);
+  void answer_flow(const HttpRequest& request, const HttpReply& reply);
   void kill_flow(const HttpRequest& request, const HttpReply& reply);
   void answer_doctor(const HttpRequest& request, const HttpReply& reply);
   void order(ServiceOrder::Kind kind, const HttpRequest& request, const HttpReply& reply);

@@ -229,7 +229,9 @@ FlowRecord CutThroughOffload::complete(const CutThroughSessionRecord& record) {
 
 void CutThroughOffload::list(const std::function<void(const OffloadedLife&)>& sink) {
   for (const CutThroughRecord& record : cut_->list()) {
-    OffloadedLife life{.id = record.id.value, .record = translate(record)};
+    OffloadedLife life{.id = record.id.value,
+                       .record = translate(record),
+                       .target_leg = {.local = record.target_local, .remote = record.target_remote}};
     {
       const std::lock_guard lock(mutex_);
       if (const auto told = rulings_.find(record.id.value); told != rulings_.end()) life.record.ruling = told->second;
@@ -239,7 +241,9 @@ void CutThroughOffload::list(const std::function<void(const OffloadedLife&)>& si
     sink(life);
   }
   for (const CutThroughSessionRecord& record : cut_->datagrams().list())
-    sink(OffloadedLife{.id = 0, .record = with_ruling(record)});
+    sink(OffloadedLife{.id = 0,
+                       .record = with_ruling(record),
+                       .target_leg = {.local = record.session.legs.source, .remote = record.session.legs.target}});
 }
 
 bool CutThroughOffload::kill(std::uint64_t id) {

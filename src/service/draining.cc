@@ -93,14 +93,15 @@ void serve_with_access_log(Relay& relay, const RelaySettings& settings, const Lo
                            const std::function<void()>& serve) {
   std::uint64_t unwritten = 0;
   {
-    const AccessLog access_log(relay,
-                               {.format = settings.access_log_format.value_or(settings.log.format),
-                                .output = !settings.access_log          ? AccessLog::Output::nowhere
-                                          : settings.access_log_journal ? AccessLog::Output::journal
-                                                                        : AccessLog::Output::standard_output,
-                                .most_per_second = settings.access_log_rate},
-                               log);
+    AccessLog access_log(relay,
+                         {.format = settings.access_log_format.value_or(settings.log.format),
+                          .output = !settings.access_log          ? AccessLog::Output::nowhere
+                                    : settings.access_log_journal ? AccessLog::Output::journal
+                                                                  : AccessLog::Output::standard_output,
+                          .most_per_second = settings.access_log_rate},
+                         log);
     serve();
+    access_log.finish();
     unwritten = access_log.unwritten();
   }
   log_counters(log, "stopped", relay);

@@ -146,6 +146,11 @@ ordered_json as_json(const FlowView& view) {
           {"idle_ms", view.idle_ms}};
 }
 
+ordered_json as_json(const LegAddresses& leg) {
+  const auto text = [](const SocketAddress& address) { return or_null(address.port.value != 0, address.to_string()); };
+  return {{"local", text(leg.local)}, {"remote", text(leg.remote)}};
+}
+
 }  // namespace
 
 Result<FlowQuery> parse_flow_query(const std::map<std::string, std::string, std::less<>>& arguments) {
@@ -169,6 +174,14 @@ std::string to_json(const FlowPage& page, const FlowQuery& query) {
                              {"matched", page.matched ? ordered_json(*page.matched) : ordered_json()},
                              {"next", page.next ? ordered_json(page.next->to_string()) : ordered_json()}};
   return json.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+}
+
+std::string to_json(const FlowView& view) {
+  ordered_json flow = as_json(view);
+  const bool known = view.legs.has_value();
+  flow["legs"] = {{"client", known ? as_json(view.legs->client) : ordered_json()},
+                  {"target", known && view.legs->target ? as_json(*view.legs->target) : ordered_json()}};
+  return ordered_json({{"schema", 1}, {"flow", flow}}).dump(-1, ' ', false, ordered_json::error_handler_t::replace);
 }
 
 }  // namespace limpid

@@ -1,4 +1,4 @@
-// GET /v1/flows in text: its arguments as a query, its page as JSON. Pure.
+// GET /v1/flows and /v1/flows/ID in text: arguments as a query, a page or a flow as JSON. Pure.
 #pragma once
 
 #include <map>
@@ -15,5 +15,7 @@ namespace limpid {
 
 /// One line.
 [[nodiscard]] std::string to_json(const FlowPage& page, const FlowQuery& query);
+/// One flow alone, with its legs.
+[[nodiscard]] std::string to_json(const FlowView& view);
 
 }  // namespace limpid

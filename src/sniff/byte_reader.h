@@ -7,6 +7,8 @@
 #include <span>
 #include <string_view>
 
+#include "base/big_endian.h"
+
 namespace limpid {
 
 class ByteReader {
@@ -31,11 +33,7 @@ class ByteReader {
   }
 
   /// A number of `count` ≤ 4 bytes.
-  std::uint32_t number(std::size_t count) noexcept {
-    std::uint32_t value = 0;
-    for (const std::byte byte : take(count)) value = (value << 8U) | std::to_integer<std::uint32_t>(byte);
-    return value;
-  }
+  std::uint32_t number(std::size_t count) noexcept { return static_cast<std::uint32_t>(big_endian(take(count))); }
 
   /// What a length of `length_bytes` stands before (RFC 8446 section 3.4).
   std::span<const std::byte> vector(std::size_t length_bytes) noexcept { return take(number(length_bytes)); }

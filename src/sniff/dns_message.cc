@@ -6,6 +6,7 @@
 #include <optional>
 #include <string_view>
 
+#include "base/big_endian.h"
 #include "sniff/parsers.h"
 
 namespace limpid {
@@ -69,10 +70,8 @@ class Message {
   explicit Message(std::span<const std::byte> bytes) noexcept : bytes_(bytes) {}
 
   [[nodiscard]] std::uint32_t number(std::size_t at, std::size_t count) const noexcept {
-    std::uint32_t value = 0;
-    for (std::size_t i = 0; i < count && at + i < bytes_.size(); ++i)
-      value = value << 8U | std::to_integer<std::uint32_t>(bytes_[at + i]);
-    return value;
+    const auto there = bytes_.subspan(std::min(at, bytes_.size()));
+    return static_cast<std::uint32_t>(big_endian(there.first(std::min(count, there.size()))));
   }
   [[nodiscard]] std::uint16_t number16(std::size_t at) const noexcept {
     return static_cast<std::uint16_t>(number(at, 2));

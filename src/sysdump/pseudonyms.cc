@@ -110,6 +110,23 @@ bool is_domain(std::string_view word) {
          std::ranges::none_of(kSettings, [&](std::string_view start) { return word.starts_with(start); });
 }
 
+/// So much is looked at for it: lines of JSON may be very long.
+constexpr std::size_t kContextBytes = 256;
+
+/// Whether a word that begins behind `before` is a name because of its place: the host of a URL, where `target(…)` leads, or the name of a flow in the access log.
+bool names_a_host(std::string_view before) {
+  const std::string_view line = before.substr(before.rfind('\n') + 1);  // npos + 1 is 0
+  if (line.ends_with("://") || line.ends_with("target(")) return true;
+  if (line.ends_with('@')) {  // behind a user
+    const auto url = line.rfind("://");
+    return url != std::string_view::npos && line.substr(url).find_first_of(" \t\"'") == std::string_view::npos;
+  }
+  return line.ends_with(" name=") && line.find(" app=") != std::string_view::npos;
+}
+
+/// Of ours, in URLs: they say nothing about anybody.
+constexpr std::array<std::string_view, 3> kNobodys{"localhost", "limpid", "unix"};
+
 std::optional<unsigned> prefix_length(std::string_view behind) {
   if (!behind.starts_with('/')) return std::nullopt;
   unsigned length = 0;
@@ -234,6 +251,17 @@ std::string Pseudonyms::of_parts(std::string_view word, std::string_view behind)
   return made;
 }
 
+/// A host with a port, perhaps. What can be told apart otherwise is.
+std::string Pseudonyms::of_host(std::string_view word, std::string_view behind) {
+  const auto colon = word.find(':');
+  const auto host = word.substr(0, colon);
+  const bool plain = !host.empty() && host.find_first_not_of("0123456789.-_") != std::string_view::npos &&
+                     (colon == std::string_view::npos || word.find(':', colon + 1) == std::string_view::npos);
+  if (!plain || IpAddress::parse(word) || std::ranges::find(kNobodys, host) != kNobodys.end())
+    return of_word(word, behind);
+  return of_name(host) + std::string(word.substr(host.size()));
+}
+
 std::string Pseudonyms::of_word(std::string_view word, std::string_view behind) {
   constexpr std::string_view kPunctuation = ".:-_";
   // "2001:db8::" ends with its colons, and "::1" begins with them.
@@ -268,7 +296,13 @@ std::string Pseudonyms::apply(std::string_view text) {
     while (end < text.size() && is_word(text[end])) ++end;
     const std::string_view word = text.substr(at, end - at);
     // "suffix:" and its like stay; what they are about does not.
-    made += depth > 0 && !word.ends_with(':') ? of_name(word) : of_word(word, text.substr(end, 4));
+    if (depth > 0 && !word.ends_with(':')) {
+      made += of_name(word);
+    } else {
+      const auto before = text.substr(at - std::min(at, kContextBytes), std::min(at, kContextBytes));
+      const auto behind = text.substr(end, 4);
+      made += names_a_host(before) ? of_host(word, behind) : of_word(word, behind);
+    }
     if (depth == 0 && text.substr(at).starts_with(kDomain)) {
       depth = 1;
       opens = true;

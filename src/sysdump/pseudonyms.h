@@ -25,7 +25,7 @@ class Pseudonyms {
 
   /// A word that does not look like a name, and is one: a host's, without a dot.
   void learn(std::string_view name);
-  /// Every IPv4 and IPv6 address, MAC address, domain name, argument of domain(…) and learnt word.
+  /// Every IPv4 and IPv6 address, MAC address, domain name, argument of domain(…) and target(…), host of a URL, name of a flow in the access log, and learnt word.
   [[nodiscard]] std::string apply(std::string_view text);
 
   [[nodiscard]] IpAddress of(const IpAddress& address);
@@ -36,6 +36,7 @@ class Pseudonyms {
 
  private:
   [[nodiscard]] std::array<std::uint8_t, 32> keyed(std::string_view message) const;
+  [[nodiscard]] std::string of_host(std::string_view word, std::string_view behind);
   [[nodiscard]] std::string of_word(std::string_view word, std::string_view behind);
   [[nodiscard]] static std::size_t address_at(std::string_view word, std::size_t at);
   [[nodiscard]] std::string of_parts(std::string_view word, std::string_view behind);

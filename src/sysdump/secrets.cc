@@ -28,11 +28,43 @@ std::size_t to_value(std::string_view behind) {
   const auto skip = [&](std::string_view of) {
     while (at < behind.size() && of.find(behind[at]) != std::string_view::npos) ++at;
   };
+  if (behind.starts_with('s') || behind.starts_with('S')) ++at;  // several of them
   skip("\"' \t");
   if (at >= behind.size() || (behind[at] != '=' && behind[at] != ':')) return 0;
   ++at;
-  skip(" \t[");
+  skip(" \t");
   return at;
+}
+
+/// Of `--password VALUE`, and of such a flag in a list of words (`"--token", "VALUE"`), behind the flag: how far it is to the value; 0: it has none.
+std::size_t to_next_word(std::string_view behind) {
+  constexpr std::string_view kBetween = " \t\"',";
+  const auto value = behind.find_first_not_of(kBetween);
+  if (value == 0 || value == std::string_view::npos || behind[value] == '\n') return 0;
+  return behind.substr(value).starts_with("--") ? 0 : value;
+}
+
+/// Whether a key that begins behind `before` is the last part of a flag's name.
+bool is_in_flag(std::string_view before) {
+  const auto word = before.find_last_of(" \t\r\n\"',=[(");
+  return before.substr(word + 1).starts_with("--");  // npos + 1 is 0
+}
+
+/// A list of values, up to its closing bracket, be it in other lines.
+std::size_t length_of_list(std::string_view text) {
+  char quote = 0;
+  for (std::size_t at = 1; at < text.size(); ++at) {
+    if (quote != 0 && text[at] == '\\') {
+      ++at;
+    } else if (quote != 0) {
+      if (text[at] == quote) quote = 0;
+    } else if (text[at] == '"' || text[at] == '\'') {
+      quote = text[at];
+    } else if (text[at] == ']') {
+      return at + 1;
+    }
+  }
+  return text.size();
 }
 
 /// A quoted text with its quotes, or all up to the end of the line.
@@ -94,10 +126,23 @@ std::string hide_secrets(std::string_view text) {
     }
     made += rest.substr(0, key->size());
     at += key->size();
-    const auto distance = to_value(text.substr(at));
-    if (distance == 0) continue;
-    made += text.substr(at, distance);
-    at += distance;
+    if (const auto distance = to_value(text.substr(at)); distance > 0) {
+      made += text.substr(at, distance);
+      at += distance;
+    } else if (const auto next = is_in_flag(made) ? to_next_word(text.substr(at)) : 0; next > 0) {
+      made += text.substr(at, next);
+      at += next;
+      made += kHidden;
+      at += std::min(text.substr(at).find_first_of(" \t\r\n\"'"), text.size() - at);
+      continue;
+    } else {
+      continue;
+    }
+    if (at < text.size() && text[at] == '[') {
+      made += "[\"***\"]";
+      at += length_of_list(text.substr(at));
+      continue;
+    }
     const auto length = length_of_value(text.substr(at));
     const bool quoted = length > 0 && (text[at] == '"' || text[at] == '\'');
     if (length > 0) made += quoted ? "\"***\"" : kHidden;

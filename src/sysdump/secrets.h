@@ -6,7 +6,7 @@
 
 namespace limpid {
 
-/// Without what stands before the @ of a URL, behind "password = ", "secret: ", "token=" and their like, and between the lines of a PEM key.
+/// Without what stands before the @ of a URL, behind "password = ", "secret: ", "token=", "--password " and their like (whole lists, too), and between the lines of a PEM key.
 [[nodiscard]] std::string hide_secrets(std::string_view text);
 
 }  // namespace limpid

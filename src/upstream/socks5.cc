@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/big_endian.h"
+
 namespace limpid {
 namespace {
 
@@ -132,7 +134,7 @@ void Socks5Handshake::read_address() {
     std::copy_n(answer_.begin() + 4, length, address.begin());
     bound_.address = IpAddress::from_bytes(answer_[3] == kIpv4 ? Family::ipv4 : Family::ipv6, address);
   }
-  bound_.port.value = static_cast<std::uint16_t>((answer_.at(wanted_ - 2) << 8U) | answer_.at(wanted_ - 1));
+  bound_.port.value = big_endian16(std::as_bytes(std::span(answer_)), wanted_ - 2);
   state_ = HandshakeState::done;
 }
 

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "base/big_endian.h"
+
 namespace limpid {
 namespace {
 
@@ -42,8 +44,7 @@ std::optional<Socks5Datagram> read_socks5_datagram(std::span<const std::byte> by
   }
   Socks5Datagram datagram;
   datagram.from.address = IpAddress::from_bytes(bytes[3] == kIpv4 ? Family::ipv4 : Family::ipv6, address);
-  datagram.from.port.value = static_cast<std::uint16_t>((std::to_integer<unsigned>(bytes[length - 2]) << 8U) |
-                                                        std::to_integer<unsigned>(bytes[length - 1]));
+  datagram.from.port.value = big_endian16(bytes, length - 2);
   datagram.payload = bytes.subspan(length);
   return datagram;
 }

@@ -102,6 +102,16 @@ def test_everything_that_is_installed_is_in_a_package(folder, package, tmp_path)
     assert page.startswith(".\\\"")
 
 
+def test_files_that_installed_pages_speak_of_are_installed(package, tmp_path):
+    run("dpkg-deb", "-x", package, tmp_path)
+    pages = tmp_path / "usr/share/doc/limpid/docs"
+    linked = {(page.name, link) for page in pages.glob("*.md")
+              for link in re.findall(r"\]\((\.\./(?:examples|packaging)/[^)#]+)", page.read_text(encoding="utf-8"))
+              if not link.endswith(".cc")}  # those are in the library's package
+    assert ("containers.md", "../packaging/container/daemonset.yaml") in linked
+    assert {(page, link) for page, link in linked if not (pages / link).exists()} == set()
+
+
 def test_an_upgrade_restarts_what_runs_and_stops_nothing_else(package, tmp_path):
     """debhelper's own way would stop the service before and, as it starts none, leave it stopped."""
     run("dpkg-deb", "-e", package, tmp_path / "control")

@@ -174,6 +174,8 @@ def test_the_sidecar_lets_its_pod_reach_what_the_rules_name(lab, run_container):
     for request in (b"GET / HTTP/1.1\r\nHost: www.example.net\r\n\r\n", b"something else"):
         with connection(lab.router, lab) as client, pytest.raises(ConnectionResetError):
             client.sendall(request)
-            client.shutdown(socket.SHUT_WR)
+            # The reset may be there already: then there is nothing to be shut down, and the read tells.
+            with contextlib.suppress(OSError):
+                client.shutdown(socket.SHUT_WR)
             client.recv(1)
     assert limpid.stop() == 0

@@ -274,3 +274,24 @@ def test_alert_rules_and_dashboard_are_valid_and_know_our_metrics(lab, start, co
                                                                                          for number, query in enumerate(queries)]}]}))
     checked = subprocess.run(["promtool", "check", "rules", tmp_path / "queries.yml"], capture_output=True, text=True, timeout=30, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+def test_each_instance_gives_its_socket_to_the_group_only_with_its_own_right(lab, launch, need):
+    """As control-group.conf has it, by a supplementary group; without, nobody gets in who changes groups later, as systemd does in a shared folder."""
+    need("setpriv", "util-linux")
+    folder = os.environ["LIMPID_RUN_DIRECTORY"]
+    os.chmod(folder, 0o755)
+    group = 64123
+    # A /etc/group with the group limpid, and the unit's capabilities: without CAP_CHOWN.
+    known = f"printf 'root:x:0:\\nlimpid:x:{group}:\\n' > {folder}/group && mount --bind {folder}/group /etc/group && exec \"$@\""
+    unit = ["unshare", "--mount", "sh", "-c", known, "sh", "setpriv", "--no-new-privs", "--bounding-set=-all,+net_admin,+net_raw,+net_bind_service", "--inh-caps=-all"]
+    launch("--name", "open", "--tcp", "80", wrapper=[*unit, "--groups", str(group)]).ready()
+    launch("--name", "closed", "--tcp", "81", wrapper=[*unit, "--clear-groups"]).ready()
+    opened, closed = os.stat(control_path("open")), os.stat(control_path("closed"))
+    assert (stat.S_IMODE(opened.st_mode), opened.st_gid) == (0o660, group)
+    assert (stat.S_IMODE(closed.st_mode), closed.st_gid) == (0o600, 0)
+    member = {"user": 65534, "group": 65534, "extra_groups": [group]}
+    os.chown(control_path("closed"), 0, group)  # as systemd would, at the start of a unit with Group=limpid
+    assert verb(lab, "status", "--name", "open", **member).returncode == 0
+    assert verb(lab, "status", "--name", "closed", **member).returncode == limpid_process.UNSUPPORTED

@@ -4,8 +4,10 @@ import contextlib
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -16,6 +18,21 @@ JOURNALD = "/lib/systemd/systemd-journald"
 BESIDE_A_JOURNAL = f"""
 mount -t tmpfs none /run && mkdir -p /run/systemd/journal /run/log/journal || exit 1
 ({JOURNALD} </dev/null >/dev/null 2>&1 & echo $! >/run/journald.pid)
+for i in $(seq 100); do [ -S /run/systemd/journal/socket ] && break; sleep 0.05; done
+exec "$@"
+"""
+# The same with somebody in journald's place who reads two or three entries a second.
+TRICKLE = """
+import socket, time
+reader = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+reader.bind("/run/systemd/journal/socket")
+while True:
+    reader.recv(65536)
+    time.sleep(0.4)
+"""
+BESIDE_A_TRICKLE = f"""
+mount -t tmpfs none /run && mkdir -p /run/systemd/journal || exit 1
+(/usr/bin/python3 -c '{TRICKLE}' </dev/null >/dev/null 2>&1 & echo $! >/run/journald.pid)
 for i in $(seq 100); do [ -S /run/systemd/journal/socket ] && break; sleep 0.05; done
 exec "$@"
 """
@@ -36,8 +53,8 @@ def journal(lab, start, need):
     need("journalctl", "systemd")
     pids = []
 
-    def run(*arguments):
-        limpid = start(*arguments, "--access-log-format", "journald", wrapper=["unshare", "--mount", "sh", "-c", BESIDE_A_JOURNAL, "sh"])
+    def run(*arguments, beside=BESIDE_A_JOURNAL):
+        limpid = start(*arguments, "--access-log-format", "journald", wrapper=["unshare", "--mount", "sh", "-c", beside, "sh"])
         root = root_of(limpid)
         pids.append(journald_of(limpid))
 
@@ -76,3 +93,19 @@ def test_without_a_journal_the_relay_goes_on(lab, journal):
     limpid.counters_with(flows_ended=1)
     assert limpid.stop() == 0
     assert "journald did not take them lines=1" in limpid.messages.replace('"', "").replace("msg=", "")
+
+
+def test_a_journal_that_trickles_does_not_hold_up_the_end(lab, journal):
+    """It takes an entry now and then, so nothing ever stalls for long. What is lost at the very end is told."""
+    limpid, _ = journal("--tcp", "80", beside=BESIDE_A_TRICKLE)
+    listener = lab.server.listen(80)
+    for _ in range(60):
+        connection = lab.dial_relayed(listener)
+        connection.client.close()
+        connection.server.close()
+    limpid.counters_with(flows_ended=60)
+    began = time.monotonic()
+    assert limpid.stop() == 0
+    assert time.monotonic() - began < 8, "60 entries would take 24 seconds"
+    lost = re.search(r"journald did not take them.* lines=([0-9]+)", limpid.messages)
+    assert lost and int(lost.group(1)) >= 20, limpid.messages

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from control_client import Control
 from limpid_process import DONE, USAGE
 from peers import SECONDS, Background, Pattern, bytes_of, exchange, read_exactly, read_to_end, receive_digest, reset, wait_until
 from upstream_peers import NEEDS, QUOTED, USER, HostileServer, at, haproxy, is_reset, through
@@ -67,6 +68,9 @@ def test_a_flow_goes_through_it(lab, start, proxy, kind, version):
             Background(read_exactly, connection.server, len(up)), Background(read_exactly, connection.client, len(down))]
     _, _, at_server, at_client = (task.result() for task in work)
     assert at_server == up and at_client == down
+    shown, = Control().flows()["flows"]
+    target_leg = Control().get(f"/v1/flows/{shown['id']}")["flow"]["legs"]["target"]
+    assert target_leg["remote"] == at(lab.server.address, 3129) and lab.router.run("ss", "-Htn", "sport", f":{target_leg['local'].rsplit(':', 1)[1]}").stdout
     connection.client.close()
     assert read_to_end(connection.server) == b""
     connection.server.close()

@@ -17,6 +17,7 @@ MAY_INCLUDE = {
     "relay": {"base", "net", "policy", "sniff", "upstream"},
     "intercept": {"base", "net", "policy", "bpf"},  # bpf/layout.h: the maps' values
     "control": {"base"},
+    "capture": {"base", "net"},
     "dashboard": {"base", "control"},
     "top": {"base"},
     "sysdump": {"base", "net", "control"},
@@ -26,7 +27,7 @@ MAY_INCLUDE = {
     "netcat": {"base", "net"},
     "exec": {"base", "net"},
     "service": {"base", "net", "policy", "sniff", "upstream", "relay", "intercept", "cutthrough", "control", "dashboard"},
-    "cli": {"base", "net", "policy", "config", "sniff", "upstream", "relay", "intercept", "cutthrough", "proxies", "control", "dashboard", "service", "doctor", "explain", "lab", "netcat", "exec", "top", "sysdump"},
+    "cli": {"base", "net", "policy", "config", "sniff", "upstream", "relay", "intercept", "cutthrough", "proxies", "control", "capture", "dashboard", "service", "doctor", "explain", "lab", "netcat", "exec", "top", "sysdump"},
 }
 INCLUDE = re.compile(r'^\s*#\s*include\s*(["<])([^">]+)[">]', re.MULTILINE)
 

@@ -1,7 +1,13 @@
 // Facts about descriptions: they survive JSON, and what differs is told by what it is.
 #include "config/description.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
+
+#include <algorithm>
+#include <random>
+#include <string>
+#include <vector>
 
 namespace limpid {
 namespace {
@@ -94,6 +100,86 @@ TEST(Description, the_group_of_the_setting_is_told_of_as_a_setting) {
   auto other = after;
   other.groups["upstream"].secrets = 2;
   EXPECT_EQ(compare(after, other).groups.size(), 1U);
+}
+
+/// As many as stay, the slow way.
+std::size_t longest_common(const std::vector<std::string>& before, const std::vector<std::string>& after) {
+  std::vector<std::vector<std::size_t>> longest(before.size() + 1, std::vector<std::size_t>(after.size() + 1));
+  for (std::size_t i = before.size(); i-- > 0;) {
+    for (std::size_t j = after.size(); j-- > 0;) {
+      longest[i][j] =
+          before[i] == after[j] ? longest[i + 1][j + 1] + 1 : std::max(longest[i + 1][j], longest[i][j + 1]);
+    }
+  }
+  return longest[0][0];
+}
+
+/// What a difference says, done to the rules before, makes those after.
+void expect_sound(const std::vector<std::string>& before, const std::vector<std::string>& after,
+                  const ConfigurationDifference& difference) {
+  std::vector<bool> gone(before.size());
+  std::vector<bool> come(after.size());
+  for (const auto& rule : difference.rules) {
+    if (rule.before != 0) {
+      EXPECT_EQ(before.at(rule.before - 1), rule.text);
+      gone.at(rule.before - 1) = true;
+    }
+    if (rule.after != 0) {
+      EXPECT_EQ(after.at(rule.after - 1), rule.text);
+      come.at(rule.after - 1) = true;
+    }
+  }
+  std::vector<std::string> stay_before;
+  std::vector<std::string> stay_after;
+  for (std::size_t i = 0; i < before.size(); ++i)
+    if (!gone[i]) stay_before.push_back(before[i]);
+  for (std::size_t i = 0; i < after.size(); ++i)
+    if (!come[i]) stay_after.push_back(after[i]);
+  EXPECT_EQ(stay_before, stay_after);
+}
+
+ConfigurationDifference compare_rules_only(const std::vector<std::string>& before,
+                                           const std::vector<std::string>& after) {
+  ConfigurationDescription one;
+  one.rules = before;
+  ConfigurationDescription other;
+  other.rules = after;
+  return compare(one, other);
+}
+
+TEST(Description, as_many_rules_stay_as_can) {
+  std::mt19937 random(3);
+  for (int round = 0; round < 500; ++round) {
+    const auto make = [&] {
+      std::vector<std::string> rules(random() % 12);
+      for (auto& rule : rules) rule = std::string(1, static_cast<char>('a' + random() % 6));
+      return rules;
+    };
+    const auto before = make();
+    const auto after = make();
+    const auto difference = compare_rules_only(before, after);
+    expect_sound(before, after, difference);
+    const auto gone = std::ranges::count_if(difference.rules, [](const auto& rule) { return rule.before != 0; });
+    EXPECT_EQ(before.size() - static_cast<std::size_t>(gone), longest_common(before, after));
+  }
+}
+
+TEST(Description, long_lists_take_no_more_than_their_length) {
+  constexpr std::size_t kMany = 100'000;  // the product of both would be 10^10
+  std::vector<std::string> before(kMany);
+  for (std::size_t i = 0; i < kMany; ++i) before[i] = fmt::format("dport({}) -> direct", i);
+  auto after = before;
+  std::ranges::rotate(after, after.begin() + 1);
+  auto difference = compare_rules_only(before, after);
+  ASSERT_EQ(difference.rules.size(), 1U);
+  EXPECT_EQ(difference.rules[0].before, 1U);
+  EXPECT_EQ(difference.rules[0].after, kMany);
+  // All alike: as many pairs as the product.
+  std::ranges::fill(before, "dport(1) -> direct");
+  after.assign(kMany - 5, "dport(1) -> direct");
+  difference = compare_rules_only(before, after);
+  expect_sound(before, after, difference);
+  EXPECT_EQ(difference.rules.size(), 5U);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // Which client has a hint for which address, for how long, and who loses his when there is no room.
 #include "relay/name_hints.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "tests/unit/sniff/dns_writer.h"
@@ -74,7 +75,7 @@ TEST(NameHints, a_client_that_has_its_part_loses_its_own_oldest) {
   EXPECT_EQ(hints.size(), 4U);
 }
 
-TEST(NameHints, when_all_is_full_the_client_that_has_learnt_nothing_for_longest_loses) {
+TEST(NameHints, when_all_is_full_the_client_that_has_most_loses_and_of_several_the_most_silent) {
   NameHints hints(4, 3);
   hints.learn(address("198.51.100.1"), answer("one.example", {1, 2}), 0);
   hints.learn(address("198.51.100.2"), answer("two.example", {1, 2}), 0);
@@ -83,8 +84,10 @@ TEST(NameHints, when_all_is_full_the_client_that_has_learnt_nothing_for_longest_
   EXPECT_EQ(hint(hints, "198.51.100.2", "192.0.2.1"), "-") << "its oldest";
   EXPECT_EQ(hint(hints, "198.51.100.2", "192.0.2.2"), "two.example");
   hints.learn(address("198.51.100.4"), answer("four.example", {1, 2, 3}), 0);
-  EXPECT_EQ(hint(hints, "198.51.100.2", "192.0.2.2"), "-");
-  EXPECT_EQ(hint(hints, "198.51.100.1", "192.0.2.1"), "-");
+  EXPECT_EQ(hint(hints, "198.51.100.1", "192.0.2.2"), "-") << "it had two";
+  EXPECT_EQ(hint(hints, "198.51.100.2", "192.0.2.2"), "-") << "all had one";
+  EXPECT_EQ(hint(hints, "198.51.100.4", "192.0.2.1"), "-") << "it had two itself";
+  EXPECT_EQ(hint(hints, "198.51.100.1", "192.0.2.1"), "one.example");
   EXPECT_EQ(hint(hints, "198.51.100.3", "192.0.2.1"), "three.example");
   EXPECT_EQ(hint(hints, "198.51.100.4", "192.0.2.3"), "four.example");
   EXPECT_EQ(hints.size(), 4U);
@@ -92,6 +95,25 @@ TEST(NameHints, when_all_is_full_the_client_that_has_learnt_nothing_for_longest_
   alone.learn(address("198.51.100.1"), answer("one.example", {1, 2, 3, 4}), 0);
   EXPECT_EQ(alone.size(), 2U);
   EXPECT_EQ(hint(alone, "198.51.100.1", "192.0.2.4"), "one.example");
+}
+
+TEST(NameHints, one_client_cannot_push_out_what_others_have) {
+  NameHints hints(100, 80);
+  const auto name = [](unsigned number) { return fmt::format("host{}.example", number); };
+  for (unsigned client = 1; client <= 5; ++client) {
+    for (unsigned host = 1; host <= 10; ++host)
+      hints.learn(address(fmt::format("198.51.100.{}", client)), answer(name(client), {host}), 0);
+  }
+  for (unsigned round = 0; round < 20; ++round) {
+    for (unsigned host = 1; host <= 200; ++host) hints.learn(address("203.0.113.9"), answer("busy.example", {host}), 0);
+  }
+  for (unsigned client = 1; client <= 5; ++client) {
+    for (unsigned host = 1; host <= 10; ++host) {
+      EXPECT_EQ(hint(hints, fmt::format("198.51.100.{}", client), fmt::format("192.0.2.{}", host)), name(client));
+    }
+  }
+  EXPECT_EQ(hints.size(), 100U);
+  EXPECT_EQ(hint(hints, "203.0.113.9", "192.0.2.200"), "busy.example") << "its own latest ones are there";
 }
 
 }  // namespace

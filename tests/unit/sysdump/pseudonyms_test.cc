@@ -120,6 +120,20 @@ TEST(Pseudonyms, names_and_hardware_addresses) {
   EXPECT_TRUE(mac.starts_with("link/ether 02:00:00:") && mac.ends_with(" brd ff:ff:ff:ff:ff:ff")) << mac;
 }
 
+TEST(Pseudonyms, names_of_one_word_where_only_names_stand) {
+  Pseudonyms pseudonyms({});
+  const auto fileserver = pseudonyms.of_name("fileserver");
+  EXPECT_EQ(pseudonyms.apply("socks5://fileserver:1080, \"http://***@fileserver\""),
+            "socks5://" + fileserver + ":1080, \"http://***@" + fileserver + "\"");
+  EXPECT_EQ(pseudonyms.apply("dport(80) -> target(fileserver:80)"), "dport(80) -> target(" + fileserver + ":80)");
+  EXPECT_EQ(pseudonyms.apply("rule=1 app=tls name=fileserver bytes_up=1"),
+            "rule=1 app=tls name=" + fileserver + " bytes_up=1");
+  for (const auto* same : {"msg=intercepting name=web", "http://localhost/metrics", "curl http://limpid/v1/status",
+                           "http://127.0.0.1:80/", "target(-)", "mail a@fileserver", "socks5://[::1]:80"})
+    EXPECT_EQ(pseudonyms.apply(same), same);
+  EXPECT_EQ(pseudonyms.apply("socks5://198.51.100.7:1080"), "socks5://" + pseudonyms.apply("198.51.100.7") + ":1080");
+}
+
 TEST(Pseudonyms, another_key_makes_others) {
   auto one = with_key(1);
   auto other = with_key(2);
