@@ -12,7 +12,7 @@ from cut_sessions import hand_over, name_of
 from kernel_state import installed, snapshot
 from peers import exchange, read_exactly, read_to_end, wait_until
 from process_rights import NET_ADMIN, NET_RAW, capabilities
-from succession import adopt_orphans, refused, succeed, upgrade
+from succession import Orphan, adopt_orphans, refused, succeed, upgrade
 from traffic import ContinuousClient, failures
 from udp_exchange import PORT, answer, ask, question
 from upstream_peers import NEEDS, at, danted, haproxy, through
@@ -185,7 +185,7 @@ def test_a_successor_has_a_keeper_of_its_own_and_no_more_rights(lab, start, echo
     connection = lab.client.connect(lab.server.address, 80)
     limpid.process.kill()
     assert limpid.process.wait() == -signal.SIGKILL
-    wait_until(lambda: not os.path.exists(f"/proc/{keeper}"), "the keeper has done what is declared")
+    assert Orphan(keeper).wait() == 0, "the keeper has done what is declared"
     assert (installed(lab.router) == []) == (fail == "open")
     connection.close()
     lab.router.run(limpid_process.BINARY, "rules", "remove")

@@ -59,7 +59,7 @@ TEST(KeeperProtocol, an_answer_keeps_its_number_and_its_text) {
 }
 
 TEST(KeeperProtocol, what_is_no_order_is_refused) {
-  const std::string good = encode({.order = KeeperOrder::reload, .value = 7});
+  const std::string good = encode({.order = KeeperOrder::reload, .value = kMostPatienceMs + 1});
   EXPECT_FALSE(decode_request(""));
   EXPECT_FALSE(decode_request(good.substr(0, 15)));
   EXPECT_FALSE(decode_request(good + '\0'));
@@ -68,7 +68,7 @@ TEST(KeeperProtocol, what_is_no_order_is_refused) {
       std::string changed = good;
       changed[place] = static_cast<char>(value);
       if (changed == good) continue;
-      // Another order may be one, but only a reload has a digest.
+      // Another order may be one, but only a reload has such a number.
       EXPECT_FALSE(decode_request(changed)) << place << " " << value;
     }
   }
