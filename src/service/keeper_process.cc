@@ -323,18 +323,12 @@ void keep_rules(RulesKeeper::Job& job, KeeperChannels channels, std::shared_ptr<
   if (pthread_sigmask(SIG_SETMASK, &all, nullptr) != 0 || !take_descriptors(channels, job.rules_lock.get()))
     _exit(EXIT_FAILURE);
   limit_bounding_set(kKept);
-<<<<<<< HEAD
-  prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-  auto orders = DescriptorChannel::adopt(UniqueFd(kOrders));
-  if (!orders) _exit(EXIT_FAILURE);
-  KeeperProcess(job, std::move(*orders), std::move(condition)).run();
-=======
   // Of root: who has its rights by ambient capabilities would have nothing to pass on to nft any more.
   const bool limited =
       geteuid() == 0 ? limit_capabilities(kKept).has_value() : prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
-  if (!limited) _exit(EXIT_FAILURE);
-  KeeperProcess(job, std::move(condition)).run();
->>>>>>> privsep
+  auto orders = DescriptorChannel::adopt(UniqueFd(kOrders));
+  if (!limited || !orders) _exit(EXIT_FAILURE);
+  KeeperProcess(job, std::move(*orders), std::move(condition)).run();
 }
 
 }  // namespace limpid

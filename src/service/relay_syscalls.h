@@ -1,5 +1,5 @@
-// The system calls of the process that relays, as a list: found by strace(1) over the end-to-end tests, and completed by what glibc, libmicrohttpd and OpenSSL
-// document to use. A call that is missing here fails with EPERM; tests/netns/test_least_privilege.py looks for that in everything that it starts.
+// The system calls of the process that relays, as a list: what our code and the libraries call, held against the end-to-end tests, all of which run with the filter at work. A call
+// that is missing here fails with EPERM.
 #pragma once
 
 #include "base/syscall_filter.h"
