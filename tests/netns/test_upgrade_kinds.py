@@ -8,7 +8,7 @@ from control_client import Control, verb
 from cut_sessions import hand_over, name_of
 from kernel_state import installed, snapshot
 from peers import exchange, read_to_end, wait_until
-from succession import adopt_orphans, succeed, upgrade
+from succession import adopt_orphans, end_orphans, succeed, upgrade
 from traffic import ContinuousClient, failures
 from udp_exchange import PORT, answer, ask, question
 from upstream_peers import NEEDS, at, danted, haproxy, through
@@ -17,6 +17,8 @@ from upstream_peers import NEEDS, at, danted, haproxy, through
 @pytest.fixture(autouse=True)
 def orphans(lab):
     adopt_orphans()
+    yield
+    end_orphans()
 
 
 def test_a_flow_through_an_upstream_keeps_its_name_in_the_log(lab, start, upstream):
