@@ -10,6 +10,7 @@ import pytest
 
 import kernel_state
 from lab import SECONDS
+from limpid_process import BINARY
 from local_programs import ALICE, BOB, PORT, Teller, as_user, talk, was_relayed
 from peers import Pattern, exchange, read_to_end, receive_digest, wait_until
 
@@ -327,3 +328,17 @@ def test_bad_input(lab, launch, arguments, said):
     assert limpid.process.wait(SECONDS) == 2
     assert said in limpid.messages and len(limpid.messages.splitlines()) == 1
     assert kernel_state.difference(before, kernel_state.snapshot(lab.router)) == []
+
+
+def test_connections_outlive_a_reload_that_changes_the_rules_of_the_kernel(lab, start, configure):
+    """What the table remembers of them goes over into the one that replaces it."""
+    limpid = start("-c", configure(tcp=[PORT], local=True))
+    listener = lab.server.listen(PORT)
+    client = lab.router.connect(lab.server.address, PORT)
+    server, _ = listener.accept()
+    server.settimeout(SECONDS)
+    exchange(client, server)
+    configure(tcp=[PORT, 8080], local=True)
+    assert "rules" in lab.router.run(BINARY, "reload").stdout
+    wait_until(lambda: "kernel_rules=changed" in limpid.messages, "the table is another one")
+    exchange(client, server)

@@ -1,5 +1,6 @@
 """`limpid upgrade`: another process takes over, and nobody notices: connections that begin, and those that are under way. docs/upgrade.md."""
 
+import json
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ from cut_flows import dial_cut, exchange_digests
 from kernel_state import installed
 from limpid_process import parse_logfmt
 from peers import Background, Pattern, bytes_of, exchange, read_exactly, read_to_end, receive_digest, wait_until
-from succession import Orphan, adopt_orphans, pretend, refused, replace, succeed, upgrade
+from succession import Orphan, adopt_orphans, end_orphans, pretend, refused, replace, succeed, upgrade
 from supervisor import Supervisor
 from traffic import ContinuousClient, failures
 from udp_exchange import PORT, ask
@@ -27,6 +28,8 @@ MEGABYTE = 1 << 20
 @pytest.fixture(autouse=True)
 def orphans(lab):
     adopt_orphans()
+    yield
+    end_orphans()
 
 
 @pytest.fixture(name="program")
@@ -316,6 +319,7 @@ def test_one_upgrade_at_a_time_and_nothing_is_left_of_many(lab, start, echo):
     for each in both:
         each.join()
     assert sorted(status for status, _ in answers) == [200, 409], answers
-    succeed(limpid, wait_until(lambda: Control().get("/v1/status")["pid"], "it answers"))
+    done, = [json.loads(text) for status, text in answers if status == 200]
+    succeed(limpid, done["pid"])
     assert limpid.stop() == 0
     assert installed(lab.router) == []
