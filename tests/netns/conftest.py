@@ -21,6 +21,7 @@ from peers import EchoServer
 
 pytest_plugins = ["doctor_fixtures", "upstream_fixtures"]
 from real_proxies import NEEDS, STREAM_MODULE, RealProxy
+from succession import adopting_orphans
 
 
 def pytest_configure():
@@ -81,6 +82,13 @@ def pytest_collection_modifyitems(config, items):
     if os.geteuid() != 0:
         for item in items:
             item.add_marker(pytest.mark.skip(reason="needs root, to make network namespaces"))
+
+
+@pytest.fixture
+def orphans(lab):
+    """For tests of upgrades: whose parent ends, becomes pytest's child."""
+    with adopting_orphans():
+        yield
 
 
 @pytest.fixture(autouse=True)

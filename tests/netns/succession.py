@@ -1,5 +1,6 @@
 """`limpid upgrade` from a test's side: the process that takes over is nobody's child, and yet has to be waited for; and programs that pretend to be one."""
 
+import contextlib
 import ctypes
 import json
 import os
@@ -15,13 +16,19 @@ from control_client import verb
 _PR_SET_CHILD_SUBREAPER = 36
 
 
-def adopt_orphans():
-    """Processes whose parents end become children of pytest from now on."""
-    assert ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+@contextlib.contextmanager
+def adopting_orphans():
+    """Processes whose parents end become children of pytest meanwhile. Successors that a test has not expected, and nobody has ended, are ended."""
+    prctl = ctypes.CDLL(None, use_errno=True).prctl
+    assert prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+    try:
+        yield
+    finally:
+        _end_orphans()
+        prctl(_PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
 
 
-def end_orphans():
-    """Successors that a test has not expected, and nobody has ended."""
+def _end_orphans():
     for children in Path("/proc/self/task").glob("*/children"):
         for pid in map(int, children.read_text(encoding="ascii").split()):
             words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")

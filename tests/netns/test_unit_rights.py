@@ -10,7 +10,7 @@ import limpid_process
 from kernel_state import installed
 from local_programs import ALICE, Teller, talk
 from peers import exchange, wait_until
-from succession import adopt_orphans, upgrade
+from succession import upgrade
 from unit_confinement import confined
 
 UNITS = Path(os.environ.get("LIMPID_BUILD", Path(limpid_process.BINARY or ".").resolve().parents[2])) / "systemd"
@@ -43,8 +43,8 @@ def test_the_process_that_looks_names_up_has_no_capability(start, configure):
 
 
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+@pytest.mark.usefixtures("orphans")
 def test_an_upgrade_needs_no_more_and_its_successor_has_no_less(lab, start, configure):
-    adopt_orphans()
     limpid = start("-c", configure(tcp=80, udp=7000), wrapper=unit())
     connection = lab.dial_relayed(lab.server.listen(80))
     before = {key: value for key, value in status_of(limpid.pid).items() if key in ("CapEff", "CapBnd", "NoNewPrivs", "Seccomp")}

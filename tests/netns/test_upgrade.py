@@ -17,7 +17,7 @@ from cut_flows import dial_cut, exchange_digests
 from kernel_state import installed
 from limpid_process import parse_logfmt
 from peers import Background, Pattern, bytes_of, exchange, read_exactly, read_to_end, receive_digest, wait_until
-from succession import Orphan, adopt_orphans, end_orphans, pretend, refused, replace, succeed, upgrade
+from succession import Orphan, pretend, refused, replace, succeed, upgrade
 from supervisor import Supervisor
 from traffic import ContinuousClient, failures
 from udp_exchange import PORT, ask
@@ -25,11 +25,7 @@ from udp_exchange import PORT, ask
 MEGABYTE = 1 << 20
 
 
-@pytest.fixture(autouse=True)
-def orphans(lab):
-    adopt_orphans()
-    yield
-    end_orphans()
+pytestmark = pytest.mark.usefixtures("orphans")
 
 
 @pytest.fixture(name="program")

@@ -12,17 +12,13 @@ from cut_sessions import hand_over, name_of
 from kernel_state import installed, snapshot
 from peers import exchange, read_exactly, read_to_end, wait_until
 from process_rights import NET_ADMIN, NET_RAW, capabilities
-from succession import Orphan, adopt_orphans, end_orphans, refused, succeed, upgrade
+from succession import Orphan, refused, succeed, upgrade
 from traffic import ContinuousClient, failures
 from udp_exchange import PORT, answer, ask, question
 from upstream_peers import NEEDS, at, danted, haproxy, through
 
 
-@pytest.fixture(autouse=True)
-def orphans(lab):
-    adopt_orphans()
-    yield
-    end_orphans()
+pytestmark = pytest.mark.usefixtures("orphans")
 
 
 def test_a_flow_through_an_upstream_keeps_its_name_in_the_log(lab, start, upstream):
