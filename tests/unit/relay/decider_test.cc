@@ -16,17 +16,20 @@ thread_local bool no_memory = false;
 
 }  // namespace
 
-// The program's own: the only way to be without memory in a place of one's choice.
+// The program's own: the only way to be without memory in a place of one's choice. Not inlined: a compiler that sees one of a pair alone takes it for a mistake.
 // NOLINTBEGIN(cppcoreguidelines-no-malloc): this is what manages memory
-void* operator new(std::size_t size) {
+[[gnu::noinline]] void* operator new(std::size_t size) {
   void* const memory = no_memory ? nullptr : std::malloc(size);
   if (memory == nullptr) throw std::bad_alloc();
   return memory;
 }
-void operator delete(void* memory) noexcept {
+[[gnu::noinline]] void* operator new(std::size_t size, const std::nothrow_t& /*kind*/) noexcept {
+  return no_memory ? nullptr : std::malloc(size);
+}
+[[gnu::noinline]] void operator delete(void* memory) noexcept {
   std::free(memory);
 }
-void operator delete(void* memory, std::size_t /*size*/) noexcept {
+[[gnu::noinline]] void operator delete(void* memory, std::size_t /*size*/) noexcept {
   std::free(memory);
 }
 // NOLINTEND(cppcoreguidelines-no-malloc)
