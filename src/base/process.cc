@@ -5,7 +5,6 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +16,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/spawn.h"
 #include "limpid/unique_fd.h"
 
 namespace limpid {
@@ -38,41 +38,6 @@ Result<PipePair> make_pipe() {
   if (pipe2(ends.data(), O_CLOEXEC) != 0) return system_error(errno, "make a pipe", "");
   return PipePair{UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
-
-class SpawnActions {
- public:
-  SpawnActions() {
-    posix_spawn_file_actions_init(&actions_);
-    posix_spawnattr_init(&attributes_);
-    // The child must not inherit a mask in which SIGTERM or SIGPIPE is blocked, or an ignored SIGPIPE.
-    sigset_t none;
-    sigset_t defaults;
-    sigemptyset(&none);
-    sigemptyset(&defaults);
-    sigaddset(&defaults, SIGPIPE);
-    posix_spawnattr_setsigmask(&attributes_, &none);
-    posix_spawnattr_setsigdefault(&attributes_, &defaults);
-    // A process group of its own: ^C is for us, and must not kill nft in the middle of what we ask of it.
-    posix_spawnattr_setpgroup(&attributes_, 0);
-    posix_spawnattr_setflags(&attributes_, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
-  }
-  SpawnActions(const SpawnActions&) = delete;
-  SpawnActions& operator=(const SpawnActions&) = delete;
-  SpawnActions(SpawnActions&&) = delete;
-  SpawnActions& operator=(SpawnActions&&) = delete;
-  ~SpawnActions() {
-    posix_spawn_file_actions_destroy(&actions_);
-    posix_spawnattr_destroy(&attributes_);
-  }
-  void duplicate(int from, int to) { posix_spawn_file_actions_adddup2(&actions_, from, to); }
-  [[nodiscard]] int spawn(pid_t& pid, const std::vector<char*>& argv, const std::vector<char*>& environment) const {
-    return posix_spawn(&pid, argv.front(), &actions_, &attributes_, argv.data(), environment.data());
-  }
-
- private:
-  posix_spawn_file_actions_t actions_{};
-  posix_spawnattr_t attributes_{};
-};
 
 enum class Room : std::uint8_t { left, exceeded };
 
@@ -169,24 +134,17 @@ Result<ProcessOutput> run_process(std::span<const std::string> argv, std::string
   if (!errors) return std::unexpected(errors.error());
 
   std::vector<std::string> words(argv.begin(), argv.end());
-  std::vector<char*> pointers;
-  pointers.reserve(words.size() + 1);
-  for (auto& word : words) pointers.push_back(word.data());
-  pointers.push_back(nullptr);
   // A fixed environment: neither the locale nor anything a user set may change what a program answers.
   std::vector<std::string> settings = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"};
   settings.insert(settings.end(), environment.begin(), environment.end());
-  std::vector<char*> variables;
-  variables.reserve(settings.size() + 1);
-  for (auto& setting : settings) variables.push_back(setting.data());
-  variables.push_back(nullptr);
-
-  SpawnActions actions;
-  actions.duplicate(to_child->read_end.get(), STDIN_FILENO);
-  actions.duplicate(from_child->write_end.get(), STDOUT_FILENO);
-  actions.duplicate(errors->write_end.get(), STDERR_FILENO);
+  SpawnSettings spawning;
+  spawning.leave_group();  // ^C must not kill nft in the middle of what we ask of it
+  spawning.connect(to_child->read_end.get(), STDIN_FILENO);
+  spawning.connect(from_child->write_end.get(), STDOUT_FILENO);
+  spawning.connect(errors->write_end.get(), STDERR_FILENO);
   pid_t pid = -1;
-  if (const int code = actions.spawn(pid, pointers, variables); code != 0) {
+  if (const int code = spawning.spawn(pid, words.front().c_str(), exec_vector(words), exec_vector(settings));
+      code != 0) {
     return system_error(code, "run", argv.front());
   }
   to_child->read_end.reset();

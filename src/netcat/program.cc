@@ -2,13 +2,14 @@
 #include "netcat/program.h"
 
 #include <fcntl.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
 #include <cerrno>
 #include <csignal>
+
+#include "base/spawn.h"
 
 namespace limpid {
 namespace {
@@ -23,48 +24,6 @@ Result<Pipe> make_pipe() {
   if (pipe2(ends.data(), O_CLOEXEC) != 0) return system_error(errno, "make a pipe", "");
   return Pipe{UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
-
-std::vector<char*> pointers_to(std::vector<std::string>& words) {
-  std::vector<char*> pointers;
-  pointers.reserve(words.size() + 1);
-  for (std::string& word : words) pointers.push_back(word.data());
-  pointers.push_back(nullptr);
-  return pointers;
-}
-
-/// Undoes for the program what we did to our own signals.
-class SpawnSettings {
- public:
-  SpawnSettings(int input, int output) {
-    posix_spawn_file_actions_init(&actions_);
-    posix_spawn_file_actions_adddup2(&actions_, input, STDIN_FILENO);
-    posix_spawn_file_actions_adddup2(&actions_, output, STDOUT_FILENO);
-    posix_spawnattr_init(&attributes_);
-    sigset_t none;
-    sigset_t defaults;
-    sigemptyset(&none);
-    sigemptyset(&defaults);
-    sigaddset(&defaults, SIGPIPE);
-    posix_spawnattr_setsigmask(&attributes_, &none);
-    posix_spawnattr_setsigdefault(&attributes_, &defaults);
-    posix_spawnattr_setflags(&attributes_, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  }
-  SpawnSettings(const SpawnSettings&) = delete;
-  SpawnSettings& operator=(const SpawnSettings&) = delete;
-  SpawnSettings(SpawnSettings&&) = delete;
-  SpawnSettings& operator=(SpawnSettings&&) = delete;
-  ~SpawnSettings() {
-    posix_spawn_file_actions_destroy(&actions_);
-    posix_spawnattr_destroy(&attributes_);
-  }
-  [[nodiscard]] int spawn(pid_t& pid, const std::vector<char*>& argv, const std::vector<char*>& environment) const {
-    return posix_spawnp(&pid, argv.front(), &actions_, &attributes_, argv.data(), environment.data());
-  }
-
- private:
-  posix_spawn_file_actions_t actions_{};
-  posix_spawnattr_t attributes_{};
-};
 
 int status_of(int status) {
   return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
@@ -88,9 +47,12 @@ Result<Program::Started> Program::start(const std::vector<std::string>& argv,
   // Behind ours, so that ours win.
   for (char** variable = environ; *variable != nullptr; ++variable) environment.emplace_back(*variable);
 
-  const SpawnSettings settings(input->read_end.get(), output->write_end.get());
+  SpawnSettings settings;
+  settings.connect(input->read_end.get(), STDIN_FILENO);
+  settings.connect(output->write_end.get(), STDOUT_FILENO);
   pid_t pid = -1;
-  const int code = settings.spawn(pid, pointers_to(words), pointers_to(environment));
+  const int code = settings.spawn(pid, words.front().c_str(), exec_vector(words), exec_vector(environment),
+                                  SpawnSettings::Search::in_path);
   if (code != 0) return system_error(code, "run", argv.front());
 
   LocalSide side;

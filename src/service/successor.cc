@@ -1,10 +1,9 @@
-// posix_spawn(3): nothing of ours runs between fork and exec.
+// What the program is, how it is started and how it is ended.
 #include "service/successor.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +16,7 @@
 #include <utility>
 
 #include "base/file_text.h"
+#include "base/spawn.h"
 
 namespace limpid {
 namespace {
@@ -43,51 +43,6 @@ std::vector<std::string> make_environment(std::vector<std::string> variables) {
   }
   return all;
 }
-
-std::vector<char*> pointers_to(std::vector<std::string>& texts) {
-  std::vector<char*> pointers;
-  pointers.reserve(texts.size() + 1);
-  for (std::string& text : texts) pointers.push_back(text.data());
-  pointers.push_back(nullptr);
-  return pointers;
-}
-
-class SpawnSettings {
- public:
-  explicit SpawnSettings(const SuccessorDescriptors& descriptors) {
-    posix_spawn_file_actions_init(&actions_);
-    posix_spawnattr_init(&attributes_);
-    for (int number = 0; const int fd : descriptors.standard) posix_spawn_file_actions_adddup2(&actions_, fd, number++);
-    posix_spawn_file_actions_adddup2(&actions_, descriptors.channel, kChannel);
-    posix_spawn_file_actions_adddup2(&actions_, descriptors.rules_lock, kRulesLock);
-    posix_spawn_file_actions_addclosefrom_np(&actions_, kRulesLock + 1);
-    // As a program is started: no signal blocked, none ignored that we ignore for ourselves. SIGHUP stays as nohup(1) has left it.
-    sigset_t none;
-    sigset_t defaults;
-    sigemptyset(&none);
-    sigemptyset(&defaults);
-    for (const int signal : {SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU}) sigaddset(&defaults, signal);
-    posix_spawnattr_setsigmask(&attributes_, &none);
-    posix_spawnattr_setsigdefault(&attributes_, &defaults);
-    posix_spawnattr_setflags(&attributes_, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-  }
-  SpawnSettings(const SpawnSettings&) = delete;
-  SpawnSettings& operator=(const SpawnSettings&) = delete;
-  SpawnSettings(SpawnSettings&&) = delete;
-  SpawnSettings& operator=(SpawnSettings&&) = delete;
-  ~SpawnSettings() {
-    posix_spawn_file_actions_destroy(&actions_);
-    posix_spawnattr_destroy(&attributes_);
-  }
-  [[nodiscard]] int spawn(pid_t& pid, const std::string& path, std::vector<char*>& argv,
-                          std::vector<char*>& environment) const {
-    return posix_spawn(&pid, path.c_str(), &actions_, &attributes_, argv.data(), environment.data());
-  }
-
- private:
-  posix_spawn_file_actions_t actions_{};
-  posix_spawnattr_t attributes_{};
-};
 
 std::string in_words(int status) {
   if (WIFSIGNALED(status)) return fmt::format("it was killed by signal {}", WTERMSIG(status));
@@ -116,10 +71,15 @@ Result<pid_t> start_successor(const SuccessorProgram& program, const SuccessorDe
                               const std::vector<std::string>& variables) {
   std::vector<std::string> arguments = program.arguments;
   std::vector<std::string> settings = make_environment(variables);
-  auto argv = pointers_to(arguments);
-  auto environment = pointers_to(settings);
+  // As a program is started: no signal ignored that we ignore for ourselves. SIGHUP stays as nohup(1) has left it.
+  SpawnSettings spawning({SIGPIPE, SIGTSTP, SIGTTIN, SIGTTOU});
+  for (int number = 0; const int fd : descriptors.standard) spawning.connect(fd, number++);
+  spawning.connect(descriptors.channel, kChannel);
+  spawning.connect(descriptors.rules_lock, kRulesLock);
+  spawning.close_from(kRulesLock + 1);
   pid_t pid = -1;
-  if (const int code = SpawnSettings(descriptors).spawn(pid, program.path, argv, environment); code != 0)
+  if (const int code = spawning.spawn(pid, program.path.c_str(), exec_vector(arguments), exec_vector(settings));
+      code != 0)
     return system_error(code, "start", program.path);
   return pid;
 }
