@@ -37,7 +37,7 @@ def test_forbidden_words_are_found(tmp_path):
         "src/net/a.cc": "// see /wo" "rk/main/notes\n// iss" "ue 12\n// TO" "DO: later\n",
         "docs/a.md": "As disc" "ussed above we do this.\n",
         "docs/b.md": "<" * 7 + " HEAD\n",
-        "docs/fine.md": "haproxy#857 is an issue; a session of UDP; /proc/sys; https://example.org/work/a; mktemp /tmp/a.XXXXXX\n",
+        "docs/fine.md": "haproxy#857 is an iss" "ue; a sess" "ion of UDP; /proc/sys; https://example.org/wo" "rk/a; mktemp /tmp/a.XXXXXX\n",
     })
     problems = forbidden(files(tree))
     assert len(problems) == 5, report(problems)
