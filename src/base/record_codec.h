@@ -11,6 +11,8 @@
 #include <type_traits>
 #include <vector>
 
+#include "base/byte_cursor.h"
+
 namespace limpid {
 
 class RecordWriter {
@@ -42,16 +44,14 @@ class RecordWriter {
   std::vector<std::byte>& bytes_;
 };
 
-class RecordReader {
+class RecordReader : public ByteCursor {
  public:
-  explicit RecordReader(std::span<const std::byte> bytes) noexcept : rest_(bytes) {}
+  using ByteCursor::ByteCursor;
 
-  [[nodiscard]] bool ok() const noexcept { return ok_; }
-  [[nodiscard]] bool empty() const noexcept { return rest_.empty(); }
-  /// What was read makes no sense.
-  void fail() noexcept { ok_ = false; }
   /// Marks the reader unless `holds`.
-  void require(bool holds) noexcept { ok_ = ok_ && holds; }
+  void require(bool holds) noexcept {
+    if (!holds) fail();
+  }
 
   template <class Number>
     requires std::is_integral_v<Number>
@@ -72,34 +72,15 @@ class RecordReader {
   Enum value(Enum last) noexcept {
     const auto given = number<std::underlying_type_t<Enum>>();
     require(given <= static_cast<std::underlying_type_t<Enum>>(last));
-    return ok_ ? static_cast<Enum>(given) : Enum{};
+    return ok() ? static_cast<Enum>(given) : Enum{};
   }
-  [[nodiscard]] std::string text(std::size_t most) {
-    const auto taken = bytes(most);
-    return {reinterpret_cast<const char*>(taken.data()),
-            taken.size()};  // NOLINT(*-reinterpret-cast): bytes as characters
-  }
+  [[nodiscard]] std::string text(std::size_t most) { return std::string(as_text(bytes(most))); }
   /// `most`: longer ones mark the reader.
   std::span<const std::byte> bytes(std::size_t most) noexcept {
     const auto size = number<std::uint32_t>();
     require(size <= most);
-    return take(ok_ ? size : 0);
+    return take(ok() ? size : 0);
   }
-
- private:
-  std::span<const std::byte> take(std::size_t count) noexcept {
-    if (count > rest_.size()) {
-      ok_ = false;
-      rest_ = {};
-      return {};
-    }
-    const auto taken = rest_.first(count);
-    rest_ = rest_.subspan(count);
-    return taken;
-  }
-
-  std::span<const std::byte> rest_;
-  bool ok_ = true;
 };
 
 }  // namespace limpid

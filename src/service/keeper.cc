@@ -15,6 +15,7 @@
 #include <stop_token>
 #include <utility>
 
+#include "base/byte_cursor.h"
 #include "intercept/heartbeat.h"
 #include "service/keeper_process.h"
 #include "service/keeper_protocol.h"
@@ -36,11 +37,6 @@ Result<Ends> make_channel() {
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0)
     return system_error(errno, "make a socket pair", "");
   return Ends{UniqueFd(ends[0]), UniqueFd(ends[1])};
-}
-
-std::string_view text_of(std::span<const std::byte> bytes) noexcept {
-  // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): the same bytes, as text
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
 }
 
 /// Counters that one process writes and the other reads.
@@ -105,7 +101,7 @@ Result<KeeperReply> RulesKeeper::ask(const KeeperRequest& request, std::string_v
   if (!answer && answer.error().code == ETIMEDOUT)
     return failure(operation, "", "the process that keeps the rules does not answer", kRemedy);
   if (!answer) return gone();
-  KeeperReply reply = decode_reply(text_of(answer->bytes));
+  KeeperReply reply = decode_reply(as_text(answer->bytes));
   if (!reply.outcome) return std::unexpected(std::move(reply.outcome.error()));
   return reply;
 }

@@ -20,6 +20,7 @@
 #include <tuple>
 #include <utility>
 
+#include "base/byte_cursor.h"
 #include "base/confinement.h"
 #include "control/control_socket.h"
 #include "intercept/heartbeat.h"
@@ -110,8 +111,7 @@ class KeeperProcess {
   static KeeperReply no_order() { return {.outcome = failure("obey", "", "that is no order")}; }
 
   KeeperReply understand(const DescriptorChannel::Packet& packet) {
-    // NOLINTNEXTLINE(cppcoreguidelines-pro-type-reinterpret-cast): the same bytes, as text
-    const auto request = decode_request({reinterpret_cast<const char*>(packet.bytes.data()), packet.bytes.size()});
+    const auto request = decode_request(as_text(packet.bytes));
     if (!request) return no_order();
     const bool starts = request->order == KeeperOrder::start_successor;
     if (packet.descriptors.size() != (starts ? kSuccessorDescriptors : 0)) return no_order();
