@@ -94,6 +94,18 @@ static __always_inline void take_notice_of_ack(const struct limpid_cut_entry *en
 	}
 }
 
+/* It goes on, until `end`, behind what was taken for its end. Not if that is the FIN right behind this segment: another processor may have noticed it since
+   the segment raised the edge. */
+static __always_inline void take_back_end(struct limpid_cut_flow *flow, const struct limpid_cut_way *way, int direction, __u32 end)
+{
+	const __u32 fin_end = way->fin_end;
+	if ((__s32)(end + 1 - fin_end) <= 0)
+		return;
+	__sync_fetch_and_and(&flow->happened, ~(LIMPID_CUT_FIN(direction) | LIMPID_CUT_FIN_ACKED(direction)));
+	if (way->fin_end != fin_end) /* noticed in the meantime: it is the new one */
+		__sync_fetch_and_or(&flow->happened, LIMPID_CUT_FIN(direction));
+}
+
 /* Counts, and remembers what user space wants to know of an end, as far as it is plausible. */
 static __always_inline void take_notice(const struct limpid_cut_entry *entry, struct limpid_cut_flow *flow, struct limpid_cut_way *way,
 					struct limpid_cut_way *back, int direction, const struct segment *s, __u64 now)
@@ -106,9 +118,9 @@ static __always_inline void take_notice(const struct limpid_cut_entry *entry, st
 	flow->last_ns = now;
 	if (plausible) {
 		take_notice_of_ack(entry, flow, way, back, direction, s, has_fin);
-		/* It goes on behind what was taken for its end. Behind a FIN the seq of a bare ACK is one further. */
+		/* Behind a FIN the seq of a bare ACK is one further. */
 		if ((s->payload_bytes || (s->flags & TCP_FIN)) && raise_edge(way, end) && (flow->happened & LIMPID_CUT_FIN(direction)))
-			__sync_fetch_and_and(&flow->happened, ~(LIMPID_CUT_FIN(direction) | LIMPID_CUT_FIN_ACKED(direction)));
+			take_back_end(flow, way, direction, end);
 	}
 	if (s->flags & TCP_RST) {
 		/* Both ends are done: an ACK that came twice may have been answered so by one that is gone already. */

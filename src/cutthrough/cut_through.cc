@@ -89,7 +89,7 @@ struct CutThrough::Kernel {
   std::mutex watching;
   std::vector<CutThroughId> watched;  ///< to be looked at by the next collect()
   std::uint32_t next_scan_s = 0;      ///< collect() only
-  std::mutex claiming;                ///< of tuples: whether one is free is asked and acted upon in two steps
+  mutable std::mutex writing;         ///< of entries, by workers, collector and control: all read them first
   mutable std::mutex linking;
   std::set<int> links;
   std::optional<CutDatagrams> datagrams;  ///< over the maps of `programs`
@@ -112,7 +112,7 @@ struct CutThrough::Kernel {
 
   [[nodiscard]] Status check_ways(Transport transport, const CutLegs& legs) const;
   [[nodiscard]] Status claim(const limpid_cut_tuple& tuple, const limpid_cut_entry& entry, const CutThroughFlow& flow);
-  void forget(CutThroughId id, const limpid_cut_flow& flow);  ///< under `claiming`
+  void forget(CutThroughId id, const limpid_cut_flow& flow);  ///< under `writing`
   void release(const limpid_cut_tuple& tuple, CutThroughId id) const;
   /// Writes a flow's entries anew, where they are still its own.
   [[nodiscard]] Status change(CutThroughId id, const limpid_cut_flow& flow,
@@ -164,6 +164,7 @@ void CutThrough::Kernel::release(const limpid_cut_tuple& tuple, CutThroughId id)
 
 Status CutThrough::Kernel::change(CutThroughId id, const limpid_cut_flow& flow,
                                   const std::function<void(limpid_cut_entry&)>& how) const {
+  const std::scoped_lock lock(writing);
   for (const limpid_cut_way& way : flow.ways) {
     auto entry = find_entry(programs.maps, way.from);
     if (!entry || entry->flow != id.value) return no_such_flow(id);
@@ -175,7 +176,7 @@ Status CutThrough::Kernel::change(CutThroughId id, const limpid_cut_flow& flow,
 }
 
 void CutThrough::Kernel::remove(CutThroughId id, const limpid_cut_flow& flow) {
-  const std::scoped_lock lock(claiming);
+  const std::scoped_lock lock(writing);
   forget(id, flow);
 }
 
@@ -300,7 +301,7 @@ Result<CutThroughId> CutThrough::begin(const CutThroughFlow& flow) {
   limpid_cut_entry entry{};
   entry.flow = id.value;
   entry.phase = LIMPID_CUT_DRAINING;
-  const std::scoped_lock lock(kernel_->claiming);
+  const std::scoped_lock lock(kernel_->writing);
   for (const int direction : {LIMPID_CUT_UP, LIMPID_CUT_DOWN}) {
     entry.direction = static_cast<std::uint8_t>(direction);
     if (auto claimed = kernel_->claim(made->ways[direction].from, entry, flow); !claimed) {

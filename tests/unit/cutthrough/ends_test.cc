@@ -1,5 +1,8 @@
 // What the programs believe of a flow's end, and of those who would like to end somebody else's: FINs, resets, SYNs.
 // Bytes are counted on the way.
+#include <barrier>
+#include <thread>
+
 #include "tests/unit/cutthrough/flow_packets.h"
 
 namespace limpid::segments {
@@ -107,6 +110,30 @@ TEST_P(Ends, an_end_in_the_window_that_was_none_is_taken_back) {
   s.payload = Bytes(1200, 1);
   forwarded(s, true);
   EXPECT_FALSE(state().client_finished);
+}
+
+/// Two processors have a segment each: the last octet, and the FIN right behind it. Whichever comes first, the end is known.
+TEST_P(Ends, is_known_when_the_last_octet_is_seen_at_the_same_time) {
+  constexpr std::uint32_t kRounds = 20'000;
+  constexpr std::uint32_t kStep = 3;  // octets from round to round: what follows an end takes it back
+  std::barrier round(2);
+  std::uint32_t unknown = 0;
+  const auto send = [&](bool last) {
+    for (std::uint32_t i = 0; i < kRounds; ++i) {
+      Segment s = segment(true, i * kStep + (last ? 1 : 0));
+      if (last) s.flags |= kFin;
+      if (!last) s.payload = Bytes(1, 1);
+      const Bytes frame = frame_of(packet_of(s), lan_mac_);
+      round.arrive_and_wait();
+      std::ignore = run_packet_here(frame, true, {});
+      round.arrive_and_wait();
+      if (last && !state().client_finished) ++unknown;
+    }
+  };
+  std::thread octets([&] { net_->router.run([&] { send(false); }); });
+  net_->router.run([&] { send(true); });
+  octets.join();
+  EXPECT_EQ(unknown, 0U) << "of " << kRounds;
 }
 
 TEST_P(Ends, follows_the_window_that_the_receiver_announces) {

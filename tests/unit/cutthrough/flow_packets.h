@@ -110,23 +110,25 @@ class FlowPackets : public NamespaceTest, public testing::WithParamInterface<Fam
     context.mark = LIMPID_CUT_CLONE_MARK;
     return run_packet(frame_of(packet, up ? lan_mac_ : wan_mac_), up, context);
   }
-  Outcome run_packet(const Bytes& frame, bool up, __sk_buff context) const {
-    return net_->router.run([&] {
-      Outcome outcome;
-      outcome.frame.resize(frame.size() + 256);
-      context.ifindex = static_cast<std::uint32_t>(up ? lan_ : wan_);
-      LIBBPF_OPTS(bpf_test_run_opts, options);
-      options.data_in = frame.data();
-      options.data_size_in = static_cast<std::uint32_t>(frame.size());
-      options.data_out = outcome.frame.data();
-      options.data_size_out = static_cast<std::uint32_t>(outcome.frame.size());
-      options.ctx_in = &context;
-      options.ctx_size_in = sizeof context;
-      EXPECT_EQ(bpf_prog_test_run_opts(program_.get(), &options), 0) << errno;
-      outcome.frame.resize(options.data_size_out);
-      outcome.action = static_cast<int>(options.retval);
-      return outcome;
-    });
+  Outcome run_packet(const Bytes& frame, bool up, const __sk_buff& context) const {
+    return net_->router.run([&] { return run_packet_here(frame, up, context); });
+  }
+  /// Of a thread that is in the router's namespace.
+  Outcome run_packet_here(const Bytes& frame, bool up, __sk_buff context) const {
+    Outcome outcome;
+    outcome.frame.resize(frame.size() + 256);
+    context.ifindex = static_cast<std::uint32_t>(up ? lan_ : wan_);
+    LIBBPF_OPTS(bpf_test_run_opts, options);
+    options.data_in = frame.data();
+    options.data_size_in = static_cast<std::uint32_t>(frame.size());
+    options.data_out = outcome.frame.data();
+    options.data_size_out = static_cast<std::uint32_t>(outcome.frame.size());
+    options.ctx_in = &context;
+    options.ctx_size_in = sizeof context;
+    EXPECT_EQ(bpf_prog_test_run_opts(program_.get(), &options), 0) << errno;
+    outcome.frame.resize(options.data_size_out);
+    outcome.action = static_cast<int>(options.retval);
+    return outcome;
   }
 
   const CutThroughWay& way(bool up) const { return up ? flow_.up : flow_.down; }
