@@ -1,24 +1,11 @@
-# What `cmake --install` puts where: the program, the public library (headers, one archive, pkg-config and CMake package files), man
+# What `cmake --install` puts where: the program, the public library (library.cmake; headers, pkg-config and CMake package files), man
 # pages (man/CMakeLists.txt), systemd units, examples and shell completions. Paths follow GNUInstallDirs and the vendor directories of the shells.
 include(CMakePackageConfigHelpers)
+include(cmake/library.cmake)
 
 install(TARGETS limpid RUNTIME DESTINATION ${CMAKE_INSTALL_SBINDIR})
 
-# The public library is one archive out of the rooms behind include/limpid. Static, because the interface is young: a shared library
-# would promise an ABI.
-add_library(limpid_library STATIC
-  $<TARGET_OBJECTS:limpid_base> $<TARGET_OBJECTS:limpid_net> $<TARGET_OBJECTS:limpid_policy> $<TARGET_OBJECTS:limpid_intercept>)
-set_target_properties(limpid_library PROPERTIES OUTPUT_NAME limpid EXPORT_NAME limpid LINKER_LANGUAGE CXX)
-target_compile_features(limpid_library INTERFACE cxx_std_23)
-target_include_directories(limpid_library INTERFACE
-  $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
-target_link_libraries(limpid_library INTERFACE fmt::fmt spdlog::spdlog PkgConfig::MNL)
-if(LIMPID_HAS_EBPF)
-  target_link_libraries(limpid_library INTERFACE PkgConfig::BPF)
-endif()
-add_library(limpid::limpid ALIAS limpid_library)
-
-install(TARGETS limpid_library EXPORT limpid ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+install(TARGETS limpid_archive limpid_shared EXPORT limpid ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/limpid DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.h")
 install(EXPORT limpid NAMESPACE limpid:: FILE limpidTargets.cmake DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/limpid)
 

@@ -24,7 +24,7 @@ if [ -n "${LIMPID_BUILD_DIRECTORY-}" ]; then
   LIMPID_BUILD_DIRECTORY=$(cd "$LIMPID_BUILD_DIRECTORY" && pwd)
   export LIMPID_BUILD_DIRECTORY
 fi
-rm -f "$folder"/limpid_*.deb "$folder"/liblimpid-dev_*.deb "$folder"/limpid*_*.changes "$folder"/limpid*_*.buildinfo
+rm -f "$folder"/limpid_*.deb "$folder"/liblimpid*.deb "$folder"/limpid*_*.changes "$folder"/limpid*_*.buildinfo
 if git -C "$source" rev-parse --is-inside-work-tree >/dev/null 2>&1; then
   git ls-files -z --cached --others --exclude-standard
 else
@@ -37,4 +37,4 @@ fi | tar --null --files-from=- --ignore-failed-read -cf - 2>/dev/null | tar -xf 
 }
 rm -rf "$tree"
 if [ "${LINTIAN-yes}" != no ]; then lintian --fail-on error,warning --tag-display-limit 0 "$folder"/limpid_*.changes >&2; fi
-ls "$folder"/limpid_*.deb "$folder"/liblimpid-dev_*.deb
+ls "$folder"/limpid_*.deb "$folder"/liblimpid*.deb

@@ -1,4 +1,4 @@
-"""What `make install` installs is complete: a stranger's program builds against it, with CMake and with pkg-config, and runs."""
+"""What `make install` installs is complete: a stranger's program builds against it, with CMake and with pkg-config, with either library, and runs."""
 import os
 import pathlib
 import re
@@ -103,7 +103,7 @@ def test_a_staged_installation_is_the_same_and_touches_nothing_else(prefix, tmp_
     # Under /usr the library may lie in a folder of the architecture (GNUInstallDirs).
     assert [re.sub(r"^lib/[a-z0-9_]+-linux-gnu[a-z0-9]*/", "lib/", name) for name in listed(tmp_path / "usr")] == [
         re.sub(r"^lib/[a-z0-9_]+-linux-gnu[a-z0-9]*/", "lib/", name) for name in listed(prefix)]
-    for kind in ("*.a", "*.pc", "limpidConfig.cmake", "limpidTargets.cmake", "limpid.service", "limpid-run.1", "limpid.toml.5"):
+    for kind in ("*.a", "*.so", "*.so.1", "*.pc", "limpidConfig.cmake", "limpidTargets.cmake", "limpid.service", "limpid-run.1", "limpid.toml.5"):
         assert list(tmp_path.rglob(kind)), kind
 
 
@@ -114,14 +114,36 @@ def test_every_man_page_is_installed_and_readable(prefix):
         assert page.read_text().startswith(".\\\""), f"{page} is no man page"
 
 
-def test_a_program_builds_with_cmake_and_runs(prefix, source):
+def is_linked_to_the_library(program):
+    return "(NEEDED)" in "".join(line for line in run("readelf", "-d", program).splitlines() if "liblimpid.so.1]" in line)
+
+
+@pytest.mark.parametrize(("target", "is_shared"), [("limpid", True), ("archive", False)])
+def test_a_program_builds_with_cmake_and_runs(prefix, source, target, is_shared):
+    (source / "CMakeLists.txt").write_text(CMAKE.replace("limpid::limpid", f"limpid::{target}"))
     run("cmake", "-S", source, "-B", source / "build", "-G", "Ninja", f"-DCMAKE_PREFIX_PATH={prefix}")
     run("cmake", "--build", source / "build")
     assert run(source / "build/consumer").startswith("80,443 refused ")
+    assert is_linked_to_the_library(source / "build/consumer") == is_shared
+
+
+def pkg_config(prefix, *flags):
+    found = next(prefix.rglob("limpid.pc")).parent
+    return run("pkg-config", "--cflags", "--libs", *flags, "limpid", env={**os.environ, "PKG_CONFIG_PATH": str(found)}).split()
 
 
 def test_a_program_builds_with_pkg_config_and_runs(prefix, source):
-    found = next(prefix.rglob("limpid.pc")).parent
-    flags = run("pkg-config", "--cflags", "--libs", "limpid", env={**os.environ, "PKG_CONFIG_PATH": str(found)}).split()
+    flags = pkg_config(prefix)
+    assert "-lfmt" not in flags, "the shared library knows itself what it needs"
     run("g++", "-std=c++23", source / "main.cc", "-o", source / "consumer", *flags)
+    assert is_linked_to_the_library(source / "consumer")
+    folder = next(prefix.rglob("liblimpid.so.1")).parent
+    assert run(source / "consumer", env={**os.environ, "LD_LIBRARY_PATH": str(folder)}).startswith("80,443 refused ")
+
+
+def test_a_program_is_linked_with_the_archive_and_runs(prefix, source):
+    archive = next(prefix.rglob("liblimpid.a"))
+    flags = [str(archive) if flag == "-llimpid" else flag for flag in pkg_config(prefix, "--static")]
+    run("g++", "-std=c++23", source / "main.cc", "-o", source / "consumer", *flags)
+    assert not is_linked_to_the_library(source / "consumer")
     assert run(source / "consumer").startswith("80,443 refused ")

@@ -84,8 +84,7 @@ def test_what_a_build_needs_is_told_to_debian():
 
 
 def test_everything_that_is_installed_is_in_a_package(folder, package, tmp_path):
-    library, = folder.glob("liblimpid-dev_*.deb")
-    for each in (package, library):
+    for each in (package, *folder.glob("liblimpid*.deb")):
         run("dpkg-deb", "-x", each, tmp_path)
     there = {path.name for path in tmp_path.rglob("*")}
     assert {path.name for path in (SOURCE / "docs").iterdir()} <= there
@@ -178,8 +177,14 @@ def test_a_group_with_members_is_somebodys_and_stays(machine, package):
 
 
 def test_the_library_is_installed_beside_its_dependencies(machine, folder):
-    library, = folder.glob("liblimpid-dev_*.deb")
-    machine.run("dpkg", "-i", library)
-    assert "-llimpid" in machine.run("pkg-config", "--libs", "limpid")
-    machine.run("dpkg", "-P", "liblimpid-dev")
+    shared, = folder.glob("liblimpid1_*.deb")
+    development, = folder.glob("liblimpid-dev_*.deb")
+    needs = run("dpkg-deb", "-f", shared, "Depends")
+    assert "libfmt" in needs and "libbpf1" in needs and "libre2" not in needs and "libmicrohttpd" not in needs
+    machine.run("dpkg", "-i", shared, development)
+    assert machine.run("pkg-config", "--libs", "limpid").strip() == "-llimpid"
+    assert "liblimpid.so.1" in machine.run("ldconfig", "-p")
+    listed = machine.run("dpkg-query", "-L", "liblimpid1").split()
+    assert [os.path.basename(path) for path in listed if ".so" in path] == ["liblimpid.so.1"]
+    machine.run("dpkg", "-P", "liblimpid-dev", "liblimpid1")
     assert left_by_us(machine) == {}
