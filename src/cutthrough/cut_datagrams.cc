@@ -5,6 +5,7 @@
 #include <bpf/bpf.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <vector>
 
@@ -163,11 +164,12 @@ std::optional<CutThroughTraffic> CutDatagrams::remove(const Found& found) {
   const std::lock_guard lock(writing_);
   const auto now = Found::one(maps_, found.key);
   if (!now || now->session.begun_ns != found.session.begun_ns) return std::nullopt;
-  std::optional<limpid_cut_datagrams> ways[2];
+  std::array<std::optional<limpid_cut_datagrams>, 2> ways;
   for (const int direction : {LIMPID_CUT_UP, LIMPID_CUT_DOWN}) {
     limpid_cut_datagrams way{};
     const limpid_cut_tuple& key = direction == LIMPID_CUT_UP ? now->key : now->session.back;
-    if (bpf_map_lookup_and_delete_elem(maps_.datagrams.get(), &key, &way) == 0) ways[direction] = way;
+    if (bpf_map_lookup_and_delete_elem(maps_.datagrams.get(), &key, &way) == 0)
+      ways.at(static_cast<std::size_t>(direction)) = way;
   }
   if (bpf_map_delete_elem(maps_.sessions.get(), &now->key) != 0) return std::nullopt;  // another process was faster
   return traffic_of(ways[LIMPID_CUT_UP], ways[LIMPID_CUT_DOWN], now->session, CutClock::now());
@@ -230,7 +232,7 @@ bool CutDatagrams::expire(const SocketAddress& client, const SocketAddress& orig
   auto record = record_of(found->key, found->session, *last, found->session.back, false);
   record.killed = true;
   const std::lock_guard lock(mutex_);
-  expired_.push_back(std::move(record));
+  expired_.push_back(record);
   return true;
 }
 

@@ -13,7 +13,7 @@
 #include "limpid/address.h"
 #include "limpid/error.h"
 
-struct limpid_cut_tuple;
+struct limpid_cut_tuple;  // NOLINT(readability-identifier-naming): C's, of bpf/
 
 namespace limpid {
 

@@ -3,7 +3,6 @@
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <fmt/format.h>
 #include <limpid_cut.skel.h>  // generated
 #include <sys/utsname.h>
 
@@ -11,7 +10,6 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <cstring>
 #include <memory>
 
 #include "cutthrough/cut_entries.h"
@@ -85,13 +83,7 @@ Result<CutPrograms> CutPrograms::load(const CutThroughOptions& options, const Cu
     bpf_map__set_max_entries(skeleton->maps.limpid_cut_talk, options.datagrams.most_sessions);
     bpf_map__set_max_entries(skeleton->maps.limpid_cut_udp, options.datagrams.most_sessions * 2);
   }
-  if (const int code = limpid_cut::load(skeleton.get()); code != 0) {
-    if (code == -EPERM) return bpf_error(EPERM, "load", kWhat);
-    return unsupported(
-        "load", kWhat,
-        fmt::format("{}{}{}", std::strerror(-code), last_complaint().empty() ? "" : ": ", last_complaint()),
-        "needs Linux 6.1 or later with CONFIG_BPF_SYSCALL and CONFIG_NET_CLS_BPF");
-  }
+  if (const int code = limpid_cut::load(skeleton.get()); code != 0) return load_error(-code, kWhat);
   CutPrograms loaded;
   loaded.ethernet = copy_of(bpf_program__fd(skeleton->progs.limpid_cut_in));
   loaded.headless = copy_of(bpf_program__fd(skeleton->progs.limpid_cut_ip));

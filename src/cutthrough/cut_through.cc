@@ -339,7 +339,8 @@ Status CutThrough::settle(CutThroughId id, CutThroughFins fins) {
   bool was_draining = true;
   kernel_->alone.fetch_add(1, std::memory_order_relaxed);  // before anybody can see it, and record its end
   auto changed = kernel_->change(id, *flow, [&](limpid_cut_entry& entry) {
-    if (!(was_draining = entry.phase == LIMPID_CUT_DRAINING)) return;
+    was_draining = entry.phase == LIMPID_CUT_DRAINING;
+    if (!was_draining) return;
     entry.phase = LIMPID_CUT_ALONE;
     entry.finished = static_cast<std::uint8_t>((fins.client ? 1U << LIMPID_CUT_UP : 0U) |
                                                (fins.target ? 1U << LIMPID_CUT_DOWN : 0U));
@@ -436,6 +437,7 @@ Result<std::vector<std::pair<std::string, std::uint64_t>>> CutThrough::counters(
   const auto totals = read_counters(kernel_->programs.maps);
   if (!totals) return std::unexpected(totals.error());
   std::vector<std::pair<std::string, std::uint64_t>> named;
+  named.reserve(totals->size());
   for (std::size_t i = 0; i < totals->size(); ++i) named.emplace_back(kNames[i], (*totals)[i]);
   return named;
 }

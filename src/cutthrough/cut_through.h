@@ -121,6 +121,8 @@ class CutThrough {
   ~CutThrough();
   CutThrough(const CutThrough&) = delete;
   CutThrough& operator=(const CutThrough&) = delete;
+  CutThrough(CutThrough&&) = delete;
+  CutThrough& operator=(CutThrough&&) = delete;
 
   /// From now on packets of both directions are translated and forwarded, and the sockets get their ACKs by clones. Error codes: EEXIST (one of the
   /// tuples belongs to a living flow), ENOSPC (most_flows), EAFNOSUPPORT (legs of two families), ENETUNREACH (no way that forwards: forwarding is

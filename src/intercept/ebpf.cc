@@ -185,6 +185,33 @@ std::string EbpfInstallation::to_string() const {
   return fmt::format("eBPF programs of \"{}\" on {}", ownership.name, fmt::join(link_names, ", "));
 }
 
+namespace {
+
+/// What one program says of its installation; empty: it is none that we know, or has gone.
+std::optional<EbpfInstallation> read_installation(std::uint32_t program, std::uint32_t id) {
+  const auto programs = EbpfPrograms::find(program);
+  if (!programs) return std::nullopt;
+  const auto owner = programs->owner();
+  if (!owner || !check_instance_name(owner->name)) return std::nullopt;
+  auto ownership = Ownership::from_comment(owner->name, owner->comment, Backend::ebpf);
+  if (!ownership) return std::nullopt;
+  EbpfInstallation found{.ownership = std::move(*ownership),
+                         .version = owner->version,
+                         .id = id,
+                         .policy = {},
+                         .attachments = {},
+                         .links = {},
+                         .link_names = {}};
+  if (found.version == LIMPID_BPF_VERSION) {
+    if (auto policy = programs->read_policy()) found.policy = std::move(*policy);
+  }
+  // Whatever the version: they say which qdiscs go with it.
+  for (const auto& [index, facts] : programs->links()) found.links[index] = facts;
+  return found;
+}
+
+}  // namespace
+
 Result<std::vector<EbpfInstallation>> find_ebpf() {
   std::vector<EbpfInstallation> found;
   if (!require_ebpf_built_in()) return found;
@@ -201,25 +228,9 @@ Result<std::vector<EbpfInstallation>> find_ebpf() {
       if (!id) continue;
       auto installation = std::ranges::find(found, *id, &EbpfInstallation::id);
       if (installation == found.end()) {
-        const auto programs = EbpfPrograms::find(attachment.program);
-        const auto owner =
-            programs ? programs->owner() : Result<limpid_owner>(failure("find", "program", "it has gone"));
-        if (!owner || !check_instance_name(owner->name)) continue;
-        auto ownership = Ownership::from_comment(owner->name, owner->comment, Backend::ebpf);
-        if (!ownership) continue;
-        EbpfInstallation fresh{.ownership = std::move(*ownership),
-                               .version = owner->version,
-                               .id = *id,
-                               .policy = {},
-                               .attachments = {},
-                               .links = {},
-                               .link_names = {}};
-        if (fresh.version == LIMPID_BPF_VERSION) {
-          if (auto policy = programs->read_policy()) fresh.policy = std::move(*policy);
-        }
-        // Whatever the version: they say which qdiscs go with it.
-        for (const auto& [index, facts] : programs->links()) fresh.links[index] = facts;
-        found.push_back(std::move(fresh));
+        auto fresh = read_installation(attachment.program, *id);
+        if (!fresh) continue;
+        found.push_back(std::move(*fresh));
         installation = std::prev(found.end());
       }
       installation->attachments.push_back(attachment);
@@ -232,7 +243,7 @@ Result<std::vector<EbpfInstallation>> find_ebpf() {
 
 Result<std::optional<std::string>> find_missing_ebpf_feature() {
   if (auto built = require_ebpf_built_in(); !built) return std::optional(built.error().cause);
-  Ownership nobody;
+  const Ownership nobody;
   const auto loaded = EbpfPrograms::load(nobody);
   if (loaded) return std::optional<std::string>();
   return std::optional(loaded.error().message());

@@ -78,13 +78,7 @@ Result<EbpfPrograms> EbpfPrograms::load(const Ownership& ownership) {
   const std::unique_ptr<limpid_bpf, Closer> skeleton(limpid_bpf::open());
   if (!skeleton) return bpf_error(errno, "open", kWhat);
   if (ownership.local) bpf_map__set_max_entries(skeleton->maps.limpid_served, kMostServed);
-  if (const int code = limpid_bpf::load(skeleton.get()); code != 0) {
-    if (code == -EPERM) return bpf_error(EPERM, "load", kWhat);
-    return unsupported(
-        "load", kWhat,
-        fmt::format("{}{}{}", std::strerror(-code), last_complaint().empty() ? "" : ": ", last_complaint()),
-        "needs Linux 6.1 or later with CONFIG_BPF_SYSCALL and CONFIG_NET_CLS_BPF");
-  }
+  if (const int code = limpid_bpf::load(skeleton.get()); code != 0) return load_error(-code, kWhat);
   EbpfPrograms loaded;
   loaded.ingress_ = copy_of(bpf_program__fd(skeleton->progs.limpid_ingress));
   loaded.egress_ = copy_of(bpf_program__fd(skeleton->progs.limpid_egress));

@@ -12,6 +12,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstring>
+#include <system_error>
 
 namespace limpid {
 namespace {
@@ -40,15 +41,19 @@ void listen_to_libbpf() {
   complaint().clear();
 }
 
-const std::string& last_complaint() {
-  return complaint();
-}
-
 std::unexpected<Error> bpf_error(int code, std::string_view operation, std::string_view object) {
   if (code == EPERM)
     return unsupported(operation, object, "not permitted",
                        "needs root in the initial user namespace (CAP_BPF, CAP_NET_ADMIN, CAP_SYS_ADMIN)");
   return system_error(code, operation, object);
+}
+
+std::unexpected<Error> load_error(int code, std::string_view programs) {
+  if (code == EPERM) return bpf_error(code, "load", programs);
+  std::string cause = std::generic_category().message(code);
+  if (!complaint().empty()) cause += ": " + complaint();
+  return unsupported("load", programs, cause,
+                     "needs Linux 6.1 or later with CONFIG_BPF_SYSCALL and CONFIG_NET_CLS_BPF");
 }
 
 UniqueFd copy_of(int fd) {

@@ -15,11 +15,10 @@ namespace limpid {
 
 /// From now on libbpf writes nothing; what it last complained about on this thread is kept.
 void listen_to_libbpf();
-/// One line; empty: nothing since listen_to_libbpf().
-[[nodiscard]] const std::string& last_complaint();
-
 /// `code` is a positive errno. EPERM says which rights are missing.
 [[nodiscard]] std::unexpected<Error> bpf_error(int code, std::string_view operation, std::string_view object);
+/// The same for programs that the kernel has not taken: with libbpf's last complaint, and what they need.
+[[nodiscard]] std::unexpected<Error> load_error(int code, std::string_view programs);
 
 /// A descriptor of its own, of what a skeleton holds.
 [[nodiscard]] UniqueFd copy_of(int fd);
