@@ -102,20 +102,21 @@ class KeeperProcess {
   void obey() {
     const auto packet = orders_.receive({});
     if (!packet && packet.error().code == ETIMEDOUT) return;
-    if (!packet && (packet.error().code == EPIPE || packet.error().code == ECONNRESET)) end();
-    const std::string answer = encode(packet ? understand(*packet) : no_order());
+    if (!packet && packet.error().code == EPIPE) end();
+    const auto request = packet ? decode_request(as_text(packet->bytes)) : std::nullopt;
+    KeeperReply reply = request ? understand(*request, packet->descriptors) : no_order();
+    reply.sequence = request ? request->sequence : 0;
+    const std::string answer = encode(reply);
     // Nobody may read it any more: then the channel's end comes next.
     std::ignore = orders_.send(std::as_bytes(std::span(answer)), {}, std::chrono::steady_clock::now() + kSendPatience);
   }
 
   static KeeperReply no_order() { return {.outcome = failure("obey", "", "that is no order")}; }
 
-  KeeperReply understand(const DescriptorChannel::Packet& packet) {
-    const auto request = decode_request(as_text(packet.bytes));
-    if (!request) return no_order();
-    const bool starts = request->order == KeeperOrder::start_successor;
-    if (packet.descriptors.size() != (starts ? kSuccessorDescriptors : 0)) return no_order();
-    return carry_out(*request, packet.descriptors);
+  KeeperReply understand(const KeeperRequest& request, std::span<const UniqueFd> descriptors) {
+    const bool starts = request.order == KeeperOrder::start_successor;
+    if (descriptors.size() != (starts ? kSuccessorDescriptors : 0)) return no_order();
+    return carry_out(request, descriptors);
   }
 
   KeeperReply carry_out(const KeeperRequest& request, std::span<const UniqueFd> descriptors) {

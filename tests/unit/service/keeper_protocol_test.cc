@@ -6,8 +6,12 @@
 #include <sys/socket.h>
 
 #include <array>
+#include <cerrno>
+#include <chrono>
+#include <span>
 #include <string>
 #include <thread>
+#include <utility>
 
 #include "limpid/unique_fd.h"
 
@@ -35,9 +39,9 @@ TEST(KeeperProtocol, every_order_comes_through) {
     const KeeperRequest request{.order = order};
     EXPECT_EQ(decode_request(encode(request)), request);
   }
-  const KeeperRequest reload{.order = KeeperOrder::reload, .value = 0xfedcba9876543210U};
+  const KeeperRequest reload{.order = KeeperOrder::reload, .value = 0xfedcba9876543210U, .sequence = 0x1234};
   EXPECT_EQ(decode_request(encode(reload)), reload);
-  EXPECT_EQ(encode(reload), std::string("LRK1\x02\0\0\0\x10\x32\x54\x76\x98\xba\xdc\xfe", 16));
+  EXPECT_EQ(encode(reload), std::string("LRK1\x02\0\x34\x12\x10\x32\x54\x76\x98\xba\xdc\xfe", 16));
 }
 
 TEST(KeeperProtocol, patience_is_bounded_and_belongs_to_one_order) {
@@ -49,7 +53,9 @@ TEST(KeeperProtocol, patience_is_bounded_and_belongs_to_one_order) {
 }
 
 TEST(KeeperProtocol, an_answer_keeps_its_number_and_its_text) {
-  const auto back = decode_reply(encode(KeeperReply{.flag = true, .number = 0x123456789abcdef0U, .text = "killed"}));
+  const auto back = decode_reply(
+      encode(KeeperReply{.flag = true, .number = 0x123456789abcdef0U, .text = "killed", .sequence = 0xfffe}));
+  EXPECT_EQ(back.sequence, 0xfffe);
   EXPECT_TRUE(back.outcome && back.flag);
   EXPECT_EQ(back.number, 0x123456789abcdef0U);
   EXPECT_EQ(back.text, "killed");
@@ -58,12 +64,31 @@ TEST(KeeperProtocol, an_answer_keeps_its_number_and_its_text) {
     EXPECT_FALSE(decode_reply(whole.substr(0, length)).outcome) << length;
 }
 
+TEST(KeeperProtocol, a_late_answer_is_not_taken_for_that_of_the_next_order) {
+  auto ends = DescriptorChannel::open();
+  ASSERT_TRUE(ends);
+  const auto keeper = DescriptorChannel::adopt(std::move(ends->second));
+  ASSERT_TRUE(keeper);
+  const auto now = std::chrono::steady_clock::now();
+  const auto answer = [&](const KeeperReply& reply) {
+    const std::string packet = encode(reply);
+    EXPECT_TRUE(keeper->send(std::as_bytes(std::span(packet)), {}, now));
+  };
+  answer({.flag = true, .sequence = 0xffff});  // of a reload that took too long
+  answer({.number = 4711, .sequence = 0});
+  const auto own = receive_reply(ends->first, 0, now);
+  ASSERT_TRUE(own) << own.error().message();
+  EXPECT_EQ(own->number, 4711U);
+  answer({.sequence = 0});
+  EXPECT_EQ(receive_reply(ends->first, 1, now).error().code, ETIMEDOUT);
+}
+
 TEST(KeeperProtocol, what_is_no_order_is_refused) {
   const std::string good = encode({.order = KeeperOrder::reload, .value = kMostPatienceMs + 1});
   EXPECT_FALSE(decode_request(""));
   EXPECT_FALSE(decode_request(good.substr(0, 15)));
   EXPECT_FALSE(decode_request(good + '\0'));
-  for (std::size_t place = 0; place < 8; ++place) {
+  for (const std::size_t place : {0U, 1U, 2U, 3U, 4U, 5U}) {  // the next two are the sequence, which may be any
     for (int value = 0; value < 256; ++value) {
       std::string changed = good;
       changed[place] = static_cast<char>(value);
@@ -98,7 +123,7 @@ TEST(KeeperProtocol, the_longest_error_fits_into_one_answer) {
 
 TEST(KeeperProtocol, an_answer_that_is_none_is_an_error) {
   for (const std::string& packet : {std::string(), std::string("LRK"), std::string("LRK1"), std::string("XXXX\1\1"),
-                                    std::string("LRK1\0\0", 6), std::string("LRK1\0\0\xffgarbage", 14)}) {
+                                    std::string("LRK1\0\0", 6), std::string("LRK1\0\0\xffgarbages!", 16)}) {
     const KeeperReply reply = decode_reply(packet);
     ASSERT_FALSE(reply.outcome);
     EXPECT_FALSE(reply.outcome.error().cause.empty());
