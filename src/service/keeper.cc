@@ -25,6 +25,8 @@ namespace {
 
 /// More than nft, a trial in a namespace and the wait for lock_planning() take together, unless the host is in trouble: then the order is carried out late.
 constexpr std::chrono::seconds kPatience{60};
+/// More than run_doctor() gives an examination.
+constexpr std::chrono::seconds kDoctorPatience{100};
 constexpr std::string_view kRemedy = "restart; what it has left: limpid rules remove";
 
 struct Ends {
@@ -184,10 +186,10 @@ void RulesKeeper::leave() {
                  {field("error", answer.error().message())});
 }
 
-Result<std::string> ask_for_doctor(int channel, std::uint8_t depth, int stop) {
-  if (send(channel, &depth, sizeof depth, MSG_NOSIGNAL) < 0)
+Result<std::string> ask_for_doctor(int channel, DoctorRequest request, int stop) {
+  if (send(channel, &request, sizeof request, MSG_NOSIGNAL) < 0)
     return failure("run", "limpid doctor", "the process that may run it has ended", "restart");
-  return receive_report(channel, stop);
+  return receive_report(channel, request.sequence, stop, std::chrono::steady_clock::now() + kDoctorPatience);
 }
 
 }  // namespace limpid

@@ -110,7 +110,7 @@ class RulesKeeper {
   bool ended_ = false;
 };
 
-/// Has the doctor run by the process behind a channel of take_doctor_channel(). `depth`: DoctorRuns::Depth.
-[[nodiscard]] Result<std::string> ask_for_doctor(int channel, std::uint8_t depth, int stop);
+/// Has the doctor run by the process behind a channel of take_doctor_channel(); waits until it has made its report or cannot, or `stop` is readable.
+[[nodiscard]] Result<std::string> ask_for_doctor(int channel, DoctorRequest request, int stop);
 
 }  // namespace limpid

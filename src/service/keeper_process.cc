@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -77,27 +78,32 @@ class KeeperProcess {
         condition_(std::move(condition)) {}
 
   [[noreturn]] void run() {
-    const int both = epoll_create1(EPOLL_CLOEXEC);
-    for (const int channel : {kOrders, kDoctor}) {
-      epoll_event wanted{.events = EPOLLIN, .data = {.fd = channel}};
-      if (epoll_ctl(both, EPOLL_CTL_ADD, channel, &wanted) != 0) _exit(EXIT_FAILURE);
-    }
+    events_ = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
+    if (!listen_to(kOrders) || !listen_to(kDoctor)) _exit(EXIT_FAILURE);
     constexpr timeval kReportPatience{.tv_sec = kSendPatience.count(), .tv_usec = 0};
     setsockopt(kDoctor, SOL_SOCKET, SO_SNDTIMEO, &kReportPatience, sizeof kReportPatience);
     for (;;) {
-      std::ignore = keep_until_signal(-1, guard_ ? &*guard_ : nullptr, std::chrono::milliseconds{-1}, both);
+      std::ignore = keep_until_signal(-1, guard_ ? &*guard_ : nullptr, std::chrono::milliseconds{-1}, events_.get());
       epoll_event event{};
-      if (epoll_wait(both, &event, 1, 0) != 1) continue;
+      if (epoll_wait(events_.get(), &event, 1, 0) != 1) continue;
       if (event.data.fd == kOrders) {
         obey();
-      } else if (!examine()) {
-        epoll_ctl(both, EPOLL_CTL_DEL, kDoctor, nullptr);
+      } else if (event.data.fd == kDoctor) {
+        examine();
+      } else {
+        note_examined();
       }
     }
   }
 
  private:
   enum class Stage : std::uint8_t { waiting, installed, draining, removed, succession, left };
+
+  bool listen_to(int descriptor) const {
+    epoll_event wanted{.events = EPOLLIN, .data = {.fd = descriptor}};
+    return epoll_ctl(events_.get(), EPOLL_CTL_ADD, descriptor, &wanted) == 0;
+  }
+  void ignore(int descriptor) const { epoll_ctl(events_.get(), EPOLL_CTL_DEL, descriptor, nullptr); }
 
   void obey() {
     const auto packet = orders_.receive({});
@@ -247,23 +253,45 @@ class KeeperProcess {
     return true;
   }
 
-  /// One at a time, each in a process of its own: it takes long. False: nobody asks any more.
-  bool examine() {
-    std::uint8_t depth = 0;
-    const ssize_t length = recv(kDoctor, &depth, sizeof depth, MSG_DONTWAIT);
-    if (length < 0 && (errno == EAGAIN || errno == EINTR)) return true;
-    if (length <= 0) return false;
-    if (doctor_ > 0 && waitpid(doctor_, nullptr, WNOHANG) == 0) return true;
+  /// In a process of its own, because it takes long. Until that has ended, what is asked next stays in the channel: there it ends an examination for which nobody waits
+  /// any more.
+  void examine() {
+    DoctorRequest request;
+    const ssize_t length = recv(kDoctor, &request, sizeof request, MSG_DONTWAIT);
+    if (length < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (length <= 0) return ignore(kDoctor);  // nobody asks any more
+    if (length != sizeof request) return;
+    examination_ = request.sequence;
     doctor_ = fork();
-    if (doctor_ != 0) return true;
+    if (doctor_ == 0) run_examination(request);
+    if (doctor_ < 0) return send_report(kDoctor, examination_, system_error(errno, "start", "limpid doctor"));
+    doctor_end_ = UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, doctor_, 0U)));
+    if (doctor_end_.valid() && listen_to(doctor_end_.get())) return ignore(kDoctor);
+    kill(doctor_, SIGKILL);
+    waitpid(std::exchange(doctor_, -1), nullptr, 0);
+    send_report(kDoctor, examination_, failure("run", "limpid doctor", "its end could not be waited for"));
+  }
+
+  void note_examined() {
+    int status = 0;
+    waitpid(std::exchange(doctor_, -1), &status, 0);
+    ignore(doctor_end_.get());
+    doctor_end_.reset();
+    if (status != 0)
+      send_report(kDoctor, examination_,
+                  failure("run", "limpid doctor", "its process has made no report", "try again"));
+    listen_to(kDoctor);
+  }
+
+  [[noreturn]] void run_examination(DoctorRequest request) const {
     // The service must see it when the keeper ends, so nothing of the keeper's may live on here.
     close(kOrders);
     close(kRulesLock);
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    const auto wanted = depth == static_cast<std::uint8_t>(DoctorRuns::Depth::probe) ? DoctorRuns::Depth::probe
-                                                                                     : DoctorRuns::Depth::look;
+    const auto wanted = request.depth == static_cast<std::uint8_t>(DoctorRuns::Depth::probe) ? DoctorRuns::Depth::probe
+                                                                                             : DoctorRuns::Depth::look;
     // The other end closes, or asks again: then nobody waits for this one.
-    send_report(kDoctor, run_doctor(plan_.inputs.ownership.name, wanted, kDoctor));
+    send_report(kDoctor, request.sequence, run_doctor(plan_.inputs.ownership.name, wanted, kDoctor));
     _exit(EXIT_SUCCESS);
   }
 
@@ -310,7 +338,10 @@ class KeeperProcess {
   Stage stage_ = Stage::waiting;
   std::optional<PlanGuard> guard_;
   std::optional<Heartbeat> heartbeat_;
-  pid_t doctor_ = -1;
+  UniqueFd events_;               ///< epoll
+  pid_t doctor_ = -1;             ///< an examination that is under way
+  UniqueFd doctor_end_;           ///< its pidfd
+  std::uint8_t examination_ = 0;  ///< its number
   pid_t successor_ = -1;
 };
 

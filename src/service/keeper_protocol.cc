@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 
 #include "base/byte_cursor.h"
 
@@ -21,6 +22,8 @@ constexpr std::size_t kChunkBytes = 32768;
 constexpr std::size_t kNumberBytes = 8;
 constexpr std::size_t kSequenceBytes = 2;
 
+/// Of each packet of a report: what it is, and the sequence.
+constexpr std::size_t kReportHeadBytes = 2;
 constexpr char kMore = 'm';
 constexpr char kLast = 'l';
 constexpr char kError = 'e';
@@ -159,9 +162,10 @@ std::uint64_t digest_of(std::string_view text) noexcept {
   return digest;
 }
 
-void send_report(int channel, const Result<std::string>& report) {
+void send_report(int channel, std::uint8_t sequence, const Result<std::string>& report) {
+  const auto head = [sequence](char kind) { return std::string{kind, static_cast<char>(sequence)}; };
   if (!report) {
-    std::string packet(1, kError);
+    std::string packet = head(kError);
     append_error(packet, report.error());
     send_packet(channel, packet);
     return;
@@ -170,23 +174,28 @@ void send_report(int channel, const Result<std::string>& report) {
   do {
     const auto chunk = left.substr(0, kChunkBytes);
     left.remove_prefix(chunk.size());
-    if (!send_packet(channel, std::string(1, left.empty() ? kLast : kMore) + std::string(chunk))) return;
+    if (!send_packet(channel, head(left.empty() ? kLast : kMore).append(chunk))) return;
   } while (!left.empty());
 }
 
-Result<std::string> receive_report(int channel, int stop) {
+Result<std::string> receive_report(int channel, std::uint8_t sequence, int stop, DescriptorChannel::Deadline deadline) {
   constexpr std::string_view kWho = "limpid doctor";
   std::string text;
-  std::array<char, kChunkBytes + 1> packet{};
+  std::array<char, kReportHeadBytes + kChunkBytes> packet{};
   for (;;) {
     std::array<pollfd, 2> wanted{pollfd{channel, POLLIN, 0}, pollfd{stop, POLLIN, 0}};
-    if (poll(wanted.data(), wanted.size(), -1) < 0 && errno != EINTR) return system_error(errno, "run", kWho);
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    const int ready = poll(wanted.data(), wanted.size(), static_cast<int>(std::max<std::int64_t>(left.count(), 0)));
+    if (ready < 0 && errno != EINTR) return system_error(errno, "run", kWho);
+    if (ready == 0) return failure("run", kWho, "there was no report in time", "try again");
     if (wanted[1].revents != 0) return failure("run", kWho, "it was not wanted any more");
     if (wanted[0].revents == 0) continue;
     const ssize_t length = recv(channel, packet.data(), packet.size(), MSG_DONTWAIT);
     if (length < 0 && (errno == EINTR || errno == EAGAIN)) continue;
     if (length <= 0) return failure("run", kWho, "the process that may run it has ended", "restart");
-    const std::string_view rest(packet.data() + 1, static_cast<std::size_t>(length) - 1);
+    const std::string_view whole(packet.data(), static_cast<std::size_t>(length));
+    if (whole.size() < kReportHeadBytes || static_cast<std::uint8_t>(whole[1]) != sequence) continue;
+    const std::string_view rest = whole.substr(kReportHeadBytes);
     if (packet[0] == kError) return std::unexpected(take_error(rest));
     if (text.size() + rest.size() > kMostReportBytes) return failure("run", kWho, "its report is too long");
     text += rest;

@@ -65,9 +65,18 @@ struct KeeperReply {
 /// A number for a text, by which two processes see that they mean the same one. Not for secrets (FNV-1a, 64 bits).
 [[nodiscard]] std::uint64_t digest_of(std::string_view text) noexcept;
 
+/// What asks for an examination.
+struct DoctorRequest {
+  std::uint8_t depth = 0;     ///< DoctorRuns::Depth
+  std::uint8_t sequence = 0;  ///< the report has the same one
+};
+static_assert(sizeof(DoctorRequest) == 2, "it is sent as it is");
+
 /// Sends a text or an error in packets over a SOCK_SEQPACKET socket; gives up where nobody reads.
-void send_report(int channel, const Result<std::string>& report);
-/// The same text. An error also when `stop` becomes readable, when the other side ends, or when it is longer than kMostReportBytes.
-[[nodiscard]] Result<std::string> receive_report(int channel, int stop);
+void send_report(int channel, std::uint8_t sequence, const Result<std::string>& report);
+/// The same text; what comes for another number is dropped. An error also when `stop` becomes readable, when the other side ends, when the text is longer than
+/// kMostReportBytes, or at the deadline.
+[[nodiscard]] Result<std::string> receive_report(int channel, std::uint8_t sequence, int stop,
+                                                 DescriptorChannel::Deadline deadline);
 
 }  // namespace limpid

@@ -29,6 +29,13 @@ Channel make_channel() {
   return {UniqueFd(ends[0]), UniqueFd(ends[1])};
 }
 
+constexpr std::uint8_t kSequence = 7;
+
+Result<std::string> receive(const Channel& channel, const UniqueFd& stop) {
+  return receive_report(channel.other.get(), kSequence, stop.get(),
+                        std::chrono::steady_clock::now() + std::chrono::seconds(60));
+}
+
 UniqueFd never() {
   return UniqueFd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
 }
@@ -140,9 +147,9 @@ TEST(KeeperProtocol, a_long_report_comes_through_whole) {
   const Channel channel = make_channel();
   std::string text(3'000'000, 'a');
   text.back() = 'z';
-  std::thread sender([&] { send_report(channel.one.get(), text); });
+  std::thread sender([&] { send_report(channel.one.get(), kSequence, text); });
   const UniqueFd stop = never();
-  const auto report = receive_report(channel.other.get(), stop.get());
+  const auto report = receive(channel, stop);
   sender.join();
   ASSERT_TRUE(report);
   EXPECT_EQ(*report, text);
@@ -151,12 +158,12 @@ TEST(KeeperProtocol, a_long_report_comes_through_whole) {
 TEST(KeeperProtocol, a_report_without_end_is_cut_off) {
   Channel channel = make_channel();
   std::thread sender([&] {
-    const std::string packet = "m" + std::string(32768, 'a');
+    const std::string packet = "m\x07" + std::string(32768, 'a');
     while (send(channel.one.get(), packet.data(), packet.size(), MSG_NOSIGNAL) > 0) {
     }
   });
   const UniqueFd stop = never();
-  const auto report = receive_report(channel.other.get(), stop.get());
+  const auto report = receive(channel, stop);
   channel.other.reset();
   sender.join();
   ASSERT_FALSE(report);
@@ -167,16 +174,31 @@ TEST(KeeperProtocol, nobody_waits_for_a_report_that_cannot_come) {
   Channel channel = make_channel();
   const UniqueFd stop = never();
   ASSERT_EQ(eventfd_write(stop.get(), 1), 0);
-  EXPECT_FALSE(receive_report(channel.other.get(), stop.get()));
+  EXPECT_FALSE(receive(channel, stop));
   const UniqueFd calm = never();
-  send_report(channel.one.get(), failure("run", "limpid doctor", "it was sick"));
-  const auto told = receive_report(channel.other.get(), calm.get());
+  send_report(channel.one.get(), kSequence, failure("run", "limpid doctor", "it was sick"));
+  const auto told = receive(channel, calm);
   ASSERT_FALSE(told);
   EXPECT_EQ(told.error().message(), "run limpid doctor: it was sick");
   channel.one.reset();
-  const auto ended = receive_report(channel.other.get(), calm.get());
+  const auto ended = receive(channel, calm);
   ASSERT_FALSE(ended);
   EXPECT_NE(ended.error().message().find("has ended"), std::string::npos);
+}
+
+TEST(KeeperProtocol, a_report_that_is_late_is_not_taken_for_the_next_one) {
+  const Channel channel = make_channel();
+  const UniqueFd stop = never();
+  const auto now = std::chrono::steady_clock::now();
+  send_report(channel.one.get(), kSequence - 1, "an old one");
+  const auto none = receive_report(channel.other.get(), kSequence, stop.get(), now);
+  ASSERT_FALSE(none);
+  EXPECT_NE(none.error().message().find("in time"), std::string::npos);
+  send_report(channel.one.get(), kSequence - 1, failure("run", "limpid doctor", "it was killed"));
+  send_report(channel.one.get(), kSequence, "a new one");
+  const auto report = receive(channel, stop);
+  ASSERT_TRUE(report) << report.error().message();
+  EXPECT_EQ(*report, "a new one");
 }
 
 }  // namespace
