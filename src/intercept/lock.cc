@@ -68,14 +68,22 @@ struct Holder {
   bool may_be_limpid = true;  ///< it could change rules; nobody else has a reason to hold a lock of ours
 };
 
-/// Whether a process has CAP_NET_ADMIN. One that is gone has it not.
-bool may_change_network(pid_t pid) {
-  std::istringstream lines(read_text(fmt::format("/proc/{}/status", pid)));
+/// Whether who took a lock has CAP_NET_ADMIN here, and had no need to become somebody else for that: any user may take it and then run su(1), or make a user
+/// namespace in which it has every capability (user_namespaces(7)). One that is gone has it not.
+bool may_change_network(const ucred& holder) {
+  const std::string folder = fmt::format("/proc/{}/", holder.pid);
+  std::istringstream lines(read_text(folder + "status"));
+  bool capable = false;
+  bool same_user = false;
   for (std::string word; lines >> word;) {
     std::uint64_t capabilities = 0;
-    if (word == "CapEff:" && lines >> std::hex >> capabilities) return (capabilities >> CAP_NET_ADMIN & 1U) != 0;
+    uid_t real = 0;
+    uid_t effective = 0;
+    if (word == "Uid:" && lines >> real >> effective) same_user = effective == holder.uid;
+    if (word == "CapEff:" && lines >> std::hex >> capabilities) capable = (capabilities >> CAP_NET_ADMIN & 1U) != 0;
   }
-  return false;
+  // Of another namespace, which may be read by anybody, the ids are others than of ours.
+  return capable && same_user && read_text(folder + "uid_map") == read_text("/proc/self/uid_map");
 }
 
 /// Who has the lock. SO_PEERCRED of a connection is who called listen(2) (unix(7)).
@@ -95,7 +103,7 @@ Result<Holder> find_holder(const AbstractAddress& address) {
     // Anybody may bind an abstract name; the operator should see that it was not one of ours.
     if (credentials.uid != 0 && credentials.uid != ::geteuid()) {
       holder.text += fmt::format(" of user {}", credentials.uid);
-      holder.may_be_limpid = may_change_network(credentials.pid);
+      holder.may_be_limpid = may_change_network(credentials);
     }
   }
   return holder;
