@@ -64,6 +64,7 @@ Result<UniqueFd> try_to_own(const AbstractAddress& address, std::string_view obj
 
 struct Holder {
   UniqueFd connection;        ///< hangs up when the lock is given up
+  pid_t pid = 0;              ///< 0: unknown
   std::string text;           ///< "pid 812"
   bool may_be_limpid = true;  ///< it could change rules; nobody else has a reason to hold a lock of ours
 };
@@ -99,6 +100,7 @@ Result<Holder> find_holder(const AbstractAddress& address) {
   socklen_t length = sizeof(credentials);
   if (::getsockopt(holder.connection.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0 &&
       credentials.pid > 0) {
+    holder.pid = credentials.pid;
     holder.text = fmt::format("pid {}", credentials.pid);
     // Anybody may bind an abstract name; the operator should see that it was not one of ours.
     if (credentials.uid != 0 && credentials.uid != ::geteuid()) {
@@ -128,11 +130,25 @@ Status renew_instance_lock(const UniqueFd& lock) {
   return {};
 }
 
-std::optional<std::string> holder_of_instance(const std::string& name) {
+namespace {
+
+std::optional<Holder> find_instance(const std::string& name) {
   if (!check_instance_name(name)) return std::nullopt;
-  const auto holder = find_holder(abstract_address("limpid/instance/" + name));
+  auto holder = find_holder(abstract_address("limpid/instance/" + name));
   if (!holder || !holder->connection.valid()) return std::nullopt;
-  return holder->text;
+  return std::move(*holder);
+}
+
+}  // namespace
+
+std::optional<std::string> holder_of_instance(const std::string& name) {
+  const auto holder = find_instance(name);
+  return holder ? std::optional(holder->text) : std::nullopt;
+}
+
+std::optional<pid_t> process_of_instance(const std::string& name) {
+  const auto holder = find_instance(name);
+  return holder && holder->pid > 0 ? std::optional(holder->pid) : std::nullopt;
 }
 
 namespace {

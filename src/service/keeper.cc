@@ -61,10 +61,12 @@ Result<std::unique_ptr<RulesKeeper>> RulesKeeper::start(Job job) {
   if (!doctor) return std::unexpected(doctor.error());
   auto condition = share_condition();
   if (!condition) return std::unexpected(condition.error());
+  const pid_t service = getpid();
   const pid_t pid = fork();
   if (pid < 0) return system_error(errno, "start", "the process that keeps the rules");
   if (pid == 0)
-    keep_rules(job, {.orders = orders->second.get(), .doctor = doctor->theirs.get()}, std::move(*condition));
+    keep_rules(job, {.orders = orders->second.get(), .doctor = doctor->theirs.get(), .service = service},
+               std::move(*condition));
   return std::unique_ptr<RulesKeeper>(new RulesKeeper(pid, std::move(orders->first), std::move(doctor->ours),
                                                       std::move(*condition), job.log,
                                                       job.plan.inputs.ownership.heartbeat));

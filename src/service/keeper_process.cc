@@ -39,7 +39,8 @@ constexpr int kRulesLock = 5;
 constexpr std::chrono::seconds kSendPatience{5};
 /// A successor without a predecessor ends within moments: more than that.
 constexpr std::chrono::seconds kSuccessorPatience{10};
-constexpr int kPollMs = 5;
+/// Each look leaves an entry in the queue of the instance's lock, where nobody accepts: by default the kernel takes 128 at least.
+constexpr int kPollMs = 100;
 
 /// What rules, their repair and the doctor's trials take (docs/privileges.md); whatever else root may, no program that is started here can.
 constexpr auto kKept =
@@ -65,8 +66,10 @@ bool take_descriptors(KeeperChannels channels, int rules_lock) {
 
 class KeeperProcess {
  public:
-  KeeperProcess(RulesKeeper::Job& job, DescriptorChannel orders, std::shared_ptr<PlanCondition> condition)
-      : options_(job.options),
+  KeeperProcess(RulesKeeper::Job& job, pid_t service, DescriptorChannel orders,
+                std::shared_ptr<PlanCondition> condition)
+      : service_(service),
+        options_(job.options),
         plan_(job.plan),
         log_(job.log),
         quiet_({.level = LogLevel::error, .format = job.options.log.format}),
@@ -243,13 +246,42 @@ class KeeperProcess {
     if (guard_) guard_->look();
   }
 
-  /// Of one that was started, and about which the service can say nothing any more: without it, it ends at once, unless it has everything already.
-  bool has_taken_over() {
+  const std::string& name() const { return plan_.inputs.ownership.name; }
+
+  /// Of one that was started, and about which the service can say nothing any more, or may have said what it liked. When it takes over, it takes the lock of the instance; without the
+  /// service, it ends at once, unless it has everything already.
+  bool has_taken_over() const {
     const auto deadline = std::chrono::steady_clock::now() + kSuccessorPatience;
     while (std::chrono::steady_clock::now() < deadline) {
-      if (waitpid(successor_, nullptr, WNOHANG) != 0) return false;
+      int status = 0;
+      // Others may have been served by it to an end in order, while flows that could not be handed over were served here.
+      if (waitpid(successor_, &status, WNOHANG) != 0) return stage_ == Stage::left && status == 0;
+      if (process_of_instance(name()) == successor_) return true;
       poll(nullptr, 0, kPollMs);
     }
+    return true;
+  }
+
+  /// The service is gone: whether nobody but this process can do now what the fail mode says. May wait for the keeper of a successor, which may be doing it.
+  bool answers_for_rules() {
+    switch (stage_) {
+      case Stage::installed:
+      case Stage::draining: return true;
+      case Stage::removed: return false;
+      case Stage::waiting: {
+        // It has died between its beginning and its first order, unless a predecessor has the lock: then there was no beginning, and the rules are that one's.
+        if (!succeeds_) return false;
+        const auto holder = process_of_instance(name());
+        return !holder || *holder == service_;
+      }
+      case Stage::succession:
+      case Stage::left: break;
+    }
+    if (has_taken_over()) return false;
+    close(kRulesLock);  // ours; who else has it keeps the rules
+    auto lock = lock_rules(name());
+    if (!lock) return false;
+    rules_lock_ = std::move(*lock);
     return true;
   }
 
@@ -291,16 +323,17 @@ class KeeperProcess {
     const auto wanted = request.depth == static_cast<std::uint8_t>(DoctorRuns::Depth::probe) ? DoctorRuns::Depth::probe
                                                                                              : DoctorRuns::Depth::look;
     // The other end closes, or asks again: then nobody waits for this one.
-    send_report(kDoctor, request.sequence, run_doctor(plan_.inputs.ownership.name, wanted, kDoctor));
+    send_report(kDoctor, request.sequence, run_doctor(name(), wanted, kDoctor));
     _exit(EXIT_SUCCESS);
   }
 
   /// The service is gone.
   [[noreturn]] void end() {
-    if (stage_ == Stage::left || (stage_ == Stage::succession && has_taken_over())) _exit(EXIT_SUCCESS);
+    const bool answers = answers_for_rules();
+    if (!answers && (stage_ == Stage::succession || stage_ == Stage::left)) _exit(EXIT_SUCCESS);
     heartbeat_.reset();
     guard_.reset();
-    if (stage_ == Stage::installed || stage_ == Stage::draining || stage_ == Stage::succession) apply_fail_mode();
+    if (answers) apply_fail_mode();
     // An examination ends with its channel, and takes away what it has made.
     if (doctor_ > 0) waitpid(doctor_, nullptr, 0);
     // Its file is a name for nothing now, and the service was not allowed to take it away.
@@ -309,22 +342,22 @@ class KeeperProcess {
   }
 
   void apply_fail_mode() {
-    const std::string& name = plan_.inputs.ownership.name;
     if (plan_.inputs.fail == FailMode::closed) {
       log_.error("the relaying process has died: what it would have relayed is refused now (--fail closed)",
-                 {field("name", name), field("remedy", "start it again, or: limpid rules remove --name " + name)});
+                 {field("name", name()), field("remedy", "start it again, or: limpid rules remove --name " + name())});
       return;
     }
     const auto removed = remove_plan(plan_);
     if (removed) {
       log_.error("the relaying process has died: the rules are gone, and traffic passes as without us (--fail open)",
-                 {field("name", name)});
+                 {field("name", name())});
     } else {
       log_.error("the relaying process has died, and its rules could not be taken away",
-                 {field("error", removed.error().message()), field("remedy", "limpid rules remove --name " + name)});
+                 {field("error", removed.error().message()), field("remedy", "limpid rules remove --name " + name())});
     }
   }
 
+  const pid_t service_;
   ServiceOptions options_;
   Plan plan_;
   const Logger& log_;
@@ -343,6 +376,7 @@ class KeeperProcess {
   UniqueFd doctor_end_;           ///< its pidfd
   std::uint8_t examination_ = 0;  ///< its number
   pid_t successor_ = -1;
+  UniqueFd rules_lock_;  ///< at the end, where kRulesLock was shared with others
 };
 
 }  // namespace
@@ -360,7 +394,7 @@ void keep_rules(RulesKeeper::Job& job, KeeperChannels channels, std::shared_ptr<
       geteuid() == 0 ? limit_capabilities(kKept).has_value() : prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
   auto orders = DescriptorChannel::adopt(UniqueFd(kOrders));
   if (!limited || !orders) _exit(EXIT_FAILURE);
-  KeeperProcess(job, std::move(*orders), std::move(condition)).run();
+  KeeperProcess(job, channels.service, std::move(*orders), std::move(condition)).run();
 }
 
 }  // namespace limpid
