@@ -242,6 +242,10 @@ bool ebpf_takes_reuseport() {
   return has_tcx();
 }
 
+bool has_bpf_file_system() {
+  return !pin_folder({}).empty();
+}
+
 Status check_ebpf(const Plan& plan) {
   if (auto built = require_ebpf_built_in(); !built) return built;
   if (auto policy = make_ebpf_policy(plan.inputs); !policy) return std::unexpected(policy.error());

@@ -254,7 +254,8 @@ def test_interfaces_to_come_are_warned_of(lab):
 @pytest.mark.parametrize("bpf_file_system", [True, False], ids=["at once", "at the second attempt"])
 def test_a_port_that_comes_again(lab, start, bpf_file_system):
     """The server ends its connections first, so that those of the client are in TIME_WAIT here."""
-    start("--tcp", "80", "--backend", "ebpf", wrapper=WITH_BPF_FILE_SYSTEM if bpf_file_system else WITHOUT_BPF_FILE_SYSTEM)
+    limpid = start("--tcp", "80", "--backend", "ebpf", wrapper=WITH_BPF_FILE_SYSTEM if bpf_file_system else WITHOUT_BPF_FILE_SYSTEM)
+    assert ("mount -t bpf" in limpid.messages) != bpf_file_system
     listener = lab.server.listen(80)
     attempts = set()
     for _ in range(4):
