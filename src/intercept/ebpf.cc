@@ -307,10 +307,14 @@ Status drain_ebpf(const Plan& plan) {
 
 Status remove_ebpf(const EbpfInstallation& installation) {
   Status outcome;
+  // Those at interfaces that are in other network namespaces by now cannot be detached: without a link of ours they let everything pass.
+  auto programs =
+      installation.attachments.empty() ? std::nullopt : EbpfPrograms::find(installation.attachments.front().program);
   for (const Attachment& attachment : installation.attachments) {
     if (auto detached = detach_program(attachment); !detached && outcome) outcome = std::unexpected(detached.error());
   }
   for (const auto& [index, facts] : installation.links) {
+    if (programs) std::ignore = programs->forget_link(index);
     if (facts.own_clsact == 0) continue;
     if (auto removed = remove_empty_clsact(index); !removed && outcome) outcome = std::unexpected(removed.error());
   }
