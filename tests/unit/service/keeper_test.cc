@@ -29,7 +29,7 @@ class KeeperAlone : public testbed::NamespaceTest {
     NamespaceTest::SetUp();
     if (IsSkipped()) return;
     InterceptionOptions wanted;
-    wanted.name = kName;
+    wanted.name = name_;
     wanted.scope.tcp = *PortSet::parse("80");
     wanted.listener = Port{1080};
     wanted.fail = FailMode::open;
@@ -48,7 +48,7 @@ class KeeperAlone : public testbed::NamespaceTest {
                                       .plan = plan_,
                                       .log = log_,
                                       .control_path = "",
-                                      .rules_lock = must(lock_rules(kName), "lock"),
+                                      .rules_lock = must(lock_rules(name_), "lock"),
                                       .program = {.path = program, .arguments = {program}},
                                       .variables = {},
                                       .succeeds = succeeds}),
@@ -57,10 +57,10 @@ class KeeperAlone : public testbed::NamespaceTest {
   }
 
   [[nodiscard]] bool rules_are_there() const {
-    return where_.command("nftables", {"nft", "list", "tables"}).find(kName) != std::string::npos;
+    return where_.command("nftables", {"nft", "list", "tables"}).find(name_) != std::string::npos;
   }
 
-  const std::string kName = "keepertest";
+  const std::string name_ = "keepertest";
   Namespace where_;
   Plan plan_;
   std::string why_not_;
@@ -91,21 +91,21 @@ TEST_F(KeeperAlone, rules_of_a_successor_that_has_ended_in_order_are_its_own_aff
 
 TEST_F(KeeperAlone, a_successor_that_dies_before_its_first_order_leaves_no_rules) {
   where_.run([&] { must(install_plan(plan_), "the predecessor's"); });
-  const auto lock = where_.run([&] { return must(lock_instance(kName), "take over"); });
+  const auto lock = where_.run([&] { return must(lock_instance(name_), "take over"); });
   start("/bin/false", /*succeeds=*/true).reset();
   EXPECT_FALSE(rules_are_there());
 }
 
 TEST_F(KeeperAlone, a_successor_that_does_not_begin_leaves_the_rules_to_its_predecessor) {
   where_.run([&] { must(install_plan(plan_), "the predecessor's"); });
-  auto lock = where_.run([&] { return must(lock_instance(kName), "lock"); });
+  auto lock = where_.run([&] { return must(lock_instance(name_), "lock"); });
   // The predecessor is another process than this one, which plays the successor.
   const pid_t predecessor = fork();
   if (predecessor == 0) {
     std::ignore = renew_instance_lock(lock);
     for (;;) ::pause();
   }
-  const auto held = [&] { return where_.run([&] { return process_of_instance(kName); }); };
+  const auto held = [&] { return where_.run([&] { return process_of_instance(name_); }); };
   while (held() != predecessor) ::poll(nullptr, 0, 1);
   start("/bin/false", /*succeeds=*/true).reset();
   EXPECT_TRUE(rules_are_there());
