@@ -164,12 +164,9 @@ std::optional<RunningProcess> parse_status(pid_t pid, std::string_view status) {
 }
 
 std::vector<RunningProcess> read_processes(const std::string& instance) {
-  const auto holder = holder_of_instance(instance);
-  constexpr std::string_view kPid = "pid ";
-  if (!holder || !holder->starts_with(kPid)) return {};
-  const auto relay = parse(std::string_view(*holder).substr(kPid.size()), 10);
-  if (!relay || !is_run(static_cast<pid_t>(*relay))) return {};
-  std::vector<pid_t> pids{static_cast<pid_t>(*relay)};
+  const auto relay = process_of_instance(instance);
+  if (!relay || !is_run(*relay)) return {};
+  std::vector<pid_t> pids{*relay};
   for (const pid_t child : children_of(pids.front())) pids.push_back(child);
   std::vector<RunningProcess> processes;
   for (const pid_t pid : pids) {
@@ -203,6 +200,7 @@ Findings check_processes(const Facts& facts) {
       continue;
     }
     std::vector<std::string> each;
+    each.reserve(judged.processes.size());
     for (const RunningProcess& process : judged.processes) each.push_back(describe(process));
     findings.push_back(ok(Group::privileges, kId, fmt::format("{}", fmt::join(each, "; ")), name));
   }

@@ -1,6 +1,8 @@
 // Puts a plan into the kernel and takes it away again. The only writer of nftables, rules, routes and sysctls.
 #pragma once
 
+#include <sys/types.h>
+
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,8 +19,10 @@ namespace limpid {
 [[nodiscard]] Result<UniqueFd> lock_instance(const std::string& name);
 /// One that another process has handed over: who asks for its holder hears of this process from now on.
 [[nodiscard]] Status renew_instance_lock(const UniqueFd& lock);
-/// "pid 812": who holds that lock, now, in this network namespace. Empty: nobody.
+/// "pid 812", perhaps with its user: who holds that lock, now, in this network namespace. Empty: nobody.
 [[nodiscard]] std::optional<std::string> holder_of_instance(const std::string& name);
+/// Its process id. Empty also where it is in a process ID namespace that cannot be seen from here.
+[[nodiscard]] std::optional<pid_t> process_of_instance(const std::string& name);
 /// Held by the process that keeps the rules of an instance: after the death of the one that relays, it may still be taking them away. Waits for
 /// that, up to ten seconds, so whoever has lock_instance() as well starts with a kernel that nobody else changes.
 [[nodiscard]] Result<UniqueFd> lock_rules(const std::string& name);

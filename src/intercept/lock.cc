@@ -64,18 +64,27 @@ Result<UniqueFd> try_to_own(const AbstractAddress& address, std::string_view obj
 
 struct Holder {
   UniqueFd connection;        ///< hangs up when the lock is given up
+  pid_t pid = 0;              ///< 0: unknown
   std::string text;           ///< "pid 812"
   bool may_be_limpid = true;  ///< it could change rules; nobody else has a reason to hold a lock of ours
 };
 
-/// Whether a process has CAP_NET_ADMIN. One that is gone has it not.
-bool may_change_network(pid_t pid) {
-  std::istringstream lines(read_text(fmt::format("/proc/{}/status", pid)));
+/// Whether who took a lock has CAP_NET_ADMIN here, and had no need to become somebody else for that: any user may take it and then run su(1), or make a user
+/// namespace in which it has every capability (user_namespaces(7)). One that is gone has it not.
+bool may_change_network(const ucred& holder) {
+  const std::string folder = fmt::format("/proc/{}/", holder.pid);
+  std::istringstream lines(read_text(folder + "status"));
+  bool capable = false;
+  bool same_user = false;
   for (std::string word; lines >> word;) {
     std::uint64_t capabilities = 0;
-    if (word == "CapEff:" && lines >> std::hex >> capabilities) return (capabilities >> CAP_NET_ADMIN & 1U) != 0;
+    uid_t real = 0;
+    uid_t effective = 0;
+    if (word == "Uid:" && lines >> real >> effective) same_user = effective == holder.uid;
+    if (word == "CapEff:" && lines >> std::hex >> capabilities) capable = (capabilities >> CAP_NET_ADMIN & 1U) != 0;
   }
-  return false;
+  // Of another namespace, which may be read by anybody, the ids are others than of ours.
+  return capable && same_user && read_text(folder + "uid_map") == read_text("/proc/self/uid_map");
 }
 
 /// Who has the lock. SO_PEERCRED of a connection is who called listen(2) (unix(7)).
@@ -91,11 +100,12 @@ Result<Holder> find_holder(const AbstractAddress& address) {
   socklen_t length = sizeof(credentials);
   if (::getsockopt(holder.connection.get(), SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0 &&
       credentials.pid > 0) {
+    holder.pid = credentials.pid;
     holder.text = fmt::format("pid {}", credentials.pid);
     // Anybody may bind an abstract name; the operator should see that it was not one of ours.
     if (credentials.uid != 0 && credentials.uid != ::geteuid()) {
       holder.text += fmt::format(" of user {}", credentials.uid);
-      holder.may_be_limpid = may_change_network(credentials.pid);
+      holder.may_be_limpid = may_change_network(credentials);
     }
   }
   return holder;
@@ -120,11 +130,25 @@ Status renew_instance_lock(const UniqueFd& lock) {
   return {};
 }
 
-std::optional<std::string> holder_of_instance(const std::string& name) {
+namespace {
+
+std::optional<Holder> find_instance(const std::string& name) {
   if (!check_instance_name(name)) return std::nullopt;
-  const auto holder = find_holder(abstract_address("limpid/instance/" + name));
+  auto holder = find_holder(abstract_address("limpid/instance/" + name));
   if (!holder || !holder->connection.valid()) return std::nullopt;
-  return holder->text;
+  return std::move(*holder);
+}
+
+}  // namespace
+
+std::optional<std::string> holder_of_instance(const std::string& name) {
+  const auto holder = find_instance(name);
+  return holder ? std::optional(holder->text) : std::nullopt;
+}
+
+std::optional<pid_t> process_of_instance(const std::string& name) {
+  const auto holder = find_instance(name);
+  return holder && holder->pid > 0 ? std::optional(holder->pid) : std::nullopt;
 }
 
 namespace {

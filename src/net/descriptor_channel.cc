@@ -137,7 +137,9 @@ Result<DescriptorChannel::Packet> DescriptorChannel::receive(Deadline deadline) 
       return packet;
     }
     if (received == 0) return system_error(EPIPE, "read from", kObject);
-    if (errno == EINTR) continue;
+    // A peer that closes without having read everything leaves this error, which the kernel reports once, before what the peer has sent last
+    // (unix_release_sock in net/unix/af_unix.c, __skb_try_recv_datagram in net/core/datagram.c).
+    if (errno == EINTR || errno == ECONNRESET) continue;
     if (errno != EAGAIN) return system_error(errno, "read from", kObject);
     if (!await(socket_.get(), POLLIN, deadline)) return system_error(ETIMEDOUT, "read from", kObject);
   }

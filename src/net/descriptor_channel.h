@@ -39,7 +39,8 @@ class DescriptorChannel {
   /// (ETOOMANYREFS, unix(7)) it waits until the peer has taken some.
   [[nodiscard]] Status send(std::span<const std::byte> bytes, std::span<const int> descriptors,
                             Deadline deadline) const;
-  /// The next packet. Error::code: EPIPE where there is none any more, ETIMEDOUT, EMFILE where not all of its descriptors found room.
+  /// The next packet. Error::code: EPIPE where there is none any more: whatever the peer has sent before its end comes first, also if it had
+  /// not read everything itself. ETIMEDOUT. EMFILE where not all of its descriptors found room.
   [[nodiscard]] Result<Packet> receive(Deadline deadline) const;
 
   /// Readable when there is a packet, or nobody at the other end. Borrowed.

@@ -13,9 +13,9 @@
 #include <mutex>
 #include <new>
 #include <stop_token>
+#include <tuple>
 #include <utility>
 
-#include "base/byte_cursor.h"
 #include "intercept/heartbeat.h"
 #include "service/keeper_process.h"
 #include "service/keeper_protocol.h"
@@ -23,8 +23,10 @@
 namespace limpid {
 namespace {
 
-/// More than nft, a trial in a namespace and the wait for lock_planning() take together.
+/// More than nft, a trial in a namespace and the wait for lock_planning() take together, unless the host is in trouble: then the order is carried out late.
 constexpr std::chrono::seconds kPatience{60};
+/// More than run_doctor() gives an examination.
+constexpr std::chrono::seconds kDoctorPatience{100};
 constexpr std::string_view kRemedy = "restart; what it has left: limpid rules remove";
 
 struct Ends {
@@ -59,10 +61,12 @@ Result<std::unique_ptr<RulesKeeper>> RulesKeeper::start(Job job) {
   if (!doctor) return std::unexpected(doctor.error());
   auto condition = share_condition();
   if (!condition) return std::unexpected(condition.error());
+  const pid_t service = getpid();
   const pid_t pid = fork();
   if (pid < 0) return system_error(errno, "start", "the process that keeps the rules");
   if (pid == 0)
-    keep_rules(job, {.orders = orders->second.get(), .doctor = doctor->theirs.get()}, std::move(*condition));
+    keep_rules(job, {.orders = orders->second.get(), .doctor = doctor->theirs.get(), .service = service},
+               std::move(*condition));
   return std::unique_ptr<RulesKeeper>(new RulesKeeper(pid, std::move(orders->first), std::move(doctor->ours),
                                                       std::move(*condition), job.log,
                                                       job.plan.inputs.ownership.heartbeat));
@@ -87,22 +91,25 @@ void RulesKeeper::note_end() {
       {field("remedy", kRemedy)});
 }
 
-Result<KeeperReply> RulesKeeper::ask(const KeeperRequest& request, std::string_view operation,
+Result<KeeperReply> RulesKeeper::ask(KeeperRequest request, std::string_view operation,
                                      std::span<const int> descriptors) {
   const auto gone = [&] {
     note_end();
     return failure(operation, "", "the process that keeps the rules has ended", kRemedy);
   };
   if (ended_) return gone();
+  request.sequence = ++sequence_;
   const std::string packet = encode(request);
   const auto deadline = std::chrono::steady_clock::now() + kPatience;
   if (!orders_.send(std::as_bytes(std::span(packet)), descriptors, deadline)) return gone();
-  const auto answer = orders_.receive(deadline);
-  if (!answer && answer.error().code == ETIMEDOUT)
-    return failure(operation, "", "the process that keeps the rules does not answer", kRemedy);
-  if (!answer) return gone();
-  KeeperReply reply = decode_reply(as_text(answer->bytes));
-  if (!reply.outcome) return std::unexpected(std::move(reply.outcome.error()));
+  auto reply = receive_reply(orders_, request.sequence, deadline);
+  if (!reply && reply.error().code == ETIMEDOUT) {
+    auto silent = failure(operation, "", "the process that keeps the rules does not answer", kRemedy);
+    silent.error().code = ETIMEDOUT;
+    return silent;
+  }
+  if (!reply) return gone();
+  if (!reply->outcome) return std::unexpected(std::move(reply->outcome.error()));
   return reply;
 }
 
@@ -159,6 +166,11 @@ Status RulesKeeper::remove() {
 Result<pid_t> RulesKeeper::start_successor(int channel) {
   const std::array<int, kSuccessorDescriptors> descriptors{channel, STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
   const auto answer = ask({.order = KeeperOrder::start_successor}, "upgrade", descriptors);
+  if (!answer && answer.error().code == ETIMEDOUT) {
+    // It may start one yet, which nobody waits for: then this comes next. Otherwise it is out of turn.
+    const std::string packet = encode({.order = KeeperOrder::end_successor, .sequence = ++sequence_});
+    std::ignore = orders_.send(std::as_bytes(std::span(packet)), {}, std::chrono::steady_clock::now());
+  }
   if (!answer) return std::unexpected(answer.error());
   return static_cast<pid_t>(answer->number);
 }
@@ -176,10 +188,10 @@ void RulesKeeper::leave() {
                  {field("error", answer.error().message())});
 }
 
-Result<std::string> ask_for_doctor(int channel, std::uint8_t depth, int stop) {
-  if (send(channel, &depth, sizeof depth, MSG_NOSIGNAL) < 0)
+Result<std::string> ask_for_doctor(int channel, DoctorRequest request, int stop) {
+  if (send(channel, &request, sizeof request, MSG_NOSIGNAL) < 0)
     return failure("run", "limpid doctor", "the process that may run it has ended", "restart");
-  return receive_report(channel, stop);
+  return receive_report(channel, request.sequence, stop, std::chrono::steady_clock::now() + kDoctorPatience);
 }
 
 }  // namespace limpid

@@ -61,7 +61,7 @@ class RulesKeeper {
 
   [[nodiscard]] Status install();
   /// `plan`: what a reload has made of the configuration. The child reads that itself, and refuses if it is another one by now. True if the
-  /// kernel's rules were changed.
+  /// kernel's rules were changed. Error::code is ETIMEDOUT where that may happen later.
   [[nodiscard]] Result<bool> reload(const Plan& plan);
   [[nodiscard]] Status begin_drain();
   [[nodiscard]] Status remove();
@@ -93,7 +93,8 @@ class RulesKeeper {
         has_heart_(has_heart) {}
   void start_pulse();
   /// What it answers, or that nobody does.
-  [[nodiscard]] Result<KeeperReply> ask(const KeeperRequest& request, std::string_view operation,
+  /// Error::code is ETIMEDOUT where it may be carried out later.
+  [[nodiscard]] Result<KeeperReply> ask(KeeperRequest request, std::string_view operation,
                                         std::span<const int> descriptors = {});
 
   pid_t pid_;
@@ -101,14 +102,15 @@ class RulesKeeper {
   UniqueFd doctor_;
   std::shared_ptr<PlanCondition> condition_;  ///< in memory that both processes see
   const Logger& log_;
-  std::jthread pulse_;  ///< for a plan with a heart: the kernel shall notice a process that is stopped, too
+  std::jthread pulse_;          ///< for a plan with a heart: the kernel shall notice a process that is stopped, too
+  std::uint16_t sequence_ = 0;  ///< of the last order
   const bool has_heart_;
   bool watched_ = false;
   bool installed_ = false;
   bool ended_ = false;
 };
 
-/// Has the doctor run by the process behind a channel of take_doctor_channel(). `depth`: DoctorRuns::Depth.
-[[nodiscard]] Result<std::string> ask_for_doctor(int channel, std::uint8_t depth, int stop);
+/// Has the doctor run by the process behind a channel of take_doctor_channel(); waits until it has made its report or cannot, or `stop` is readable.
+[[nodiscard]] Result<std::string> ask_for_doctor(int channel, DoctorRequest request, int stop);
 
 }  // namespace limpid

@@ -8,6 +8,7 @@
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -38,7 +39,8 @@ constexpr int kRulesLock = 5;
 constexpr std::chrono::seconds kSendPatience{5};
 /// A successor without a predecessor ends within moments: more than that.
 constexpr std::chrono::seconds kSuccessorPatience{10};
-constexpr int kPollMs = 5;
+/// Each look leaves an entry in the queue of the instance's lock, where nobody accepts: by default the kernel takes 128 at least.
+constexpr int kPollMs = 100;
 
 /// What rules, their repair and the doctor's trials take (docs/privileges.md); whatever else root may, no program that is started here can.
 constexpr auto kKept =
@@ -64,8 +66,10 @@ bool take_descriptors(KeeperChannels channels, int rules_lock) {
 
 class KeeperProcess {
  public:
-  KeeperProcess(RulesKeeper::Job& job, DescriptorChannel orders, std::shared_ptr<PlanCondition> condition)
-      : options_(job.options),
+  KeeperProcess(RulesKeeper::Job& job, pid_t service, DescriptorChannel orders,
+                std::shared_ptr<PlanCondition> condition)
+      : service_(service),
+        options_(job.options),
         plan_(job.plan),
         log_(job.log),
         quiet_({.level = LogLevel::error, .format = job.options.log.format}),
@@ -77,21 +81,20 @@ class KeeperProcess {
         condition_(std::move(condition)) {}
 
   [[noreturn]] void run() {
-    const int both = epoll_create1(EPOLL_CLOEXEC);
-    for (const int channel : {kOrders, kDoctor}) {
-      epoll_event wanted{.events = EPOLLIN, .data = {.fd = channel}};
-      if (epoll_ctl(both, EPOLL_CTL_ADD, channel, &wanted) != 0) _exit(EXIT_FAILURE);
-    }
+    events_ = UniqueFd(epoll_create1(EPOLL_CLOEXEC));
+    if (!listen_to(kOrders) || !listen_to(kDoctor)) _exit(EXIT_FAILURE);
     constexpr timeval kReportPatience{.tv_sec = kSendPatience.count(), .tv_usec = 0};
     setsockopt(kDoctor, SOL_SOCKET, SO_SNDTIMEO, &kReportPatience, sizeof kReportPatience);
     for (;;) {
-      std::ignore = keep_until_signal(-1, guard_ ? &*guard_ : nullptr, std::chrono::milliseconds{-1}, both);
+      std::ignore = keep_until_signal(-1, guard_ ? &*guard_ : nullptr, std::chrono::milliseconds{-1}, events_.get());
       epoll_event event{};
-      if (epoll_wait(both, &event, 1, 0) != 1) continue;
+      if (epoll_wait(events_.get(), &event, 1, 0) != 1) continue;
       if (event.data.fd == kOrders) {
         obey();
-      } else if (!examine()) {
-        epoll_ctl(both, EPOLL_CTL_DEL, kDoctor, nullptr);
+      } else if (event.data.fd == kDoctor) {
+        examine();
+      } else {
+        note_examined();
       }
     }
   }
@@ -99,23 +102,30 @@ class KeeperProcess {
  private:
   enum class Stage : std::uint8_t { waiting, installed, draining, removed, succession, left };
 
+  bool listen_to(int descriptor) const {
+    epoll_event wanted{.events = EPOLLIN, .data = {.fd = descriptor}};
+    return epoll_ctl(events_.get(), EPOLL_CTL_ADD, descriptor, &wanted) == 0;
+  }
+  void ignore(int descriptor) const { epoll_ctl(events_.get(), EPOLL_CTL_DEL, descriptor, nullptr); }
+
   void obey() {
     const auto packet = orders_.receive({});
     if (!packet && packet.error().code == ETIMEDOUT) return;
-    if (!packet && (packet.error().code == EPIPE || packet.error().code == ECONNRESET)) end();
-    const std::string answer = encode(packet ? understand(*packet) : no_order());
+    if (!packet && packet.error().code == EPIPE) end();
+    const auto request = packet ? decode_request(as_text(packet->bytes)) : std::nullopt;
+    KeeperReply reply = request ? understand(*request, packet->descriptors) : no_order();
+    reply.sequence = request ? request->sequence : 0;
+    const std::string answer = encode(reply);
     // Nobody may read it any more: then the channel's end comes next.
     std::ignore = orders_.send(std::as_bytes(std::span(answer)), {}, std::chrono::steady_clock::now() + kSendPatience);
   }
 
   static KeeperReply no_order() { return {.outcome = failure("obey", "", "that is no order")}; }
 
-  KeeperReply understand(const DescriptorChannel::Packet& packet) {
-    const auto request = decode_request(as_text(packet.bytes));
-    if (!request) return no_order();
-    const bool starts = request->order == KeeperOrder::start_successor;
-    if (packet.descriptors.size() != (starts ? kSuccessorDescriptors : 0)) return no_order();
-    return carry_out(*request, packet.descriptors);
+  KeeperReply understand(const KeeperRequest& request, std::span<const UniqueFd> descriptors) {
+    const bool starts = request.order == KeeperOrder::start_successor;
+    if (descriptors.size() != (starts ? kSuccessorDescriptors : 0)) return no_order();
+    return carry_out(request, descriptors);
   }
 
   KeeperReply carry_out(const KeeperRequest& request, std::span<const UniqueFd> descriptors) {
@@ -236,42 +246,94 @@ class KeeperProcess {
     if (guard_) guard_->look();
   }
 
-  /// Of one that was started, and about which the service can say nothing any more: without it, it ends at once, unless it has everything already.
-  bool has_taken_over() {
+  const std::string& name() const { return plan_.inputs.ownership.name; }
+
+  /// Of one that was started, and about which the service can say nothing any more, or may have said what it liked. When it takes over, it takes the lock of the instance; without the
+  /// service, it ends at once, unless it has everything already.
+  bool has_taken_over() const {
     const auto deadline = std::chrono::steady_clock::now() + kSuccessorPatience;
     while (std::chrono::steady_clock::now() < deadline) {
-      if (waitpid(successor_, nullptr, WNOHANG) != 0) return false;
+      int status = 0;
+      // Others may have been served by it to an end in order, while flows that could not be handed over were served here.
+      if (waitpid(successor_, &status, WNOHANG) != 0) return stage_ == Stage::left && status == 0;
+      if (process_of_instance(name()) == successor_) return true;
       poll(nullptr, 0, kPollMs);
     }
     return true;
   }
 
-  /// One at a time, each in a process of its own: it takes long. False: nobody asks any more.
-  bool examine() {
-    std::uint8_t depth = 0;
-    const ssize_t length = recv(kDoctor, &depth, sizeof depth, MSG_DONTWAIT);
-    if (length < 0 && (errno == EAGAIN || errno == EINTR)) return true;
-    if (length <= 0) return false;
-    if (doctor_ > 0 && waitpid(doctor_, nullptr, WNOHANG) == 0) return true;
+  /// The service is gone: whether nobody but this process can do now what the fail mode says. May wait for the keeper of a successor, which may be doing it.
+  bool answers_for_rules() {
+    switch (stage_) {
+      case Stage::installed:
+      case Stage::draining: return true;
+      case Stage::removed: return false;
+      case Stage::waiting: {
+        // It has died between its beginning and its first order, unless a predecessor has the lock: then there was no beginning, and the rules are that one's.
+        if (!succeeds_) return false;
+        const auto holder = process_of_instance(name());
+        return !holder || *holder == service_;
+      }
+      case Stage::succession:
+      case Stage::left: break;
+    }
+    if (has_taken_over()) return false;
+    close(kRulesLock);  // ours; who else has it keeps the rules
+    auto lock = lock_rules(name());
+    if (!lock) return false;
+    rules_lock_ = std::move(*lock);
+    return true;
+  }
+
+  /// In a process of its own, because it takes long. Until that has ended, what is asked next stays in the channel: there it ends an examination for which nobody waits
+  /// any more.
+  void examine() {
+    DoctorRequest request;
+    const ssize_t length = recv(kDoctor, &request, sizeof request, MSG_DONTWAIT);
+    if (length < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (length <= 0) return ignore(kDoctor);  // nobody asks any more
+    if (length != sizeof request) return;
+    examination_ = request.sequence;
     doctor_ = fork();
-    if (doctor_ != 0) return true;
+    if (doctor_ == 0) run_examination(request);
+    if (doctor_ < 0) return send_report(kDoctor, examination_, system_error(errno, "start", "limpid doctor"));
+    doctor_end_ = UniqueFd(static_cast<int>(syscall(SYS_pidfd_open, doctor_, 0U)));
+    if (doctor_end_.valid() && listen_to(doctor_end_.get())) return ignore(kDoctor);
+    kill(doctor_, SIGKILL);
+    waitpid(std::exchange(doctor_, -1), nullptr, 0);
+    send_report(kDoctor, examination_, failure("run", "limpid doctor", "its end could not be waited for"));
+  }
+
+  void note_examined() {
+    int status = 0;
+    waitpid(std::exchange(doctor_, -1), &status, 0);
+    ignore(doctor_end_.get());
+    doctor_end_.reset();
+    if (status != 0)
+      send_report(kDoctor, examination_,
+                  failure("run", "limpid doctor", "its process has made no report", "try again"));
+    listen_to(kDoctor);
+  }
+
+  [[noreturn]] void run_examination(DoctorRequest request) const {
     // The service must see it when the keeper ends, so nothing of the keeper's may live on here.
     close(kOrders);
     close(kRulesLock);
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
-    const auto wanted = depth == static_cast<std::uint8_t>(DoctorRuns::Depth::probe) ? DoctorRuns::Depth::probe
-                                                                                     : DoctorRuns::Depth::look;
+    const auto wanted = request.depth == static_cast<std::uint8_t>(DoctorRuns::Depth::probe) ? DoctorRuns::Depth::probe
+                                                                                             : DoctorRuns::Depth::look;
     // The other end closes, or asks again: then nobody waits for this one.
-    send_report(kDoctor, run_doctor(plan_.inputs.ownership.name, wanted, kDoctor));
+    send_report(kDoctor, request.sequence, run_doctor(name(), wanted, kDoctor));
     _exit(EXIT_SUCCESS);
   }
 
   /// The service is gone.
   [[noreturn]] void end() {
-    if (stage_ == Stage::left || (stage_ == Stage::succession && has_taken_over())) _exit(EXIT_SUCCESS);
+    const bool answers = answers_for_rules();
+    if (!answers && (stage_ == Stage::succession || stage_ == Stage::left)) _exit(EXIT_SUCCESS);
     heartbeat_.reset();
     guard_.reset();
-    if (stage_ == Stage::installed || stage_ == Stage::draining || stage_ == Stage::succession) apply_fail_mode();
+    if (answers) apply_fail_mode();
     // An examination ends with its channel, and takes away what it has made.
     if (doctor_ > 0) waitpid(doctor_, nullptr, 0);
     // Its file is a name for nothing now, and the service was not allowed to take it away.
@@ -280,22 +342,22 @@ class KeeperProcess {
   }
 
   void apply_fail_mode() {
-    const std::string& name = plan_.inputs.ownership.name;
     if (plan_.inputs.fail == FailMode::closed) {
       log_.error("the relaying process has died: what it would have relayed is refused now (--fail closed)",
-                 {field("name", name), field("remedy", "start it again, or: limpid rules remove --name " + name)});
+                 {field("name", name()), field("remedy", "start it again, or: limpid rules remove --name " + name())});
       return;
     }
     const auto removed = remove_plan(plan_);
     if (removed) {
       log_.error("the relaying process has died: the rules are gone, and traffic passes as without us (--fail open)",
-                 {field("name", name)});
+                 {field("name", name())});
     } else {
       log_.error("the relaying process has died, and its rules could not be taken away",
-                 {field("error", removed.error().message()), field("remedy", "limpid rules remove --name " + name)});
+                 {field("error", removed.error().message()), field("remedy", "limpid rules remove --name " + name())});
     }
   }
 
+  const pid_t service_;
   ServiceOptions options_;
   Plan plan_;
   const Logger& log_;
@@ -309,8 +371,12 @@ class KeeperProcess {
   Stage stage_ = Stage::waiting;
   std::optional<PlanGuard> guard_;
   std::optional<Heartbeat> heartbeat_;
-  pid_t doctor_ = -1;
+  UniqueFd events_;               ///< epoll
+  pid_t doctor_ = -1;             ///< an examination that is under way
+  UniqueFd doctor_end_;           ///< its pidfd
+  std::uint8_t examination_ = 0;  ///< its number
   pid_t successor_ = -1;
+  UniqueFd rules_lock_;  ///< at the end, where kRulesLock was shared with others
 };
 
 }  // namespace
@@ -328,7 +394,7 @@ void keep_rules(RulesKeeper::Job& job, KeeperChannels channels, std::shared_ptr<
       geteuid() == 0 ? limit_capabilities(kKept).has_value() : prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
   auto orders = DescriptorChannel::adopt(UniqueFd(kOrders));
   if (!limited || !orders) _exit(EXIT_FAILURE);
-  KeeperProcess(job, std::move(*orders), std::move(condition)).run();
+  KeeperProcess(job, channels.service, std::move(*orders), std::move(condition)).run();
 }
 
 }  // namespace limpid

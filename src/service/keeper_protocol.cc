@@ -7,6 +7,9 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
+
+#include "base/byte_cursor.h"
 
 namespace limpid {
 namespace {
@@ -17,13 +20,27 @@ constexpr std::size_t kMostPartBytes = 8000;  ///< four parts of an error and th
 constexpr std::size_t kChunkBytes = 32768;
 
 constexpr std::size_t kNumberBytes = 8;
+constexpr std::size_t kSequenceBytes = 2;
 
+/// Of each packet of a report: what it is, and the sequence.
+constexpr std::size_t kReportHeadBytes = 2;
 constexpr char kMore = 'm';
 constexpr char kLast = 'l';
 constexpr char kError = 'e';
 
 void append_number(std::string& packet, std::uint64_t number) {
   for (unsigned shift = 0; shift < 64; shift += 8) packet += static_cast<char>(number >> shift & 0xffU);
+}
+
+void append_sequence(std::string& packet, std::uint16_t sequence) {
+  packet += static_cast<char>(sequence & 0xffU);
+  packet += static_cast<char>(sequence >> 8U);
+}
+
+/// Of the first two bytes.
+std::uint16_t read_sequence(std::string_view packet) {
+  return static_cast<std::uint16_t>(static_cast<unsigned char>(packet[0]) | static_cast<unsigned char>(packet[1])
+                                                                                << 8U);
 }
 
 /// Of the first eight bytes.
@@ -73,7 +90,8 @@ bool send_packet(int channel, std::string_view packet) {
 std::string encode(const KeeperRequest& request) {
   std::string packet(kMagic);
   packet += static_cast<char>(request.order);
-  packet.append(3, '\0');
+  packet += '\0';
+  append_sequence(packet, request.sequence);
   append_number(packet, request.value);
   return packet;
 }
@@ -83,9 +101,10 @@ std::optional<KeeperRequest> decode_request(std::string_view packet) {
   const auto order = static_cast<unsigned char>(packet[4]);
   const bool known = order >= static_cast<unsigned char>(KeeperOrder::install) &&
                      order <= static_cast<unsigned char>(KeeperOrder::leave);
-  if (!known || packet.substr(5, 3) != std::string_view("\0\0\0", 3)) return std::nullopt;
-  KeeperRequest request{.order = static_cast<KeeperOrder>(order)};
-  request.value = read_number(packet.substr(8));
+  if (!known || packet[5] != '\0') return std::nullopt;
+  const KeeperRequest request{.order = static_cast<KeeperOrder>(order),
+                              .value = read_number(packet.substr(8)),
+                              .sequence = read_sequence(packet.substr(6))};
   if (request.order == KeeperOrder::reload) return request;
   const std::uint64_t most = request.order == KeeperOrder::end_successor ? kMostPatienceMs : 0;
   return request.value <= most ? std::optional(request) : std::nullopt;
@@ -95,6 +114,7 @@ std::string encode(const KeeperReply& reply) {
   std::string packet(kMagic);
   packet += reply.outcome ? '\1' : '\0';
   packet += reply.flag ? '\1' : '\0';
+  append_sequence(packet, reply.sequence);
   append_number(packet, reply.number);
   if (reply.outcome) {
     packet += bounded(reply.text);
@@ -106,19 +126,34 @@ std::string encode(const KeeperReply& reply) {
 
 KeeperReply decode_reply(std::string_view packet) {
   KeeperReply reply;
-  if (packet.size() < kMagic.size() + 2 + kNumberBytes || !packet.starts_with(kMagic)) {
+  if (packet.size() < kMagic.size() + 2 + kSequenceBytes + kNumberBytes || !packet.starts_with(kMagic)) {
     reply.outcome = std::unexpected(take_error({}));
     return reply;
   }
-  reply.flag = packet[5] == '\1';
-  reply.number = read_number(packet.substr(6));
-  const auto rest = packet.substr(6 + kNumberBytes);
-  if (packet[4] == '\1') {
-    reply.text = rest;
+  packet.remove_prefix(kMagic.size());
+  const bool done = packet[0] == '\1';
+  reply.flag = packet[1] == '\1';
+  packet.remove_prefix(2);
+  reply.sequence = read_sequence(packet);
+  packet.remove_prefix(kSequenceBytes);
+  reply.number = read_number(packet);
+  packet.remove_prefix(kNumberBytes);
+  if (done) {
+    reply.text = packet;
   } else {
-    reply.outcome = std::unexpected(take_error(rest));
+    reply.outcome = std::unexpected(take_error(packet));
   }
   return reply;
+}
+
+Result<KeeperReply> receive_reply(const DescriptorChannel& channel, std::uint16_t sequence,
+                                  DescriptorChannel::Deadline deadline) {
+  for (;;) {
+    const auto packet = channel.receive(deadline);
+    if (!packet) return std::unexpected(packet.error());
+    KeeperReply reply = decode_reply(as_text(packet->bytes));
+    if (reply.sequence == sequence) return reply;
+  }
 }
 
 std::uint64_t digest_of(std::string_view text) noexcept {
@@ -127,9 +162,10 @@ std::uint64_t digest_of(std::string_view text) noexcept {
   return digest;
 }
 
-void send_report(int channel, const Result<std::string>& report) {
+void send_report(int channel, std::uint8_t sequence, const Result<std::string>& report) {
+  const auto head = [sequence](char kind) { return std::string{kind, static_cast<char>(sequence)}; };
   if (!report) {
-    std::string packet(1, kError);
+    std::string packet = head(kError);
     append_error(packet, report.error());
     send_packet(channel, packet);
     return;
@@ -138,23 +174,28 @@ void send_report(int channel, const Result<std::string>& report) {
   do {
     const auto chunk = left.substr(0, kChunkBytes);
     left.remove_prefix(chunk.size());
-    if (!send_packet(channel, std::string(1, left.empty() ? kLast : kMore) + std::string(chunk))) return;
+    if (!send_packet(channel, head(left.empty() ? kLast : kMore).append(chunk))) return;
   } while (!left.empty());
 }
 
-Result<std::string> receive_report(int channel, int stop) {
+Result<std::string> receive_report(int channel, std::uint8_t sequence, int stop, DescriptorChannel::Deadline deadline) {
   constexpr std::string_view kWho = "limpid doctor";
   std::string text;
-  std::array<char, kChunkBytes + 1> packet{};
+  std::array<char, kReportHeadBytes + kChunkBytes> packet{};
   for (;;) {
     std::array<pollfd, 2> wanted{pollfd{channel, POLLIN, 0}, pollfd{stop, POLLIN, 0}};
-    if (poll(wanted.data(), wanted.size(), -1) < 0 && errno != EINTR) return system_error(errno, "run", kWho);
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    const int ready = poll(wanted.data(), wanted.size(), static_cast<int>(std::max<std::int64_t>(left.count(), 0)));
+    if (ready < 0 && errno != EINTR) return system_error(errno, "run", kWho);
+    if (ready == 0) return failure("run", kWho, "there was no report in time", "try again");
     if (wanted[1].revents != 0) return failure("run", kWho, "it was not wanted any more");
     if (wanted[0].revents == 0) continue;
     const ssize_t length = recv(channel, packet.data(), packet.size(), MSG_DONTWAIT);
     if (length < 0 && (errno == EINTR || errno == EAGAIN)) continue;
     if (length <= 0) return failure("run", kWho, "the process that may run it has ended", "restart");
-    const std::string_view rest(packet.data() + 1, static_cast<std::size_t>(length) - 1);
+    const std::string_view whole(packet.data(), static_cast<std::size_t>(length));
+    if (whole.size() < kReportHeadBytes || static_cast<std::uint8_t>(whole[1]) != sequence) continue;
+    const std::string_view rest = whole.substr(kReportHeadBytes);
     if (packet[0] == kError) return std::unexpected(take_error(rest));
     if (text.size() + rest.size() > kMostReportBytes) return failure("run", kWho, "its report is too long");
     text += rest;

@@ -220,9 +220,9 @@ Status Predecessor::take_over(Relay& relay) {
   }
   const auto go = channel_.receive(Clock::now() + kPatience);
   if (go) return is_plain(go->bytes, HandoverMessage::go) ? Status() : unexpected_message(go->bytes);
-  // It has everything handed over and died before it could say so: nobody else has these flows now.
-  const bool died = go.error().code == EPIPE || go.error().code == ECONNRESET;
-  return died ? Status() : Status(std::unexpected(go.error()));
+  // It has everything handed over and died before it could say so: nobody else has these flows now. One that lives and goes on by itself has
+  // said so before it closed the channel.
+  return go.error().code == EPIPE ? Status() : Status(std::unexpected(go.error()));
 }
 
 void Predecessor::refuse(const Error& error) const {

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <utility>
 
 #include "service/bypass.h"
@@ -159,8 +160,10 @@ std::vector<Error> Reloader::try_reload() {
   if (!next) return {next.error()};
   if (auto checked = upstreams_.check(wanted); !checked) return {checked.error()};
   const bool plan_changed = render_json(*next) != render_json(plan_);
-  if (plan_changed) {
-    if (const auto installed = keeper_.reload(*next); !installed) return {installed.error()};
+  if (plan_changed || in_doubt_) {
+    const auto installed = keeper_.reload(*next);
+    in_doubt_ = !installed && (in_doubt_ || installed.error().code == ETIMEDOUT);
+    if (!installed) return {installed.error()};
     plan_ = std::move(*next);
   }
   // First the groups, then the rules that name them: a flow in between finds what either list says.

@@ -42,6 +42,7 @@ class Reloader {
   [[nodiscard]] std::vector<Error> try_reload();
 
   ServiceOptions options_;  ///< those at work
+  bool in_doubt_ = false;   ///< the keeper may have put another plan into the kernel than plan_
   Plan& plan_;
   RulesKeeper& keeper_;
   std::shared_ptr<CurrentRules> book_;

@@ -124,8 +124,9 @@ Status serve(const ServiceOptions& options, Plan& plan, RulesKeeper& keeper, Rel
   }
   auto patience = options.drain_timeout;
   const auto channel = std::make_shared<const UniqueFd>(keeper.take_doctor_channel());
-  const auto doctor = DoctorRuns::open([channel](DoctorRuns::Depth depth, int stop) {
-    return ask_for_doctor(channel->get(), static_cast<std::uint8_t>(depth), stop);
+  const auto doctor = DoctorRuns::open([channel, sequence = std::uint8_t{0}](DoctorRuns::Depth depth,
+                                                                             int stop) mutable {
+    return ask_for_doctor(channel->get(), {.depth = static_cast<std::uint8_t>(depth), .sequence = ++sequence}, stop);
   });
   if (!doctor) return std::unexpected(doctor.error());
   std::unique_ptr<ControlApi> api;  // to the very end: a drain can be watched

@@ -282,18 +282,34 @@ def test_signals_to_all_of_its_processes_end_it_in_order(lab, start, tmp_path):
     assert difference(before, snapshot(lab.router)) == []
 
 
+def ask_about_doctor(lab, method, target="/v1/doctor"):
+    with lab.router.inside(), socket.socket(socket.AF_UNIX) as asker:
+        asker.connect(str(Path(os.environ["LIMPID_RUN_DIRECTORY"]) / "ctl.sock"))
+        asker.sendall(f"{method} {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
+        return b"".join(iter(lambda: asker.recv(65536), b"")).decode()
+
+
 def test_the_doctor_may_still_be_asked(lab, start):
     """Its examination needs rights that who relays has not: the keeper runs it."""
     limpid = start("--tcp", "80")
-    path = Path(os.environ["LIMPID_RUN_DIRECTORY"]) / "ctl.sock"
-
-    def ask(method):
-        with lab.router.inside(), socket.socket(socket.AF_UNIX) as asker:
-            asker.connect(str(path))
-            asker.sendall(f"{method} /v1/doctor HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode())
-            return b"".join(iter(lambda: asker.recv(65536), b"")).decode()
-
-    assert "202" in ask("POST").splitlines()[0]
-    report = wait_until(lambda: (text := ask("GET")) and '"state":"done"' in text and text, "the report", 60)
+    assert "202" in ask_about_doctor(lab, "POST").splitlines()[0]
+    report = wait_until(lambda: (text := ask_about_doctor(lab, "GET")) and '"state":"done"' in text and text, "the report", 60)
     assert '"findings"' in report or '"checks"' in report or '"report"' in report
     assert limpid.process.poll() is None
+
+
+@pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+@pytest.mark.nftables("one is enough")
+def test_an_examination_that_dies_is_reported_and_another_may_follow(lab, start):
+    limpid = start("--tcp", "80")
+    children = Path(f"/proc/{keeper_of(limpid)}/task/{keeper_of(limpid)}/children")
+    # As often as one likes; mere looks are not.
+    probe = "/v1/doctor/probe"
+    for _ in range(2):
+        assert "202" in ask_about_doctor(lab, "POST", probe).splitlines()[0]
+        examiner = wait_until(lambda: [int(pid) for pid in children.read_text().split()], "the examination's process")[0]
+        os.kill(examiner, signal.SIGKILL)
+        failed = wait_until(lambda: (text := ask_about_doctor(lab, "GET")) and '"state":"running"' not in text and text, "its end")
+        assert '"state":"failed"' in failed and "has made no report" in failed
+    assert "202" in ask_about_doctor(lab, "POST", probe).splitlines()[0]
+    wait_until(lambda: '"state":"done"' in ask_about_doctor(lab, "GET"), "the report", 60)

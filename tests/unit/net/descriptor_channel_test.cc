@@ -87,6 +87,21 @@ TEST(DescriptorChannel, the_end_of_the_other_side_and_its_silence_are_errors) {
   EXPECT_EQ(ends.other.send(bytes_of(1), {}, in(milliseconds(10))).error().code, EPIPE);
 }
 
+TEST(DescriptorChannel, last_words_are_heard_of_one_who_had_not_read_everything) {
+  auto ends = open_ends();
+  ASSERT_TRUE(ends.other.send(bytes_of(3), {}, in(milliseconds(100))));
+  ASSERT_TRUE(ends.one.send(bytes_of(1), {}, in(milliseconds(100))));
+  ASSERT_TRUE(ends.one.send(bytes_of(2), {}, in(milliseconds(100))));
+  ends.one.close();
+  const auto first = ends.other.receive(in(milliseconds(100)));
+  ASSERT_TRUE(first) << first.error().message();
+  EXPECT_EQ(first->bytes, bytes_of(1));
+  const auto second = ends.other.receive(in(milliseconds(100)));
+  ASSERT_TRUE(second) << second.error().message();
+  EXPECT_EQ(second->bytes, bytes_of(2));
+  EXPECT_EQ(ends.other.receive(in(milliseconds(100))).error().code, EPIPE);
+}
+
 TEST(DescriptorChannel, another_kind_of_descriptor_is_refused) {
   EXPECT_FALSE(DescriptorChannel::adopt(UniqueFd(eventfd(0, EFD_CLOEXEC))));
   EXPECT_FALSE(DescriptorChannel::adopt(UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0))));
