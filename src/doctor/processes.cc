@@ -125,6 +125,7 @@ std::string name_capabilities(std::uint64_t capabilities) {
 std::optional<RunningProcess> parse_status(pid_t pid, std::string_view status) {
   RunningProcess process;
   process.pid = pid;
+  char state = '\0';
   unsigned found = 0;
   while (!status.empty()) {
     const auto end = std::min(status.find('\n'), status.size());
@@ -143,6 +144,8 @@ std::optional<RunningProcess> parse_status(pid_t pid, std::string_view status) {
     std::uint64_t number = 0;
     if (key == "Name")
       process.name = value;
+    else if (key == "State")
+      state = value.empty() ? '\0' : value.front();
     else if (key == "Uid")
       take(process.user, 10);
     else if (key == "CapPrm")
@@ -159,7 +162,8 @@ std::optional<RunningProcess> parse_status(pid_t pid, std::string_view status) {
       process.filtered = number == 2;
     }
   }
-  if (process.name.empty() || found < 5) return std::nullopt;
+  const bool ended = state == 'Z' || state == 'X';  // fs/proc/array.c, task_state_array
+  if (process.name.empty() || found < 5 || ended) return std::nullopt;
   return process;
 }
 

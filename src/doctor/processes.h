@@ -25,7 +25,7 @@ struct RunningProcess {
   [[nodiscard]] bool holds(unsigned capability) const noexcept { return (permitted >> capability & 1U) != 0; }
 };
 
-/// Empty where the text is not of that kind.
+/// Empty where the text is not of that kind, and of a process that has ended and was not waited for: it does nothing any more.
 [[nodiscard]] std::optional<RunningProcess> parse_status(pid_t pid, std::string_view status);
 
 /// The process that relays for an instance first, then its children; empty: there is none, it is not `limpid run`, or /proc hides it.

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <linux/capability.h>
 
+#include <string>
+
 #include "doctor/checks.h"
 
 namespace limpid::doctor {
@@ -46,6 +48,14 @@ TEST(Processes, a_status_is_read) {
   EXPECT_TRUE(process.no_new_privs && process.filtered);
   EXPECT_FALSE(parse_status(1, ""));
   EXPECT_FALSE(parse_status(1, "Name:\tlimpid\nCapPrm:\tno number\n"));
+}
+
+TEST(Processes, one_that_has_ended_and_was_not_waited_for_is_gone) {
+  std::string status(kStatus);
+  status.insert(status.find("Umask"), "State:\tZ (zombie)\n");
+  EXPECT_FALSE(parse_status(813, status));
+  status.replace(status.find("Z (zombie)"), 10, "S (sleeping)");
+  EXPECT_TRUE(parse_status(813, status));
 }
 
 TEST(Processes, capabilities_have_names) {
