@@ -206,6 +206,10 @@ Result<Facts> collect_facts(const FactsRequest& request) {
   return facts;
 }
 
+bool loopback_is_up(const Facts& facts) {
+  return std::ranges::any_of(facts.interfaces, [](const Interface& i) { return i.link.name == "lo" && i.link.up; });
+}
+
 bool covers(const Scope& scope, const std::string& interface) {
   if (!scope.forwarded || interface == "lo") return false;
   if (scope.from_interfaces.empty() || !scope.from_prefixes.empty()) return true;

@@ -106,6 +106,9 @@ struct FactsRequest {
 
 [[nodiscard]] Result<Facts> collect_facts(const FactsRequest& request);
 
+/// Without it no route through it can be made, and nothing is delivered.
+[[nodiscard]] bool loopback_is_up(const Facts& facts);
+
 /// Whether traffic that arrives on `interface` is in scope.
 [[nodiscard]] bool covers(const Scope& scope, const std::string& interface);
 /// Whether any installation that is judged covers it.

@@ -102,6 +102,7 @@ Findings check_whole(const Facts& facts, const Judged& judged) {
   Remedy remedy;
   remedy.safe = true;
   std::vector<std::string> missing;
+  bool needs_loopback = false;
   for (const Family family : families_of(judged.scope)) {
     const RouteSpec route{.destination = Prefix::everything(family),
                           .table = owner.table,
@@ -111,6 +112,7 @@ Findings check_whole(const Facts& facts, const Judged& judged) {
                           .protocol = kRouteProtocol};
     if (std::ranges::find(facts.survey.routes, route) == facts.survey.routes.end()) {
       missing.push_back(describe(route));
+      needs_loopback = true;
       remedy.commands.push_back(ip_command(family, "route", "add", route_arguments(route)));
     }
     for (const RuleSpec& rule : policy_rules(family, owner)) {
@@ -121,6 +123,9 @@ Findings check_whole(const Facts& facts, const Judged& judged) {
   }
   if (missing.empty())
     return {ok(Group::installation, "rules-missing", "its policy rules and routes are all there", owner.name)};
+  // First: the kernel adds no route through an interface that is down (fib6_nh_init() in net/ipv6/route.c).
+  if (needs_loopback && !loopback_is_up(facts))
+    remedy.commands.insert(remedy.commands.begin(), {"ip", "link", "set", "lo", "up"});
   if (judged.alive) remedy.advice = how_to_restore(judged);
   return {failure(Group::installation, "rules-missing", in_short(missing), owner.name, std::move(remedy))};
 }

@@ -107,6 +107,20 @@ TEST(Checks, a_missing_rule_is_named_and_added_again) {
   EXPECT_TRUE(missing->remedy.safe);
 }
 
+TEST(Checks, loopback_comes_before_the_routes_through_it) {
+  Facts facts = healthy();
+  facts.interfaces[0].link.up = false;
+  std::erase_if(facts.survey.routes, [](const RouteSpec& r) { return r.destination.family() == Family::ipv6; });
+  std::erase_if(facts.survey.rules,
+                [](const RuleSpec& r) { return r.family == Family::ipv4 && r.priority.value == 101; });
+  Findings findings = check_installation(facts);
+  append(findings, check_sysctls(facts));
+  const auto commands = safe_commands(findings);
+  const Command up = {"ip", "link", "set", "lo", "up"};
+  ASSERT_EQ(commands.size(), 3U);
+  EXPECT_EQ(commands.front(), up);
+}
+
 TEST(Checks, rules_without_a_table_are_orphans) {
   Facts facts = healthy();
   facts.survey.installations.clear();
