@@ -173,6 +173,19 @@ TEST(Checks, interfaces_out_of_scope_do_not_matter) {
   EXPECT_NE(find(check_sysctls(facts), "src-valid-mark", Severity::failure), nullptr);
 }
 
+TEST(Checks, an_interface_in_scope_that_does_not_exist_is_named) {
+  Facts facts = healthy();
+  facts.judged.front().scope.from_interfaces = {"lan"};
+  EXPECT_EQ(find(check_routing(facts), "interface-missing", Severity::warning), nullptr);
+  facts.judged.front().scope.from_interfaces = {"lan", "lann"};
+  facts.judged.front().installed = false;  // a plan is judged alike
+  const Findings findings = check_routing(facts);
+  const Finding* found = find(findings, "interface-missing", Severity::warning);
+  ASSERT_NE(found, nullptr);
+  EXPECT_EQ(found->subject, "lann");
+  EXPECT_TRUE(is_known(found->id));
+}
+
 TEST(Checks, the_rule_iif_lo_takes_care_of_src_valid_mark) {
   Facts facts = healthy();
   facts.interfaces[1].src_valid_mark.all = 1;
