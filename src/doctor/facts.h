@@ -66,6 +66,9 @@ struct Usage {
 struct Facts {
   Survey survey;
   std::vector<Judged> judged;
+  /// Instances whose cut-through programs are attached and whose process has gone, installed or not.
+  std::vector<std::string> abandoned_cut_through;
+  std::string cut_through_problem;  ///< why they could not be looked for
   std::vector<Interface> interfaces;
   std::vector<AddressInfo> addresses;
   std::optional<Ruleset> ruleset;

@@ -7,10 +7,12 @@ import signal
 import pytest
 
 import limpid_process
-from peers import wait_until
+from cut_flows import dial_cut
+from peers import exchange, wait_until
 from process_rights import status_of
 
-pytestmark = pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+pytestmark = [pytest.mark.parametrize("family", ["ipv4"], indirect=True),
+              pytest.mark.nftables("about processes, and what tells that the rules have gone with them")]
 
 
 @contextlib.contextmanager
@@ -33,3 +35,19 @@ def test_a_keeper_that_was_killed_and_that_nobody_waited_for(lab, doctor, start)
         assert "keeps the rules has ended" in doctor("--only", "processes", "--no-probe").only("processes", "failure")["summary"]
     assert limpid.stop() == limpid_process.FAILURE, "its rules stay"
     lab.router.run(limpid_process.BINARY, "rules", "remove")
+
+
+def test_cut_through_programs_that_outlived_rules_and_process(lab, doctor, start):
+    if not limpid_process.has_ebpf():
+        pytest.skip("built without eBPF")
+    limpid = start("--tcp", "80", "--cut-through", "always")
+    connection = dial_cut(lab, limpid, lab.server.listen(80))
+    doctor.content("--no-probe")
+    os.kill(limpid.pid, signal.SIGKILL)  # the one that relays: the other one takes the rules away then
+    limpid.process.wait()
+    wait_until(lambda: "table inet limpid" not in lab.router.run("nft", "list", "tables").stdout, "its rules are gone")
+    left = doctor("--no-probe").only("left-over", "warning")
+    assert left["subject"] == "limpid" and "cut-through" in left["summary"]
+    exchange(connection.client, connection.server)
+    doctor.paste(left)
+    doctor.content("--no-probe")

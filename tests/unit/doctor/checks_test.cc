@@ -131,6 +131,17 @@ TEST(Checks, rules_without_a_table_are_orphans) {
   EXPECT_EQ(orphans->remedy.commands.size(), 8U);
 }
 
+TEST(Checks, cut_through_programs_that_outlived_their_process_are_named_whatever_else_is_left) {
+  Facts facts = healthy();
+  facts.judged.clear();
+  facts.abandoned_cut_through = {"limpid", "guests"};
+  const Findings findings = check_installation(facts);
+  const Finding* found = find(findings, "left-over", Severity::warning);
+  ASSERT_NE(found, nullptr);
+  EXPECT_EQ(lines_of(*found), "limpid rules remove\n");
+  EXPECT_EQ(lines_of(*(found + 1)), "limpid rules remove --name guests\n");
+}
+
 TEST(Checks, without_privileges_nothing_installed_is_called_ok) {
   Facts facts = healthy();
   facts.may_change_network = false;
