@@ -167,6 +167,15 @@ std::optional<RunningProcess> parse_status(pid_t pid, std::string_view status) {
   return process;
 }
 
+std::optional<std::uint64_t> parse_descriptor_limit(std::string_view limits) {
+  constexpr std::string_view kLine = "Max open files";
+  const auto begin = limits.find(kLine);
+  if (begin == std::string_view::npos) return std::nullopt;
+  limits.remove_prefix(begin + kLine.size());
+  limits.remove_prefix(std::min(limits.find_first_not_of(' '), limits.size()));
+  return parse(limits, 10);
+}
+
 std::vector<RunningProcess> read_processes(const std::string& instance) {
   const auto holder = holder_of_instance(instance);
   constexpr std::string_view kPid = "pid ";
@@ -179,6 +188,10 @@ std::vector<RunningProcess> read_processes(const std::string& instance) {
   for (const pid_t pid : pids) {
     if (auto process = parse_status(pid, read_text(fmt::format("/proc/{}/status", pid))))
       processes.push_back(std::move(*process));
+  }
+  if (!processes.empty()) {
+    RunningProcess& first = processes.front();
+    first.most_descriptors = parse_descriptor_limit(read_text(fmt::format("/proc/{}/limits", first.pid)));
   }
   return processes;
 }

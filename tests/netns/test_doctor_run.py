@@ -51,3 +51,9 @@ def test_cut_through_programs_that_outlived_rules_and_process(lab, doctor, start
     exchange(connection.client, connection.server)
     doctor.paste(left)
     doctor.content("--no-probe")
+
+
+def test_the_descriptors_of_the_process_that_relays(doctor, start):
+    start("--tcp", "80", wrapper=("prlimit", "--nofile=200:200"))
+    found = doctor("--only", "limits", "--no-probe").only("descriptors", "warning")
+    assert found["subject"] == "limpid" and "may have 200 only" in found["summary"]

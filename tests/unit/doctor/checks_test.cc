@@ -277,6 +277,21 @@ TEST(Checks, limits_that_are_near_are_warned_of) {
   EXPECT_NE(find(check_limits(facts), "ports", Severity::warning), nullptr);
 }
 
+TEST(Checks, the_descriptors_of_who_relays_count_where_they_are_known) {
+  Facts facts = healthy();
+  facts.judged.front().processes = {{.pid = 812, .name = "limpid", .most_descriptors = 100}};
+  Findings findings = check_limits(facts);
+  const Finding* found = find(findings, "descriptors", Severity::warning);
+  ASSERT_NE(found, nullptr);
+  EXPECT_EQ(found->subject, "limpid");
+  EXPECT_EQ(found->summary, "the process that relays (pid 812) may have 100 only: two for each connection");
+  EXPECT_EQ(find(findings, "descriptors", Severity::ok), nullptr) << "the doctor's own limit says nothing of it";
+  facts.judged.push_back(judged());  // another proxy's, of whom nothing is known
+  findings = check_limits(facts);
+  EXPECT_NE(find(findings, "descriptors", Severity::ok), nullptr);
+  EXPECT_NE(find(findings, "descriptors", Severity::warning), nullptr);
+}
+
 TEST(Remedies, are_quoted_for_a_shell) {
   const Remedy remedy{
       .commands = {{"nft", "add", "chain", "inet", "t", "c", "{ type filter ; }"}, {"echo", "it's", ""}}};

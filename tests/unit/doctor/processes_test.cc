@@ -58,6 +58,17 @@ TEST(Processes, one_that_has_ended_and_was_not_waited_for_is_gone) {
   EXPECT_TRUE(parse_status(813, status));
 }
 
+TEST(Processes, the_soft_limit_of_descriptors_is_read) {
+  constexpr std::string_view kLimits =
+      "Limit                     Soft Limit           Hard Limit           Units     \n"
+      "Max processes             63432                63432                processes \n"
+      "Max open files            1024                 524288               files     \n";
+  EXPECT_EQ(parse_descriptor_limit(kLimits), 1024U);
+  EXPECT_FALSE(parse_descriptor_limit("Max open files            unlimited            unlimited            files\n"));
+  EXPECT_FALSE(parse_descriptor_limit("Max open files"));
+  EXPECT_FALSE(parse_descriptor_limit(""));
+}
+
 TEST(Processes, capabilities_have_names) {
   EXPECT_EQ(name_capabilities(0), "none");
   EXPECT_EQ(name_capabilities(std::uint64_t{1} << CAP_NET_RAW | std::uint64_t{1} << CAP_BPF), "cap_net_raw, cap_bpf");
