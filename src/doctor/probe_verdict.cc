@@ -165,6 +165,24 @@ struct Judge {
                 advise("see where the client's address is routed: `ip route get ADDRESS`"));
   }
 
+  /// Of a `limpid run` of our own, which accepts whatever it does with it then.
+  [[nodiscard]] std::optional<Finding> judge_stuck() const {
+    if (judged.ownership.keeper == Keeper::permanent || trace.dialled != 0 || trace.astray != 0) return std::nullopt;
+    const RunningProcess* relay = judged.processes.empty() ? nullptr : &judged.processes.front();
+    const bool stopped = relay != nullptr && relay->stopped;
+    if (!stopped && !outcome.waits) return std::nullopt;
+    Remedy remedy;
+    if (stopped) remedy.commands.push_back({"kill", "-CONT", std::to_string(relay->pid)});
+    remedy.commands.push_back({"limpid", "status", "--name", judged.ownership.name});
+    remedy.advice = "restart the instance where it does not answer";
+    const std::string who =
+        relay != nullptr ? fmt::format("the process that relays (pid {})", relay->pid) : "`limpid run`";
+    return lose("probe-listener",
+                fmt::format("delivered, but {} {}", who,
+                            stopped ? "is stopped" : "has not accepted it: it is stuck, or at a limit of its own"),
+                std::move(remedy));
+  }
+
   [[nodiscard]] Finding judge_relaying() const {
     if (outcome.echoed) {
       return ok(Group::probe, "probe", "client, rules, listener, target and back: every byte arrived", stream.name());
@@ -201,6 +219,7 @@ Finding judge_probe(const Facts& facts, const Judged& judged, const ProbeStream&
   if (outcome.echoed) return judge.judge_relaying();
   if (auto lost = judge.judge_way_in()) return std::move(*lost);
   if (auto lost = judge.judge_answer()) return std::move(*lost);
+  if (auto lost = judge.judge_stuck()) return std::move(*lost);
   return judge.judge_relaying();
 }
 

@@ -162,6 +162,7 @@ std::optional<RunningProcess> parse_status(pid_t pid, std::string_view status) {
       process.filtered = number == 2;
     }
   }
+  process.stopped = state == 'T';
   const bool ended = state == 'Z' || state == 'X';  // fs/proc/array.c, task_state_array
   if (process.name.empty() || found < 5 || ended) return std::nullopt;
   return process;
@@ -196,6 +197,24 @@ std::vector<RunningProcess> read_processes(const std::string& instance) {
   return processes;
 }
 
+/// It lives and does nothing.
+Findings check_stopped(const Judged& judged) {
+  Findings findings;
+  for (const RunningProcess& process : judged.processes) {
+    if (!process.stopped) continue;
+    const bool relays = &process == &judged.processes.front();
+    Remedy remedy;
+    remedy.commands = {{"kill", "-CONT", std::to_string(process.pid)}};
+    remedy.advice = "or restart the instance";
+    findings.push_back(failure(
+        Group::privileges, "processes",
+        fmt::format("{} (pid {}) is stopped: {}", process.name, process.pid,
+                    relays ? "what is intercepted waits for it" : "what it does for the instance is left undone"),
+        judged.ownership.name, std::move(remedy)));
+  }
+  return findings;
+}
+
 Findings check_processes(const Facts& facts) {
   Findings findings;
   constexpr std::string_view kId = "processes";
@@ -207,6 +226,11 @@ Findings check_processes(const Facts& facts) {
       findings.push_back(failure(Group::privileges, kId,
                                  "the process that keeps the rules has ended: nobody repairs, reloads or removes them",
                                  name, advise("restart the instance")));
+      append(findings, check_stopped(judged));
+      continue;
+    }
+    if (auto stopped = check_stopped(judged); !stopped.empty()) {
+      append(findings, std::move(stopped));
       continue;
     }
     const auto excess = excess_of(relay);

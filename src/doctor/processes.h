@@ -21,6 +21,7 @@ struct RunningProcess {
   std::uint64_t bounding = 0;
   bool no_new_privs = false;
   bool filtered = false;                          ///< seccomp mode 2
+  bool stopped = false;                           ///< by SIGSTOP or a terminal (state T)
   std::optional<std::uint64_t> most_descriptors;  ///< its soft limit, out of limits; of the one that relays only
 
   [[nodiscard]] bool holds(unsigned capability) const noexcept { return (permitted >> capability & 1U) != 0; }

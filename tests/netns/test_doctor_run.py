@@ -1,6 +1,7 @@
 """What can be wrong with a `limpid run` itself, while its rules and its listener are as they should be: `limpid doctor` says so."""
 
 import contextlib
+import ctypes
 import os
 import signal
 
@@ -14,6 +15,8 @@ from process_rights import status_of
 pytestmark = [pytest.mark.parametrize("family", ["ipv4"], indirect=True),
               pytest.mark.nftables("about processes, and what tells that the rules have gone with them")]
 
+WAIT_FOR_ALL = 0x40000000  # __WALL, waitpid(2): threads, too
+
 
 @contextlib.contextmanager
 def stopped(limpid):
@@ -23,6 +26,21 @@ def stopped(limpid):
         yield
     finally:
         os.kill(limpid.pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def held(pid):
+    ptrace = ctypes.CDLL(None, use_errno=True).ptrace
+    attach, detach = 16, 17  # sys/ptrace.h
+    threads = [int(thread) for thread in os.listdir(f"/proc/{pid}/task")]
+    for thread in threads:
+        assert ptrace(attach, thread, None, None) == 0, os.strerror(ctypes.get_errno())
+        os.waitpid(thread, WAIT_FOR_ALL)
+    try:
+        yield
+    finally:
+        for thread in threads:
+            ptrace(detach, thread, None, None)
 
 
 def test_a_keeper_that_was_killed_and_that_nobody_waited_for(lab, doctor, start):
@@ -57,3 +75,22 @@ def test_the_descriptors_of_the_process_that_relays(doctor, start):
     start("--tcp", "80", wrapper=("prlimit", "--nofile=200:200"))
     found = doctor("--only", "limits", "--no-probe").only("descriptors", "warning")
     assert found["subject"] == "limpid" and "may have 200 only" in found["summary"]
+
+
+def test_a_process_that_is_stopped(doctor, start):
+    limpid = start("--udp", "53")
+    with stopped(limpid):
+        report = doctor()
+        for found in (report.only("processes", "failure"), report.only("probe-listener", "failure")):
+            assert "is stopped" in found["summary"] and found["remedy"][0] == f"kill -CONT {limpid.pid}"
+        doctor.paste(report.only("processes", "failure"))
+        doctor.content()
+
+
+def test_a_process_that_is_stuck(doctor, start):
+    """Every thread is held by a debugger, so that it does not say that it is stopped."""
+    limpid = start("--tcp", "80")
+    with held(limpid.pid):
+        found = doctor("--only", "probe-listener").only("probe-listener", "failure")
+        assert "has not accepted it" in found["summary"] and found["subject"] == "TCP over IPv4, TCP over IPv6"
+    doctor.content("--only", "probe")

@@ -58,6 +58,15 @@ TEST(Processes, one_that_has_ended_and_was_not_waited_for_is_gone) {
   EXPECT_TRUE(parse_status(813, status));
 }
 
+TEST(Processes, one_that_is_stopped_is_a_failure) {
+  std::string status(kStatus);
+  status.insert(status.find("Umask"), "State:\tT (stopped)\n");
+  const auto findings = judge({*parse_status(812, status), keeper()});
+  ASSERT_EQ(findings.size(), 1U);
+  EXPECT_EQ(findings[0].severity, Severity::failure);
+  EXPECT_EQ(findings[0].remedy.lines().front(), "kill -CONT 812");
+}
+
 TEST(Processes, the_soft_limit_of_descriptors_is_read) {
   constexpr std::string_view kLimits =
       "Limit                     Soft Limit           Hard Limit           Units     \n"
@@ -100,6 +109,9 @@ TEST(Processes, rules_that_nobody_keeps_are_a_failure) {
   const auto findings = judge({relay()});
   ASSERT_EQ(findings.size(), 1U);
   EXPECT_EQ(findings[0].severity, Severity::failure);
+  auto stopped = relay();
+  stopped.stopped = true;
+  EXPECT_EQ(judge({stopped}).size(), 2U) << "two failures are two findings";
   EXPECT_TRUE(judge({}).empty()) << "not known is nothing to say";
 }
 
