@@ -116,8 +116,28 @@ struct Judge {
     });
   }
 
+  /// A host that does not answer its neighbours is sent nothing. No failure: there may be no IPv6 here at all.
+  [[nodiscard]] Finding lost_neighbours() const {
+    Remedy remedy;
+    std::vector<std::string> texts;
+    for (const FirewallChain& chain : dropping_input_chains(facts)) {
+      if (!chain.filters(Family::ipv6)) continue;
+      Remedy one = chain.let_neighbours_in();
+      std::ranges::move(one.commands, std::back_inserter(remedy.commands));
+      remedy.advice = one.advice;
+      remedy.safe = true;
+      texts.push_back(chain.name());
+    }
+    return warning(Group::probe, "input-drop",
+                   fmt::format("no client reaches this host by IPv6: its input chains drop neighbour discovery{}{} "
+                               "(without IPv6 clients: --ipv4-only)",
+                               texts.empty() ? "" : ", by ", fmt::join(texts, " or ")),
+                   stream.name(), std::move(remedy));
+  }
+
   [[nodiscard]] std::optional<Finding> judge_way_in() const {
     if (trace.prerouting.empty() || trace.prerouting.front() == 0) {
+      if (trace.solicited != 0 && trace.solicited_delivered == 0) return lost_neighbours();
       return skipped(Group::probe, "probe", "the probe's packet did not arrive here at all", stream.name());
     }
     if (const auto lost = lost_behind(trace.prerouting)) {

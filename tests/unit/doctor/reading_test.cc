@@ -138,6 +138,22 @@ TEST(Verdict, datagrams_for_a_relay_that_is_stopped_are_lost) {
   EXPECT_EQ(probe.judge().remedy.lines().front(), "kill -CONT 812");
 }
 
+TEST(Verdict, a_host_that_does_not_answer_its_neighbours_is_sent_nothing) {
+  Probe probe;
+  probe.stream.family = Family::ipv6;
+  probe.outcome.connected = false;
+  probe.trace.prerouting = {0, 0, 0};
+  probe.trace.solicited = 3;
+  probe.facts.ruleset->chains.back().drops_by_policy = true;
+  Finding finding = probe.judge();
+  EXPECT_EQ(finding.id, "input-drop");
+  EXPECT_EQ(finding.severity, Severity::warning);
+  EXPECT_EQ(finding.remedy.lines().front(),
+            "nft insert rule inet wall second icmpv6 type '{ nd-neighbor-solicit, nd-neighbor-advert }' accept");
+  probe.trace.solicited_delivered = 3;
+  EXPECT_EQ(probe.judge().severity, Severity::skipped);
+}
+
 TEST(Verdict, what_another_proxy_does_with_a_connection_is_its_own_affair) {
   Probe probe;
   probe.trace.dialled = 1;
