@@ -244,6 +244,7 @@ Findings check_processes(const Facts& facts) {
       continue;
     }
     std::vector<std::string> each;
+    each.reserve(judged.processes.size());
     for (const RunningProcess& process : judged.processes) each.push_back(describe(process));
     findings.push_back(ok(Group::privileges, kId, fmt::format("{}", fmt::join(each, "; ")), name));
   }
