@@ -38,6 +38,35 @@ std::optional<SocketAddress> address_of(std::string_view text, Family family) {
                        .port = Port{static_cast<std::uint16_t>(number_in(text.substr(colon + 1), 16))}};
 }
 
+/// A line of /proc/net/tcp (proc_net_tcp.rst).
+struct Connection {
+  SocketAddress local;
+  SocketAddress remote;
+  std::string state;
+  unsigned repeated = 0;
+  std::uint64_t inode = 0;
+};
+
+template <class Function>
+void for_each_connection(Function function) {
+  for (const Family family : {Family::ipv4, Family::ipv6}) {
+    std::ifstream file(family == Family::ipv4 ? "/proc/thread-self/net/tcp" : "/proc/thread-self/net/tcp6");
+    for (std::string line; std::getline(file, line);) {
+      std::istringstream words(line);
+      std::string slot, local, remote, state, queues, timer, retransmits, user, timeout, inode;
+      words >> slot >> local >> remote >> state >> queues >> timer >> retransmits >> user >> timeout >> inode;
+      const auto from = address_of(local, family);
+      const auto to = address_of(remote, family);
+      if (!from || !to) continue;
+      function(Connection{.local = *from,
+                          .remote = *to,
+                          .state = state,
+                          .repeated = static_cast<unsigned>(number_in(retransmits, 16)),
+                          .inode = number_in(inode, 10)});
+    }
+  }
+}
+
 }  // namespace
 
 std::uint64_t find_counter(std::string_view text, std::string_view group, std::string_view name) {
@@ -105,19 +134,22 @@ std::uint64_t read_available_memory_kib() {
 std::vector<UnansweredConnection> read_unanswered() {
   static constexpr std::string_view kSynSent = "02";
   std::vector<UnansweredConnection> found;
-  for (const Family family : {Family::ipv4, Family::ipv6}) {
-    std::ifstream file(family == Family::ipv4 ? "/proc/thread-self/net/tcp" : "/proc/thread-self/net/tcp6");
-    for (std::string line; std::getline(file, line);) {
-      std::istringstream words(line);
-      std::string slot, local, remote, state, queues, timer, retransmits;
-      words >> slot >> local >> remote >> state >> queues >> timer >> retransmits;
-      const auto repeated = static_cast<unsigned>(number_in(retransmits, 16));
-      if (state != kSynSent || repeated == 0) continue;
-      const auto from = address_of(local, family);
-      const auto target = address_of(remote, family);
-      if (from && target) found.push_back({.local = *from, .target = *target, .repeated = repeated});
-    }
-  }
+  for_each_connection([&](const Connection& connection) {
+    if (connection.state == kSynSent && connection.repeated != 0)
+      found.push_back({.local = connection.local, .target = connection.remote, .repeated = connection.repeated});
+  });
+  return found;
+}
+
+std::vector<WaitingConnection> read_waiting() {
+  static constexpr std::string_view kEstablished = "01";
+  static constexpr std::string_view kCloseWait = "08";
+  std::vector<WaitingConnection> found;
+  for_each_connection([&](const Connection& connection) {
+    // accept(2) is what gives it an inode (sock_graft() in include/net/sock.h).
+    if ((connection.state == kEstablished || connection.state == kCloseWait) && connection.inode == 0)
+      found.push_back({.local = connection.local, .client = connection.remote});
+  });
   return found;
 }
 

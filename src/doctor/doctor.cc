@@ -68,8 +68,8 @@ constexpr std::array<std::string_view, 52> kIds = {"capabilities",
                                                    "probe",
                                                    "probe-not-intercepted",
                                                    "probe-routing"};
-constexpr std::array<std::string_view, 4> kMoreIds = {"probe-prerouting", "probe-listener", "probe-return",
-                                                      "answer-drop"};
+constexpr std::array<std::string_view, 5> kMoreIds = {"probe-prerouting", "probe-listener", "probe-return",
+                                                      "answer-drop", "interface-missing"};
 
 bool is_group(std::string_view text) {
   return std::ranges::any_of(kGroups, [&](Group group) { return name_of(group) == text; });

@@ -10,6 +10,7 @@
 #include <charconv>
 #include <fstream>
 
+#include "cutthrough/cut_through.h"
 #include "doctor/services.h"
 #include "intercept/ebpf.h"
 #include "intercept/install.h"
@@ -150,6 +151,18 @@ Status collect_judged(Facts& facts, const FactsRequest& request) {
   return {};
 }
 
+void collect_cut_through(Facts& facts, const std::string& wanted) {
+  const auto found = find_cut_through();
+  if (!found) {
+    facts.cut_through_problem = found.error().message();
+    return;
+  }
+  for (const std::string& name : *found) {
+    if ((wanted.empty() || name == wanted) && lock_instance(name).has_value())
+      facts.abandoned_cut_through.push_back(name);
+  }
+}
+
 void collect_sockets(Facts& facts) {
   auto tcp = server_sockets(Transport::tcp, std::nullopt);
   auto udp = server_sockets(Transport::udp, std::nullopt);
@@ -193,6 +206,7 @@ Result<Facts> collect_facts(const FactsRequest& request) {
   collect_interfaces(facts);
   collect_rules(facts);
   if (auto judged = collect_judged(facts, request); !judged) return std::unexpected(judged.error());
+  collect_cut_through(facts, request.name);
   facts.bridges = find_bridge_netfilter(facts.survey.links);
   facts.strict_ways_out = find_strict_filtering(facts.survey.routes);
   collect_sockets(facts);
@@ -204,6 +218,10 @@ Result<Facts> collect_facts(const FactsRequest& request) {
   facts.networkd_keeps_rules = networkd_keeps_foreign_rules();
   facts.network_manager_runs = runs_here("NetworkManager");
   return facts;
+}
+
+bool loopback_is_up(const Facts& facts) {
+  return std::ranges::any_of(facts.interfaces, [](const Interface& i) { return i.link.name == "lo" && i.link.up; });
 }
 
 bool covers(const Scope& scope, const std::string& interface) {

@@ -66,6 +66,9 @@ struct Usage {
 struct Facts {
   Survey survey;
   std::vector<Judged> judged;
+  /// Instances whose cut-through programs are attached and whose process has gone, installed or not.
+  std::vector<std::string> abandoned_cut_through;
+  std::string cut_through_problem;  ///< why they could not be looked for
   std::vector<Interface> interfaces;
   std::vector<AddressInfo> addresses;
   std::optional<Ruleset> ruleset;
@@ -105,6 +108,9 @@ struct FactsRequest {
 };
 
 [[nodiscard]] Result<Facts> collect_facts(const FactsRequest& request);
+
+/// Without it no route through it can be made, and nothing is delivered.
+[[nodiscard]] bool loopback_is_up(const Facts& facts);
 
 /// Whether traffic that arrives on `interface` is in scope.
 [[nodiscard]] bool covers(const Scope& scope, const std::string& interface);

@@ -145,6 +145,22 @@ Remedy FirewallChain::let_in(const MarkField& mark) const {
   return remedy;
 }
 
+Remedy FirewallChain::let_neighbours_in() const {
+  Remedy remedy;
+  if (program == "nft") {
+    remedy.commands = {{"nft", "insert", "rule", family, table, chain, "icmpv6", "type",
+                        "{ nd-neighbor-solicit, nd-neighbor-advert }", "accept"}};
+  } else {
+    for (const char* type : {"135", "136"}) {  // RFC 4861: solicitation and advertisement
+      remedy.commands.push_back(
+          {program, "-t", table, "-I", chain, "1", "-p", "ipv6-icmp", "--icmpv6-type", type, "-j", "ACCEPT"});
+    }
+  }
+  remedy.safe = true;
+  remedy.advice = "and in the firewall's own configuration, so that it stays; RFC 4890 says what IPv6 needs";
+  return remedy;
+}
+
 std::vector<FirewallChain> chains_at(const Facts& facts, Family family, const std::string& hook, int priority) {
   std::vector<FirewallChain> found;
   if (facts.ruleset) {

@@ -24,6 +24,8 @@ struct FirewallChain {
   [[nodiscard]] bool lets_in(const Facts& facts, const MarkField& mark) const;
   /// The command that puts such a rule first.
   [[nodiscard]] Remedy let_in(const MarkField& mark) const;
+  /// The commands that put rules first for what IPv6 finds MAC addresses with.
+  [[nodiscard]] Remedy let_neighbours_in() const;
   bool operator==(const FirewallChain&) const = default;
 };
 

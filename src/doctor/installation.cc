@@ -102,6 +102,7 @@ Findings check_whole(const Facts& facts, const Judged& judged) {
   Remedy remedy;
   remedy.safe = true;
   std::vector<std::string> missing;
+  bool needs_loopback = false;
   for (const Family family : families_of(judged.scope)) {
     const RouteSpec route{.destination = Prefix::everything(family),
                           .table = owner.table,
@@ -111,6 +112,7 @@ Findings check_whole(const Facts& facts, const Judged& judged) {
                           .protocol = kRouteProtocol};
     if (std::ranges::find(facts.survey.routes, route) == facts.survey.routes.end()) {
       missing.push_back(describe(route));
+      needs_loopback = true;
       remedy.commands.push_back(ip_command(family, "route", "add", route_arguments(route)));
     }
     for (const RuleSpec& rule : policy_rules(family, owner)) {
@@ -121,24 +123,48 @@ Findings check_whole(const Facts& facts, const Judged& judged) {
   }
   if (missing.empty())
     return {ok(Group::installation, "rules-missing", "its policy rules and routes are all there", owner.name)};
+  // First: the kernel adds no route through an interface that is down (fib6_nh_init() in net/ipv6/route.c).
+  if (needs_loopback && !loopback_is_up(facts))
+    remedy.commands.insert(remedy.commands.begin(), {"ip", "link", "set", "lo", "up"});
   if (judged.alive) remedy.advice = how_to_restore(judged);
   return {failure(Group::installation, "rules-missing", in_short(missing), owner.name, std::move(remedy))};
+}
+
+Command remove_command(const std::string& name) {
+  Command command = {"limpid", "rules", "remove"};
+  if (name != "limpid") command.insert(command.end(), {"--name", name});
+  return command;
 }
 
 Findings check_kept(const Judged& judged) {
   const Ownership& owner = judged.ownership;
   // Without the heartbeat of a `rules watch`, iptables intercepts nothing; nftables needs nobody.
   if (judged.alive || (owner.keeper != Keeper::process && !owner.heartbeat)) return {};
-  Command command = {"limpid", "rules", "remove"};
-  if (owner.name != "limpid") command.insert(command.end(), {"--name", owner.name});
   Remedy remedy;
-  remedy.commands = {std::move(command)};
+  remedy.commands = {remove_command(owner.name)};
   remedy.advice = fmt::format("or start `{}` again, which takes it over", keeper_of(judged));
   return {warning(Group::installation, "left-over",
                   fmt::format("left behind by a `{}` that was killed: {}", keeper_of(judged),
                               judged.fail == FailMode::closed ? "what is in scope is rejected"
                                                               : "what is in scope is forwarded as usual"),
                   owner.name, std::move(remedy))};
+}
+
+/// With --fail open the rules go with the process, and what outlives both stays: no table tells of it.
+Findings check_cut_through(const Facts& facts) {
+  Findings findings;
+  for (const std::string& name : facts.abandoned_cut_through) {
+    Remedy remedy;
+    remedy.commands = {remove_command(name)};
+    remedy.advice = "which resets those flows; or start `limpid run --cut-through` again, which takes them over";
+    findings.push_back(warning(Group::installation, "left-over",
+                               "cut-through programs of a `limpid run` that was killed: the flows that had left it go "
+                               "on through them, and nobody counts or ends them",
+                               name, std::move(remedy)));
+  }
+  if (!facts.cut_through_problem.empty())
+    findings.push_back(skipped(Group::installation, "left-over", facts.cut_through_problem));
+  return findings;
 }
 
 Finding describe_installation(const Judged& judged) {
@@ -232,6 +258,7 @@ Findings check_installation(const Facts& facts) {
                 "nothing is installed: what depends on a scope is not judged (`limpid run`, `limpid rules "
                 "apply`, or give the flags of a plan)"));
   }
+  append(findings, check_cut_through(facts));
   append(findings, check_orphans(facts));
   for (const NftTableName& table : facts.survey.foreign_tables) {
     findings.push_back(warning(Group::installation, "foreign-table",

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <string>
+#include <string_view>
 
 #include "doctor/checks.h"
 
@@ -17,23 +18,42 @@ bool is_nearly_full(const Usage& usage) {
   return usage.most != 0 && usage.used > usage.most / 10 * 9;
 }
 
-Finding check_descriptors(const Facts& facts) {
-  // A proxy raises its soft limit to the hard one by itself, as `limpid run` does.
-  const std::uint64_t most = std::max(facts.descriptors.used, facts.descriptors.most);
-  if (is_nearly_full(facts.file_handles)) {
-    return warning(Group::limits, "descriptors",
-                   fmt::format("{} of {} file handles of the whole system are in use", facts.file_handles.used,
-                               facts.file_handles.most),
-                   {}, set_sysctls({{"fs.file-max", std::to_string(facts.file_handles.most * 2)}}, false));
-  }
+/// `whose`: "a process", or the one that is meant.
+Finding judge_descriptors(std::string_view whose, std::uint64_t most, std::string_view how, std::string subject = {}) {
   if (most >= kFewDescriptors) {
-    return ok(Group::limits, "descriptors", fmt::format("a process may have {}: two for each connection", most));
+    return ok(Group::limits, "descriptors", fmt::format("{} may have {}: two for each connection", whose, most),
+              std::move(subject));
   }
   Remedy remedy;
   remedy.paste = {"ulimit -n 65536"};
-  remedy.advice = "in a unit of systemd: LimitNOFILE=65536";
-  return warning(Group::limits, "descriptors", fmt::format("a process may have {} only: two for each connection", most),
-                 {}, std::move(remedy));
+  remedy.advice = how;
+  return warning(Group::limits, "descriptors", fmt::format("{} may have {} only: two for each connection", whose, most),
+                 std::move(subject), std::move(remedy));
+}
+
+Findings check_descriptors(const Facts& facts) {
+  if (is_nearly_full(facts.file_handles)) {
+    return {warning(Group::limits, "descriptors",
+                    fmt::format("{} of {} file handles of the whole system are in use", facts.file_handles.used,
+                                facts.file_handles.most),
+                    {}, set_sysctls({{"fs.file-max", std::to_string(facts.file_handles.most * 2)}}, false))};
+  }
+  Findings findings;
+  bool all_known = !facts.judged.empty();
+  for (const Judged& judged : facts.judged) {
+    const bool known = !judged.processes.empty() && judged.processes.front().most_descriptors;
+    all_known = all_known && known;
+    if (!known) continue;
+    const RunningProcess& relay = judged.processes.front();
+    findings.push_back(judge_descriptors(
+        fmt::format("the process that relays (pid {})", relay.pid), *relay.most_descriptors,
+        "where it is started; in a unit of systemd: LimitNOFILE=65536; then restart it", judged.ownership.name));
+  }
+  if (all_known) return findings;
+  // A proxy raises its soft limit to the hard one by itself, as `limpid run` does. Ours stands for that of a proxy to come.
+  findings.push_back(judge_descriptors("a process", std::max(facts.descriptors.used, facts.descriptors.most),
+                                       "in a unit of systemd: LimitNOFILE=65536"));
+  return findings;
 }
 
 Findings check_conntrack(const Facts& facts) {
@@ -68,7 +88,7 @@ Finding check_memory(const Facts& facts) {
 }  // namespace
 
 Findings check_limits(const Facts& facts) {
-  Findings findings = {check_descriptors(facts)};
+  Findings findings = check_descriptors(facts);
   append(findings, check_conntrack(facts));
   findings.push_back(check_ports(facts));
   findings.push_back(check_memory(facts));

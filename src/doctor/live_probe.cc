@@ -13,6 +13,7 @@
 #include <tuple>
 #include <vector>
 
+#include "doctor/counters.h"
 #include "doctor/janitor.h"
 #include "doctor/probe_net.h"
 #include "doctor/probe_streams.h"
@@ -141,6 +142,14 @@ std::vector<Progress> read_progress(const std::vector<ProbeStream>& streams, con
   return progress;
 }
 
+/// The probe's target is nobody's address, and there is one probe at a time.
+bool waits(const std::vector<WaitingConnection>& waiting, const ProbeStream& stream) {
+  return stream.transport == Transport::tcp && std::ranges::any_of(waiting, [&](const WaitingConnection& connection) {
+           return connection.local.address.unmapped() == stream.target && connection.local.port == stream.port &&
+                  connection.client.address.unmapped() == stream.client;
+         });
+}
+
 Findings judge_all(Facts& facts, const Judged& judged, const std::vector<ProbeStream>& streams,
                    const ProbeStations& stations, const std::vector<ProbeOutcome>& outcomes) {
   const auto listing = read_ruleset();
@@ -208,7 +217,12 @@ Findings probe_live(Facts& facts, const Judged& judged, const ProbeRequest& requ
   const bool dropped = filtered > filtered_before || read_martian_sources() > martians_before;
   facts.reverse_path_drops_rise = facts.reverse_path_drops_rise || filtered > filtered_before;
   facts.reverse_path_drops = filtered;
-  for (ProbeOutcome& outcome : *outcomes) outcome.dropped_by_source_validation = dropped;
+  const auto waiting = read_waiting();
+  for (std::size_t i = 0; i < streams.size(); ++i) {
+    ProbeOutcome& outcome = (*outcomes)[i];
+    outcome.dropped_by_source_validation = dropped;
+    outcome.waits = !outcome.echoed && waits(waiting, streams[i]);
+  }
   append(findings, judge_all(facts, judged, streams, stations, *outcomes));
   facts.evidence[judged.ownership.name].reachable_tcp = direct.succeed();
   net = limpid::failure("use", "the probe's network", "it is gone");

@@ -85,6 +85,11 @@ class Writer {
     const std::string reply = fmt::format("iifname \"{}\" {}", kTargetLink, from_target(stream));
     if (hook == "prerouting" && i == 0) count(reply, stream, "replied", 0);
     if (hook == "input" && is_last) count(reply, stream, "reply-delivered", 0);
+    if (hook == "input" && stream.family == Family::ipv6 && (i == 0 || is_last)) {
+      const std::string solicitation =
+          fmt::format("ip6 saddr {} icmpv6 type nd-neighbor-solicit", stream.client.to_string());
+      count(solicitation, stream, i == 0 ? "solicited" : "solicited-delivered", 0);
+    }
     if (hook == "prerouting" && is_last) {
       count(fmt::format("{} meta mark and {:#x} == {:#x}", from_client(stream), mark_.mask, mark_.intercept), stream,
             "marked", 0);
@@ -165,7 +170,9 @@ ProbeTrace read_trace(const Ruleset& listing, const ProbeStream& stream, const P
           .dialled = count("dialled", 0),
           .astray = count("astray", 0),
           .replied = count("replied", 0),
-          .reply_delivered = count("reply-delivered", 0)};
+          .reply_delivered = count("reply-delivered", 0),
+          .solicited = count("solicited", 0),
+          .solicited_delivered = count("solicited-delivered", 0)};
 }
 
 }  // namespace limpid::doctor

@@ -52,6 +52,8 @@ struct ProbeTrace {
   std::uint64_t astray = 0;                ///< those of them that were routed elsewhere
   std::uint64_t replied = 0;               ///< came back from the target
   std::uint64_t reply_delivered = 0;       ///< and were delivered here
+  std::uint64_t solicited = 0;             ///< IPv6: the client's neighbour solicitations that came to the input chains
+  std::uint64_t solicited_delivered = 0;   ///< and passed them
 };
 
 [[nodiscard]] ProbeTrace read_trace(const Ruleset& listing, const ProbeStream& stream, const ProbeStations& stations);

@@ -116,8 +116,28 @@ struct Judge {
     });
   }
 
+  /// A host that does not answer its neighbours is sent nothing. No failure: there may be no IPv6 here at all.
+  [[nodiscard]] Finding lost_neighbours() const {
+    Remedy remedy;
+    std::vector<std::string> texts;
+    for (const FirewallChain& chain : dropping_input_chains(facts)) {
+      if (!chain.filters(Family::ipv6)) continue;
+      Remedy one = chain.let_neighbours_in();
+      std::ranges::move(one.commands, std::back_inserter(remedy.commands));
+      remedy.advice = one.advice;
+      remedy.safe = true;
+      texts.push_back(chain.name());
+    }
+    return warning(Group::probe, "input-drop",
+                   fmt::format("no client reaches this host by IPv6: its input chains drop neighbour discovery{}{} "
+                               "(without IPv6 clients: --ipv4-only)",
+                               texts.empty() ? "" : ", by ", fmt::join(texts, " or ")),
+                   stream.name(), std::move(remedy));
+  }
+
   [[nodiscard]] std::optional<Finding> judge_way_in() const {
     if (trace.prerouting.empty() || trace.prerouting.front() == 0) {
+      if (trace.solicited != 0 && trace.solicited_delivered == 0) return lost_neighbours();
       return skipped(Group::probe, "probe", "the probe's packet did not arrive here at all", stream.name());
     }
     if (const auto lost = lost_behind(trace.prerouting)) {
@@ -165,6 +185,24 @@ struct Judge {
                 advise("see where the client's address is routed: `ip route get ADDRESS`"));
   }
 
+  /// Of a `limpid run` of our own, which accepts whatever it does with it then.
+  [[nodiscard]] std::optional<Finding> judge_stuck() const {
+    if (judged.ownership.keeper == Keeper::permanent || trace.dialled != 0 || trace.astray != 0) return std::nullopt;
+    const RunningProcess* relay = judged.processes.empty() ? nullptr : &judged.processes.front();
+    const bool stopped = relay != nullptr && relay->stopped;
+    if (!stopped && !outcome.waits) return std::nullopt;
+    Remedy remedy;
+    if (stopped) remedy.commands.push_back({"kill", "-CONT", std::to_string(relay->pid)});
+    remedy.commands.push_back({"limpid", "status", "--name", judged.ownership.name});
+    remedy.advice = "restart the instance where it does not answer";
+    const std::string who =
+        relay != nullptr ? fmt::format("the process that relays (pid {})", relay->pid) : "`limpid run`";
+    return lose("probe-listener",
+                fmt::format("delivered, but {} {}", who,
+                            stopped ? "is stopped" : "has not accepted it: it is stuck, or at a limit of its own"),
+                std::move(remedy));
+  }
+
   [[nodiscard]] Finding judge_relaying() const {
     if (outcome.echoed) {
       return ok(Group::probe, "probe", "client, rules, listener, target and back: every byte arrived", stream.name());
@@ -201,6 +239,7 @@ Finding judge_probe(const Facts& facts, const Judged& judged, const ProbeStream&
   if (outcome.echoed) return judge.judge_relaying();
   if (auto lost = judge.judge_way_in()) return std::move(*lost);
   if (auto lost = judge.judge_answer()) return std::move(*lost);
+  if (auto lost = judge.judge_stuck()) return std::move(*lost);
   return judge.judge_relaying();
 }
 

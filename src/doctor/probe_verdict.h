@@ -11,6 +11,7 @@ namespace limpid::doctor {
 struct ProbeOutcome {
   bool connected = false;                     ///< the handshake, for TCP
   bool echoed = false;                        ///< the target's answer came back through the proxy
+  bool waits = false;                         ///< TCP: in the end, nobody had accepted it
   bool dropped_by_source_validation = false;  ///< the martian counters went up meanwhile
 };
 

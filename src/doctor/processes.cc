@@ -125,6 +125,7 @@ std::string name_capabilities(std::uint64_t capabilities) {
 std::optional<RunningProcess> parse_status(pid_t pid, std::string_view status) {
   RunningProcess process;
   process.pid = pid;
+  char state = '\0';
   unsigned found = 0;
   while (!status.empty()) {
     const auto end = std::min(status.find('\n'), status.size());
@@ -143,6 +144,8 @@ std::optional<RunningProcess> parse_status(pid_t pid, std::string_view status) {
     std::uint64_t number = 0;
     if (key == "Name")
       process.name = value;
+    else if (key == "State")
+      state = value.empty() ? '\0' : value.front();
     else if (key == "Uid")
       take(process.user, 10);
     else if (key == "CapPrm")
@@ -159,8 +162,19 @@ std::optional<RunningProcess> parse_status(pid_t pid, std::string_view status) {
       process.filtered = number == 2;
     }
   }
-  if (process.name.empty() || found < 5) return std::nullopt;
+  process.stopped = state == 'T';
+  const bool ended = state == 'Z' || state == 'X';  // fs/proc/array.c, task_state_array
+  if (process.name.empty() || found < 5 || ended) return std::nullopt;
   return process;
+}
+
+std::optional<std::uint64_t> parse_descriptor_limit(std::string_view limits) {
+  constexpr std::string_view kLine = "Max open files";
+  const auto begin = limits.find(kLine);
+  if (begin == std::string_view::npos) return std::nullopt;
+  limits.remove_prefix(begin + kLine.size());
+  limits.remove_prefix(std::min(limits.find_first_not_of(' '), limits.size()));
+  return parse(limits, 10);
 }
 
 std::vector<RunningProcess> read_processes(const std::string& instance) {
@@ -173,7 +187,29 @@ std::vector<RunningProcess> read_processes(const std::string& instance) {
     if (auto process = parse_status(pid, read_text(fmt::format("/proc/{}/status", pid))))
       processes.push_back(std::move(*process));
   }
+  if (!processes.empty()) {
+    RunningProcess& first = processes.front();
+    first.most_descriptors = parse_descriptor_limit(read_text(fmt::format("/proc/{}/limits", first.pid)));
+  }
   return processes;
+}
+
+/// It lives and does nothing.
+Findings check_stopped(const Judged& judged) {
+  Findings findings;
+  for (const RunningProcess& process : judged.processes) {
+    if (!process.stopped) continue;
+    const bool relays = &process == &judged.processes.front();
+    Remedy remedy;
+    remedy.commands = {{"kill", "-CONT", std::to_string(process.pid)}};
+    remedy.advice = "or restart the instance";
+    findings.push_back(failure(
+        Group::privileges, "processes",
+        fmt::format("{} (pid {}) is stopped: {}", process.name, process.pid,
+                    relays ? "what is intercepted waits for it" : "what it does for the instance is left undone"),
+        judged.ownership.name, std::move(remedy)));
+  }
+  return findings;
 }
 
 Findings check_processes(const Facts& facts) {
@@ -187,6 +223,11 @@ Findings check_processes(const Facts& facts) {
       findings.push_back(failure(Group::privileges, kId,
                                  "the process that keeps the rules has ended: nobody repairs, reloads or removes them",
                                  name, advise("restart the instance")));
+      append(findings, check_stopped(judged));
+      continue;
+    }
+    if (auto stopped = check_stopped(judged); !stopped.empty()) {
+      append(findings, std::move(stopped));
       continue;
     }
     const auto excess = excess_of(relay);

@@ -1,5 +1,5 @@
 // Policy routing: others who use our mark, table or priorities, rules that come before ours, who deletes rules, targets
-// whose answers do not come back, and interfaces of different MTU.
+// whose answers do not come back, interfaces in scope that are not there, and those of different MTU.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -116,6 +116,23 @@ Findings check_return_path(const Facts& facts) {
       first.target.to_string(), std::move(remedy))};
 }
 
+/// Whoever is behind an interface that the scope names, and that has gone or never was there, is not intercepted.
+Findings check_interfaces(const Facts& facts, const Judged& judged) {
+  Findings findings;
+  for (const std::string& name : judged.scope.from_interfaces) {
+    const auto is_it = [&](const Interface& interface) { return interface.link.name == name; };
+    if (std::ranges::any_of(facts.interfaces, is_it)) continue;
+    findings.push_back(warning(
+        Group::routing, "interface-missing",
+        fmt::format(
+            "in the scope of \"{}\" (--from), but there is no such interface: its traffic is intercepted as soon "
+            "as it appears",
+            judged.ownership.name),
+        name, advise("`ip link` lists what there is; make the interface, or give another --from")));
+  }
+  return findings;
+}
+
 /// Interfaces towards targets: those with a default route, or all where there is none.
 std::vector<const Interface*> ways_out(const Facts& facts) {
   std::set<std::string> names;
@@ -163,6 +180,7 @@ Findings check_routing(const Facts& facts) {
   for (const Judged& judged : facts.judged) {
     if (judged.installed) append(findings, check_clashes(facts, judged));
     append(findings, check_precedence(facts, judged));
+    append(findings, check_interfaces(facts, judged));
   }
   append(findings, check_delivery(facts));
   append(findings, check_networkd(facts));

@@ -156,9 +156,7 @@ Findings check_route_localnet(const Facts& facts) {
 
 Findings check_loopback(const Facts& facts) {
   Findings findings;
-  const auto lo =
-      std::ranges::find(facts.interfaces, "lo", [](const Interface& i) -> const std::string& { return i.link.name; });
-  if (lo == facts.interfaces.end() || !lo->link.up) {
+  if (!loopback_is_up(facts)) {
     findings.push_back(failure(Group::sysctls, "loopback", "the loopback interface is down: nothing can be delivered",
                                "lo", mend({"ip", "link", "set", "lo", "up"})));
   }

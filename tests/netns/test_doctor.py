@@ -139,6 +139,16 @@ def test_fix_does_what_is_safe_and_nothing_else(lab, doctor, applied):
     assert [f["id"] for f in report.bad()] == ["route-localnet"], report.text()
 
 
+def test_fix_takes_loopback_first(lab, doctor, start):
+    start("--tcp", "80")
+    lab.router.run("ip", "link", "set", "lo", "down")  # the kernel takes the local routes of IPv6 with it, and nobody can put them back
+    missing = doctor("--no-probe").only("rules-missing", "failure")
+    assert missing["remedy"][0] == "ip link set lo up" and "ip -6 route add" in missing["remedy"][1]
+    done = doctor.run("--fix", "--yes", "--no-probe")
+    assert done.returncode == 0 and "Afterwards:" in done.stdout, done.stdout + done.stderr
+    doctor.content("--no-probe")
+
+
 def test_text_has_marks_for_every_terminal(lab, doctor, applied):
     environment = {"PATH": os.environ["PATH"], "TERM": "xterm"}
     plain = doctor.run("--only", "sysctls", env={**environment, "LC_ALL": "C"}).stdout

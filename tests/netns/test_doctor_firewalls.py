@@ -31,6 +31,19 @@ def test_an_nft_input_chain_that_lets_only_its_own_in(lab, doctor, applied):
     expect_input_drop(lab, doctor, "nft chain inet wall guard")
 
 
+@pytest.mark.parametrize("family", ["ipv6"], indirect=True)
+def test_an_input_chain_that_drops_neighbour_discovery(lab, doctor, applied):
+    lab.router.nft("table inet wall { chain guard { type filter hook input priority 5; policy drop; "
+                   "ct state established,related accept; iif lo accept; }; }\n")
+    found = [f for f in doctor().of("input-drop", "warning") if f["group"] == "probe"]
+    assert found and "neighbour discovery, by nft chain inet wall guard" in found[0]["summary"]
+    assert set(found[0]["subject"].split(", ")) == {"TCP over IPv6", "UDP over IPv6"}
+    done = doctor.run("--fix", "--yes")
+    assert done.returncode == 0, done.stdout
+    assert is_intercepted(lab)
+    doctor.content()
+
+
 @pytest.mark.parametrize("variant", ["nft", "legacy"])
 def test_an_iptables_input_chain_that_lets_only_its_own_in(lab, doctor, applied, need, variant):
     program = {"ipv4": "iptables", "ipv6": "ip6tables"}[lab.family] + "-" + variant

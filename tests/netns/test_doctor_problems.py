@@ -218,6 +218,15 @@ def test_route_localnet(lab, doctor, applied):
     doctor.content()
 
 
+def test_an_interface_in_scope_that_is_not_there(lab, doctor, judged_proxy, rules):
+    judged_proxy()
+    lab.router.run("ip", "link", "add", "guests", "type", "veth", "peer", "name", "guests2")
+    rules("apply", "--tcp", "80", "--listen-port", PORT, "--from", "lan", "--from", "guests")
+    assert not doctor("--no-probe").of("interface-missing")
+    lab.router.run("ip", "link", "del", "guests")
+    assert doctor("--no-probe").only("interface-missing", "warning")["subject"] == "guests"
+
+
 def test_interfaces_of_different_mtu(lab, doctor, applied):
     lab.router.run("ip", "link", "set", "wan", "mtu", "1400")
     found = doctor().only("mtu", "warning")

@@ -21,7 +21,7 @@ MAY_INCLUDE = {
     "dashboard": {"base", "control"},
     "top": {"base"},
     "sysdump": {"base", "net", "control"},
-    "doctor": {"base", "net", "policy", "intercept", "lab"},
+    "doctor": {"base", "net", "policy", "intercept", "cutthrough", "lab"},
     "explain": {"bpf", "base", "net", "policy", "intercept"},
     "lab": {"base", "net"},
     "netcat": {"base", "net"},

@@ -107,6 +107,20 @@ TEST(Checks, a_missing_rule_is_named_and_added_again) {
   EXPECT_TRUE(missing->remedy.safe);
 }
 
+TEST(Checks, loopback_comes_before_the_routes_through_it) {
+  Facts facts = healthy();
+  facts.interfaces[0].link.up = false;
+  std::erase_if(facts.survey.routes, [](const RouteSpec& r) { return r.destination.family() == Family::ipv6; });
+  std::erase_if(facts.survey.rules,
+                [](const RuleSpec& r) { return r.family == Family::ipv4 && r.priority.value == 101; });
+  Findings findings = check_installation(facts);
+  append(findings, check_sysctls(facts));
+  const auto commands = safe_commands(findings);
+  const Command up = {"ip", "link", "set", "lo", "up"};
+  ASSERT_EQ(commands.size(), 3U);
+  EXPECT_EQ(commands.front(), up);
+}
+
 TEST(Checks, rules_without_a_table_are_orphans) {
   Facts facts = healthy();
   facts.survey.installations.clear();
@@ -115,6 +129,17 @@ TEST(Checks, rules_without_a_table_are_orphans) {
   const Finding* orphans = find(findings, "orphans", Severity::warning);
   ASSERT_NE(orphans, nullptr);
   EXPECT_EQ(orphans->remedy.commands.size(), 8U);
+}
+
+TEST(Checks, cut_through_programs_that_outlived_their_process_are_named_whatever_else_is_left) {
+  Facts facts = healthy();
+  facts.judged.clear();
+  facts.abandoned_cut_through = {"limpid", "guests"};
+  const Findings findings = check_installation(facts);
+  const Finding* found = find(findings, "left-over", Severity::warning);
+  ASSERT_NE(found, nullptr);
+  EXPECT_EQ(lines_of(*found), "limpid rules remove\n");
+  EXPECT_EQ(lines_of(*(found + 1)), "limpid rules remove --name guests\n");
 }
 
 TEST(Checks, without_privileges_nothing_installed_is_called_ok) {
@@ -157,6 +182,19 @@ TEST(Checks, interfaces_out_of_scope_do_not_matter) {
   EXPECT_EQ(find(check_sysctls(facts), "src-valid-mark", Severity::failure), nullptr);
   facts.judged.front().scope.from_interfaces = {"lan"};
   EXPECT_NE(find(check_sysctls(facts), "src-valid-mark", Severity::failure), nullptr);
+}
+
+TEST(Checks, an_interface_in_scope_that_does_not_exist_is_named) {
+  Facts facts = healthy();
+  facts.judged.front().scope.from_interfaces = {"lan"};
+  EXPECT_EQ(find(check_routing(facts), "interface-missing", Severity::warning), nullptr);
+  facts.judged.front().scope.from_interfaces = {"lan", "lann"};
+  facts.judged.front().installed = false;  // a plan is judged alike
+  const Findings findings = check_routing(facts);
+  const Finding* found = find(findings, "interface-missing", Severity::warning);
+  ASSERT_NE(found, nullptr);
+  EXPECT_EQ(found->subject, "lann");
+  EXPECT_TRUE(is_known(found->id));
 }
 
 TEST(Checks, the_rule_iif_lo_takes_care_of_src_valid_mark) {
@@ -237,6 +275,21 @@ TEST(Checks, limits_that_are_near_are_warned_of) {
   EXPECT_NE(find(check_limits(facts), "descriptors", Severity::warning), nullptr);
   facts.time_wait = 25000;
   EXPECT_NE(find(check_limits(facts), "ports", Severity::warning), nullptr);
+}
+
+TEST(Checks, the_descriptors_of_who_relays_count_where_they_are_known) {
+  Facts facts = healthy();
+  facts.judged.front().processes = {{.pid = 812, .name = "limpid", .most_descriptors = 100}};
+  Findings findings = check_limits(facts);
+  const Finding* found = find(findings, "descriptors", Severity::warning);
+  ASSERT_NE(found, nullptr);
+  EXPECT_EQ(found->subject, "limpid");
+  EXPECT_EQ(found->summary, "the process that relays (pid 812) may have 100 only: two for each connection");
+  EXPECT_EQ(find(findings, "descriptors", Severity::ok), nullptr) << "the doctor's own limit says nothing of it";
+  facts.judged.push_back(judged());  // another proxy's, of whom nothing is known
+  findings = check_limits(facts);
+  EXPECT_NE(find(findings, "descriptors", Severity::ok), nullptr);
+  EXPECT_NE(find(findings, "descriptors", Severity::warning), nullptr);
 }
 
 TEST(Remedies, are_quoted_for_a_shell) {

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 #include <linux/capability.h>
 
+#include <string>
+
 #include "doctor/checks.h"
 
 namespace limpid::doctor {
@@ -48,6 +50,34 @@ TEST(Processes, a_status_is_read) {
   EXPECT_FALSE(parse_status(1, "Name:\tlimpid\nCapPrm:\tno number\n"));
 }
 
+TEST(Processes, one_that_has_ended_and_was_not_waited_for_is_gone) {
+  std::string status(kStatus);
+  status.insert(status.find("Umask"), "State:\tZ (zombie)\n");
+  EXPECT_FALSE(parse_status(813, status));
+  status.replace(status.find("Z (zombie)"), 10, "S (sleeping)");
+  EXPECT_TRUE(parse_status(813, status));
+}
+
+TEST(Processes, one_that_is_stopped_is_a_failure) {
+  std::string status(kStatus);
+  status.insert(status.find("Umask"), "State:\tT (stopped)\n");
+  const auto findings = judge({*parse_status(812, status), keeper()});
+  ASSERT_EQ(findings.size(), 1U);
+  EXPECT_EQ(findings[0].severity, Severity::failure);
+  EXPECT_EQ(findings[0].remedy.lines().front(), "kill -CONT 812");
+}
+
+TEST(Processes, the_soft_limit_of_descriptors_is_read) {
+  constexpr std::string_view kLimits =
+      "Limit                     Soft Limit           Hard Limit           Units     \n"
+      "Max processes             63432                63432                processes \n"
+      "Max open files            1024                 524288               files     \n";
+  EXPECT_EQ(parse_descriptor_limit(kLimits), 1024U);
+  EXPECT_FALSE(parse_descriptor_limit("Max open files            unlimited            unlimited            files\n"));
+  EXPECT_FALSE(parse_descriptor_limit("Max open files"));
+  EXPECT_FALSE(parse_descriptor_limit(""));
+}
+
 TEST(Processes, capabilities_have_names) {
   EXPECT_EQ(name_capabilities(0), "none");
   EXPECT_EQ(name_capabilities(std::uint64_t{1} << CAP_NET_RAW | std::uint64_t{1} << CAP_BPF), "cap_net_raw, cap_bpf");
@@ -79,6 +109,9 @@ TEST(Processes, rules_that_nobody_keeps_are_a_failure) {
   const auto findings = judge({relay()});
   ASSERT_EQ(findings.size(), 1U);
   EXPECT_EQ(findings[0].severity, Severity::failure);
+  auto stopped = relay();
+  stopped.stopped = true;
+  EXPECT_EQ(judge({stopped}).size(), 2U) << "two failures are two findings";
   EXPECT_TRUE(judge({}).empty()) << "not known is nothing to say";
 }
 

@@ -62,6 +62,7 @@ struct Probe {
   ProbeOutcome outcome{.connected = true};
 
   Probe() {
+    judged.ownership.name = "limpid";
     judged.ownership.keeper = Keeper::process;
     judged.ownership.mark = {.mask = 3, .intercept = 1, .bypass = 2};
     facts.ruleset = Ruleset{};
@@ -113,6 +114,43 @@ TEST(Verdict, every_step_has_its_own_name) {
   probe.trace.prerouting = {1, 0, 0};
   EXPECT_EQ(probe.judge().id, "probe-prerouting");
   probe.trace.prerouting = {0, 0, 0};
+  EXPECT_EQ(probe.judge().severity, Severity::skipped);
+}
+
+TEST(Verdict, a_connection_that_our_own_relay_does_not_accept_is_lost) {
+  Probe probe;
+  EXPECT_EQ(probe.judge().severity, Severity::ok) << "accepted: it may dial another target, or refuse";
+  probe.outcome.waits = true;
+  EXPECT_EQ(probe.judge().id, "probe-listener");
+  EXPECT_EQ(probe.judge().severity, Severity::failure);
+  EXPECT_EQ(probe.judge().remedy.lines().back(), "limpid status --name limpid");
+  probe.judged.ownership.keeper = Keeper::permanent;
+  EXPECT_EQ(probe.judge().severity, Severity::ok) << "another proxy's own affair";
+}
+
+TEST(Verdict, datagrams_for_a_relay_that_is_stopped_are_lost) {
+  Probe probe;
+  probe.stream.transport = Transport::udp;
+  probe.judged.processes.emplace_back().pid = 812;
+  EXPECT_EQ(probe.judge().severity, Severity::ok);
+  probe.judged.processes.front().stopped = true;
+  EXPECT_EQ(probe.judge().id, "probe-listener");
+  EXPECT_EQ(probe.judge().remedy.lines().front(), "kill -CONT 812");
+}
+
+TEST(Verdict, a_host_that_does_not_answer_its_neighbours_is_sent_nothing) {
+  Probe probe;
+  probe.stream.family = Family::ipv6;
+  probe.outcome.connected = false;
+  probe.trace.prerouting = {0, 0, 0};
+  probe.trace.solicited = 3;
+  probe.facts.ruleset->chains.back().drops_by_policy = true;
+  Finding finding = probe.judge();
+  EXPECT_EQ(finding.id, "input-drop");
+  EXPECT_EQ(finding.severity, Severity::warning);
+  EXPECT_EQ(finding.remedy.lines().front(),
+            "nft insert rule inet wall second icmpv6 type '{ nd-neighbor-solicit, nd-neighbor-advert }' accept");
+  probe.trace.solicited_delivered = 3;
   EXPECT_EQ(probe.judge().severity, Severity::skipped);
 }
 
