@@ -30,7 +30,7 @@ Status CutThrough::settle(CutThroughId /*id*/, CutThroughFins /*fins*/) {
 Status CutThrough::release(CutThroughId /*id*/) {
   return not_built_in();
 }
-Status CutThrough::end(CutThroughId /*id*/) {
+Status CutThrough::end(CutThroughId /*id*/, bool /*leaves_record*/) {
   return not_built_in();
 }
 Result<CutThroughState> CutThrough::look(CutThroughId /*id*/) const {
