@@ -92,7 +92,7 @@ void log_counters(const Logger& log, std::string_view message, const Relay& rela
 
 void serve_with_access_log(Relay& relay, const RelaySettings& settings, const Logger& log,
                            const std::function<void()>& serve) {
-  std::uint64_t unwritten = 0;
+  AccessLog::Losses losses;
   {
     AccessLog access_log(relay,
                          {.format = settings.access_log_format.value_or(settings.log.format),
@@ -103,13 +103,11 @@ void serve_with_access_log(Relay& relay, const RelaySettings& settings, const Lo
                          log);
     serve();
     access_log.finish();
-    unwritten = access_log.unwritten();
+    losses = access_log.losses();
   }
   log_counters(log, "stopped", relay);
-  if (unwritten > 0)
-    log.warning(settings.access_log_journal ? "access log entries were lost: journald did not take them"
-                                            : "access log lines were lost: nobody read standard output",
-                {field("lines", unwritten)});
+  if (losses.lines > 0)
+    log.warning("access log lines were lost", {field("cause", losses.cause), field("lines", losses.lines)});
 }
 
 }  // namespace limpid
