@@ -9,6 +9,7 @@
 #include <string>
 #include <thread>
 
+#include "base/plural.h"
 #include "cli/control_flags.h"
 #include "cli/duration.h"
 #include "cli/verb.h"
@@ -33,7 +34,7 @@ void wait_for_end(const DrainFlags& flags) {
     const auto status = fetch(flags.instance, "GET", "/v1/status");
     if (!status || !status->is_object() || status->value("state", "") != "draining") break;
     if (terminal && status->contains("flows")) {
-      fmt::print(stderr, "\rdraining: {} flows left   ", (*status)["flows"].value("tcp", std::uint64_t{0}));
+      fmt::print(stderr, "\rdraining: {} left   ", counted((*status)["flows"].value("tcp", std::uint64_t{0}), "flow"));
       std::fflush(stderr);
     }
     std::this_thread::sleep_for(kPause);
@@ -54,8 +55,9 @@ int drain(const DrainFlags& flags) {
   if (flags.instance.json) {
     fmt::print("{}\n", answer->dump(2));
   } else {
-    fmt::print("{}: {} flows were open\n", flags.no_wait ? "draining" : "drained",
-               answer->value("flows", std::uint64_t{0}));
+    const auto open = answer->value("flows", std::uint64_t{0});
+    fmt::print("{}: {} {} open\n", flags.no_wait ? "draining" : "drained", counted(open, "flow"),
+               open == 1 ? "was" : "were");
   }
   return kExitDone;
 }

@@ -91,7 +91,7 @@ def test_drain_waits_for_the_end_and_no_longer_than_told(lab, start):
     limpid = start("--tcp", "80", "--drain-timeout", "30s")
     connection = lab.dial_relayed(lab.server.listen(80))
     done = verb(lab, "drain", "--timeout", "1s")
-    assert (done.returncode, done.stdout) == (0, "drained: 1 flows were open\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "drained: 1 flow was open\n"), done.stderr
     assert is_reset(connection.client)
     assert limpid.process.wait(10) == 0
 

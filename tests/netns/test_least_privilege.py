@@ -104,7 +104,7 @@ def test_a_configuration_that_only_root_can_read_costs_a_capability(lab, start, 
         limpid = start("-c", folder / "limpid.toml")
         assert capabilities(limpid.pid) == {NET_RAW, NET_BIND_SERVICE}
         (folder / "limpid.toml").write_text('tcp = "80-81"\nrules = ["dport(81) -> reject"]\n')
-        assert lab.router.run(limpid_process.BINARY, "reload").stdout == "reloaded: 1 rules\n"
+        assert lab.router.run(limpid_process.BINARY, "reload").stdout == "reloaded: 1 rule\n"
     finally:
         shutil.rmtree(folder)
 
@@ -211,7 +211,7 @@ def test_when_the_keeper_dies_flows_go_on_and_everybody_is_told(lab, start, conf
     assert "abandoned" in status.stdout, status.stdout
     # Rules for the relay alone can still be exchanged; what the kernel would have to be told, not.
     configure(tcp="80", rules=["dport(81) -> reject"])
-    assert lab.router.run(limpid_process.BINARY, "reload").stdout == "reloaded: 1 rules\n"
+    assert lab.router.run(limpid_process.BINARY, "reload").stdout == "reloaded: 1 rule\n"
     configure(tcp="80,81", rules=[])
     refused = lab.router.run(limpid_process.BINARY, "reload", check=False)
     assert refused.returncode == limpid_process.FAILURE and "the process that keeps the rules has ended" in refused.stderr
