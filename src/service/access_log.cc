@@ -105,6 +105,7 @@ void AccessLog::work(const std::stop_token& stopped) {
     write_pending();
     tell_of_left_out(last_round);
     tell_of_losses();
+    options_.each_round(last_round);
     if (last_round) break;
     relay_.wait_for_records(stopped.stop_requested() ? std::chrono::milliseconds{0} : kIdleWait);
     if (!stopped.stop_requested()) std::this_thread::sleep_for(kCollect);

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <thread>
@@ -28,7 +29,8 @@ class AccessLog {
   struct Options {
     LogFormat format = LogFormat::logfmt;
     Output output = Output::standard_output;
-    std::uint64_t most_per_second = 0;  ///< 0: all
+    std::uint64_t most_per_second = 0;                        ///< 0: all
+    std::function<void(bool last)> each_round = [](bool) {};  ///< called by the thread, at least once a second
   };
   /// `log` hears, now and then, how many lines the limit has left out, and that lines are being lost, why, and when no longer.
   AccessLog(Relay& relay, const Options& options, const Logger& log);
