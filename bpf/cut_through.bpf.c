@@ -154,17 +154,28 @@ static __always_inline int is_over(const struct limpid_cut_entry *entry, const s
 	return entry->phase >= LIMPID_CUT_LINGERING || (finished & acked) == acked || (flow->happened & (LIMPID_CUT_RST(0) | LIMPID_CUT_RST(1)));
 }
 
+/* Unless another flow has it by now. */
+static __always_inline void give_up(const struct limpid_cut_tuple *tuple, __u64 flow)
+{
+	const struct limpid_cut_entry *entry = bpf_map_lookup_elem(&limpid_cut_ways, tuple);
+	if (entry && entry->flow == flow)
+		bpf_map_delete_elem(&limpid_cut_ways, tuple);
+}
+
 /* A new connection begins with a tuple of one that is over: it is for whoever intercepts, or for a socket here. */
 static __always_inline int forget(const struct limpid_cut_entry *entry, struct limpid_cut_flow *flow)
 {
 	struct limpid_cut_tuple tuple;
 	const __u64 id = entry->flow;
+	/* Its sockets would answer. They go in a moment, and a SYN comes again. */
+	if (entry->phase == LIMPID_CUT_DRAINING)
+		return ACTION_DROP;
 	__sync_fetch_and_or(&flow->happened, LIMPID_CUT_FIN_ACKED(0) * (entry->finished & 3) | LIMPID_CUT_FORGOTTEN |
 					       (entry->recorded ? LIMPID_CUT_FORGOTTEN_RECORDED : 0));
 	__builtin_memcpy(&tuple, &flow->ways[0].from, sizeof(tuple));
-	bpf_map_delete_elem(&limpid_cut_ways, &tuple);
+	give_up(&tuple, id);
 	__builtin_memcpy(&tuple, &flow->ways[1].from, sizeof(tuple));
-	bpf_map_delete_elem(&limpid_cut_ways, &tuple);
+	give_up(&tuple, id);
 	tell(id);
 	return ACTION_NEXT;
 }

@@ -139,7 +139,10 @@ SEC("tc")
 int limpid_ingress(struct __sk_buff *skb)
 {
 	struct packet p = {};
-	const int decision = count(decide(skb, &p, 1));
+	const int decision = decide(skb, &p, 1);
+	if ((decision == LIMPID_REJECTED || decision == LIMPID_DROPPED) && !is_ours(skb))
+		return ACTION_NEXT;
+	count(decision);
 	if (decision == LIMPID_REJECTED)
 		return reject(skb, &p, 1);
 	return decision == LIMPID_DROPPED ? ACTION_DROP : ACTION_NEXT;
@@ -160,6 +163,8 @@ SEC("tc")
 int limpid_egress(struct __sk_buff *skb)
 {
 	struct packet p = {};
+	if (!is_ours(skb))
+		return ACTION_NEXT;
 	const int decision = count(decide_local(skb, &p, bpf_get_socket_uid(skb)));
 	if (decision == LIMPID_TO_LOOPBACK)
 		return send_through_loopback(skb);

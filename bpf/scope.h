@@ -25,6 +25,13 @@ static __always_inline int check_destination(const struct limpid_policy *policy,
 	return LIMPID_INTERCEPTED;
 }
 
+/* An interface that was moved to another network namespace takes the programs along; there they have nothing to say. Its index was forgotten here. */
+static __always_inline int is_ours(const struct __sk_buff *skb)
+{
+	const __u32 index = skb->ifindex;
+	return bpf_map_lookup_elem(&limpid_links, &index) != 0;
+}
+
 static __always_inline int check_source(struct __sk_buff *skb, const struct limpid_policy *policy, __u32 slot, const struct packet *p)
 {
 	const __u32 index = skb->ifindex;

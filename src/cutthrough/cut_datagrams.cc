@@ -71,18 +71,24 @@ struct CutDatagrams::Found {
   limpid_cut_tuple key{};
   limpid_cut_session session{};
 
-  [[nodiscard]] static std::vector<Found> all(const CutMaps& maps) {
-    std::vector<Found> found;
-    for (const auto& [key, session] : all_entries<limpid_cut_tuple, limpid_cut_session>(maps.sessions.get()))
-      found.push_back({.key = key, .session = session});
+  [[nodiscard]] static std::optional<Found> one(const CutMaps& maps, const limpid_cut_tuple& key) {
+    Found found{.key = key};
+    if (bpf_map_lookup_elem(maps.sessions.get(), &found.key, &found.session) != 0) return std::nullopt;
     return found;
   }
   [[nodiscard]] static std::optional<Found> one(const CutMaps& maps, const SocketAddress& client,
                                                 const SocketAddress& original_destination) {
-    Found found;
-    found.key = tuple_of(client, original_destination, Transport::udp);
-    if (bpf_map_lookup_elem(maps.sessions.get(), &found.key, &found.session) != 0) return std::nullopt;
-    return found;
+    return one(maps, tuple_of(client, original_destination, Transport::udp));
+  }
+  /// Each as it is when it is visited.
+  template <typename Visit>
+  static void each(const CutMaps& maps, Visit visit) {
+    std::vector<limpid_cut_tuple> keys;
+    visit_entries<limpid_cut_tuple, limpid_cut_session>(
+        maps.sessions.get(), [&](const limpid_cut_tuple& key, const limpid_cut_session&) { keys.push_back(key); });
+    for (const limpid_cut_tuple& key : keys) {
+      if (const auto found = one(maps, key)) visit(*found);
+    }
   }
 };
 
@@ -91,7 +97,7 @@ CutDatagrams::CutDatagrams(const CutMaps& maps, const CutDatagramOptions& option
       options_(options),
       check_(std::move(check)),
       self_(options.self != 0 ? options.self : std::uint64_t{CutClock::now().monotonic_ns}) {
-  for (const Found& found : Found::all(maps)) adopted_ += found.session.keeper != self_ ? 1U : 0U;
+  Found::each(maps, [&](const Found& found) { adopted_ += found.session.keeper != self_ ? 1U : 0U; });
 }
 
 Status CutDatagrams::begin(const CutThroughSession& session) {
@@ -113,6 +119,7 @@ Status CutDatagrams::begin(const CutThroughSession& session) {
     if (code == -E2BIG) return refused(ENOSPC, legs, "there are as many sessions as the maps hold");
     return bpf_error(-code, "write to", map);
   };
+  const std::lock_guard lock(writing_);
   if (const int code = bpf_map_update_elem(maps_.sessions.get(), &made.key, &made.session, BPF_NOEXIST); code != 0)
     return failed(code, "map limpid_cut_talk");
   // The answers' way is there first: whatever is forwarded can be answered.
@@ -143,6 +150,7 @@ std::optional<CutThroughTraffic> CutDatagrams::look(const SocketAddress& client,
 
 void CutDatagrams::add(const SocketAddress& client, const SocketAddress& original_destination, std::uint64_t bytes_up,
                        std::uint64_t bytes_down) {
+  const std::lock_guard lock(writing_);
   auto found = Found::one(maps_, client, original_destination);
   if (!found) return;
   found->session.bytes_before[LIMPID_CUT_UP] += bytes_up;
@@ -152,14 +160,17 @@ void CutDatagrams::add(const SocketAddress& client, const SocketAddress& origina
 
 /// With what its ways have counted to their last moment.
 std::optional<CutThroughTraffic> CutDatagrams::remove(const Found& found) {
+  const std::lock_guard lock(writing_);
+  const auto now = Found::one(maps_, found.key);
+  if (!now || now->session.begun_ns != found.session.begun_ns) return std::nullopt;
   std::optional<limpid_cut_datagrams> ways[2];
   for (const int direction : {LIMPID_CUT_UP, LIMPID_CUT_DOWN}) {
     limpid_cut_datagrams way{};
-    const limpid_cut_tuple& key = direction == LIMPID_CUT_UP ? found.key : found.session.back;
+    const limpid_cut_tuple& key = direction == LIMPID_CUT_UP ? now->key : now->session.back;
     if (bpf_map_lookup_and_delete_elem(maps_.datagrams.get(), &key, &way) == 0) ways[direction] = way;
   }
-  if (bpf_map_delete_elem(maps_.sessions.get(), &found.key) != 0) return std::nullopt;  // somebody else was faster
-  return traffic_of(ways[LIMPID_CUT_UP], ways[LIMPID_CUT_DOWN], found.session, CutClock::now());
+  if (bpf_map_delete_elem(maps_.sessions.get(), &now->key) != 0) return std::nullopt;  // another process was faster
+  return traffic_of(ways[LIMPID_CUT_UP], ways[LIMPID_CUT_DOWN], now->session, CutClock::now());
 }
 
 std::optional<CutThroughTraffic> CutDatagrams::end(const SocketAddress& client,
@@ -202,12 +213,12 @@ std::chrono::seconds CutDatagrams::patience(const limpid_cut_tuple& key, const C
 std::vector<CutThroughSessionRecord> CutDatagrams::list() const {
   const CutClock now = CutClock::now();
   std::vector<CutThroughSessionRecord> records;
-  for (const Found& found : Found::all(maps_)) {
-    if (found.session.keeper == self_) continue;
+  Found::each(maps_, [&](const Found& found) {
+    if (found.session.keeper == self_) return;
     const auto traffic =
         traffic_of(find_way(maps_, found.key), find_way(maps_, found.session.back), found.session, now);
     records.push_back(record_of(found.key, found.session, traffic, found.session.back, false));
-  }
+  });
   return records;
 }
 
@@ -235,24 +246,24 @@ void CutDatagrams::collect(const Sink& sink) {
   const auto shortest = std::min({options_.timeout, options_.unanswered_timeout, options_.dns_timeout}).count();
   next_scan_ns_ =
       now.monotonic_ns + std::clamp<std::uint64_t>(static_cast<std::uint64_t>(shortest) / 2, 0, kScanSeconds) * kSecond;
-  for (const Found& found : Found::all(maps_)) {
-    if (found.session.keeper == self_) continue;
+  Found::each(maps_, [&](const Found& found) {
+    if (found.session.keeper == self_) return;
     const auto up = find_way(maps_, found.key);
     const auto down = find_way(maps_, found.session.back);
     const CutThroughTraffic traffic = traffic_of(up, down, found.session, now);
     const bool half_made = (!up || !down) && now.monotonic_ns > found.session.begun_ns + kHalfMadeNs;
-    if (!half_made && traffic.idle < patience(found.key, traffic)) continue;
+    if (!half_made && traffic.idle < patience(found.key, traffic)) return;
     if (const auto last = remove(found)) sink(record_of(found.key, found.session, *last, found.session.back, false));
-  }
+  });
 }
 
 void CutDatagrams::end_if(const std::function<bool(const CutThroughSessionRecord&)>& wanted, const Sink& sink) {
-  for (const Found& found : Found::all(maps_)) {
-    if (found.session.keeper == self_) continue;
+  Found::each(maps_, [&](const Found& found) {
+    if (found.session.keeper == self_) return;
     const auto now = look(source_of(found.key), destination_of(found.key));
-    if (!now || !wanted(record_of(found.key, found.session, *now, found.session.back, true))) continue;
+    if (!now || !wanted(record_of(found.key, found.session, *now, found.session.back, true))) return;
     if (const auto last = remove(found)) sink(record_of(found.key, found.session, *last, found.session.back, true));
-  }
+  });
 }
 
 void CutDatagrams::close(const Sink& sink) {
@@ -261,11 +272,11 @@ void CutDatagrams::close(const Sink& sink) {
     for (const auto& record : expired_) sink(record);
     expired_.clear();
   }
-  for (const Found& found : Found::all(maps_)) {
+  Found::each(maps_, [&](const Found& found) {
     const bool own = found.session.keeper == self_;
     const auto last = remove(found);
     if (last && !own) sink(record_of(found.key, found.session, *last, found.session.back, true));
-  }
+  });
 }
 
 }  // namespace limpid

@@ -105,6 +105,7 @@ class CutDatagrams {
  private:
   struct Found;
   [[nodiscard]] std::chrono::seconds patience(const limpid_cut_tuple& key, const CutThroughTraffic& traffic) const;
+  /// Empty: it is gone, or another one of its addresses has begun since it was found.
   [[nodiscard]] std::optional<CutThroughTraffic> remove(const Found& found);
 
   const CutMaps& maps_;
@@ -113,8 +114,9 @@ class CutDatagrams {
   std::uint64_t self_ = 0;          ///< this process, as the maps know it
   std::uint64_t next_scan_ns_ = 0;  ///< collect() only
   std::size_t adopted_ = 0;
+  std::mutex writing_;  ///< of sessions: each has three entries
   std::mutex mutex_;
-  std::vector<CutThroughSessionRecord> expired_;  ///< under the mutex: for the next collect()
+  std::vector<CutThroughSessionRecord> expired_;  ///< under mutex_: for the next collect()
 };
 
 }  // namespace limpid

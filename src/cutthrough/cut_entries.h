@@ -5,17 +5,15 @@
 
 #include <cerrno>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 namespace limpid {
 
-/// As far as they can be read. Those that come or go meanwhile may be among them or not.
-template <typename Key, typename Value>
-[[nodiscard]] std::vector<std::pair<Key, Value>> all_entries(int map) {
+/// visit(key, value) of each, as far as they can be read. Those that come or go meanwhile may be among them or not.
+template <typename Key, typename Value, typename Visit>
+void visit_entries(int map, Visit visit) {
   constexpr std::uint32_t kBatch = 512;
   constexpr std::uint32_t kMostOfBucket = 1U << 20U;
-  std::vector<std::pair<Key, Value>> all;
   std::vector<Key> keys(kBatch);
   std::vector<Value> values(kBatch);
   std::uint32_t cursor = 0;
@@ -29,9 +27,9 @@ template <typename Key, typename Value>
       values.resize(values.size() * 2);
       continue;
     }
-    if (code != 0 && code != -ENOENT) return all;
-    for (std::uint32_t i = 0; i < count; ++i) all.emplace_back(keys[i], values[i]);
-    if (code == -ENOENT) return all;
+    if (code != 0 && code != -ENOENT) return;
+    for (std::uint32_t i = 0; i < count; ++i) visit(keys[i], values[i]);
+    if (code == -ENOENT) return;
     from = &cursor;
   }
 }

@@ -163,10 +163,10 @@ std::optional<limpid_cut_entry> find_entry(const CutMaps& maps, const limpid_cut
   return entry;
 }
 
-std::vector<std::pair<CutThroughId, limpid_cut_flow>> all_flows(const CutMaps& maps) {
-  std::vector<std::pair<CutThroughId, limpid_cut_flow>> all;
-  for (const auto& [id, flow] : all_entries<std::uint64_t, limpid_cut_flow>(maps.flows.get()))
-    all.emplace_back(CutThroughId{id}, flow);
+std::vector<CutThroughId> all_flows(const CutMaps& maps) {
+  std::vector<CutThroughId> all;
+  visit_entries<std::uint64_t, limpid_cut_flow>(
+      maps.flows.get(), [&](std::uint64_t id, const limpid_cut_flow&) { all.push_back(CutThroughId{id}); });
   return all;
 }
 
@@ -177,6 +177,10 @@ std::vector<CutThroughId> take_news(const CutMaps& maps) {
   while (ids.size() < kMost && bpf_map_lookup_and_delete_elem(maps.over.get(), nullptr, &id.value) == 0)
     ids.push_back(id);
   return ids;
+}
+
+void add_news(const CutMaps& maps, CutThroughId id) {
+  bpf_map_update_elem(maps.over.get(), nullptr, &id.value, BPF_EXIST);
 }
 
 std::vector<std::pair<int, limpid_cut_link>> all_links(const CutMaps& maps) {

@@ -57,10 +57,12 @@ struct FoundCutMaps {
 
 [[nodiscard]] std::optional<limpid_cut_flow> find_flow(const CutMaps& maps, CutThroughId id);
 [[nodiscard]] std::optional<limpid_cut_entry> find_entry(const CutMaps& maps, const limpid_cut_tuple& tuple);
-/// Every flow at the moment; one that comes or goes meanwhile may be missing.
-[[nodiscard]] std::vector<std::pair<CutThroughId, limpid_cut_flow>> all_flows(const CutMaps& maps);
+/// Every flow at the moment, to be looked at one by one: what happens to one meanwhile must not be missed. One that comes or goes meanwhile may be missing.
+[[nodiscard]] std::vector<CutThroughId> all_flows(const CutMaps& maps);
 /// Takes the ids of flows to which something has happened since the last time. One may come twice, or have gone.
 [[nodiscard]] std::vector<CutThroughId> take_news(const CutMaps& maps);
+/// As the programs do: for the next take_news(), also of another process.
+void add_news(const CutMaps& maps, CutThroughId id);
 [[nodiscard]] std::vector<std::pair<int, limpid_cut_link>> all_links(const CutMaps& maps);
 [[nodiscard]] Result<std::vector<std::uint64_t>> read_counters(const CutMaps& maps);
 

@@ -86,10 +86,11 @@ struct CutThrough::Kernel {
   std::atomic<std::uint64_t> next_id{1};
   std::atomic<std::uint64_t> alone{0};
   std::atomic<std::uint64_t> all{0};  ///< with those that drain, linger and reset
-  std::mutex watching;
-  std::vector<CutThroughId> watched;  ///< to be looked at by the next collect()
-  std::uint32_t next_scan_s = 0;      ///< collect() only
-  mutable std::mutex writing;         ///< of entries, by workers, collector and control: all read them first
+  std::uint32_t scanned_s = 0;        ///< collect() only
+  CutThroughId first_own{};           ///< flows before it are those of a predecessor or of nobody
+  std::uint32_t opened_s = 0;
+  mutable std::mutex writing;  ///< of entries, by workers, collector and control: all read them first
+  std::mutex attaching;        ///< held by whoever goes through the interfaces
   mutable std::mutex linking;
   std::set<int> links;
   std::optional<CutDatagrams> datagrams;  ///< over the maps of `programs`
@@ -104,9 +105,11 @@ struct CutThrough::Kernel {
     return links.contains(link);
   }
 
-  void watch(CutThroughId id) {
-    const std::scoped_lock lock(watching);
-    watched.push_back(id);
+  void watch(CutThroughId id) const { add_news(programs.maps, id); }
+  /// With many flows, each second frees some.
+  [[nodiscard]] std::uint32_t seconds_between_scans() const {
+    const auto shortest = std::min({options.idle_timeout, options.half_closed_timeout, options.linger});
+    return is_pressed() ? 1 : static_cast<std::uint32_t>(std::clamp<std::int64_t>(shortest.count() / 2, 0, kScan));
   }
   [[nodiscard]] bool is_pressed() const { return all.load(std::memory_order_relaxed) > options.most_flows / 2; }
 
@@ -204,10 +207,12 @@ void CutThrough::Kernel::collect_one(CutThroughId id, const limpid_cut_flow& flo
     alone.fetch_sub(1, std::memory_order_relaxed);
     sink(record_of(id, flow, end, now));
   };
-  if (!own) {  // a new connection took its tuple
-    if ((flow.happened & LIMPID_CUT_FORGOTTEN_RECORDED) == 0)
-      record(end_of(flow, {}));  // forget() has kept what the entry knew
-    remove(id, flow);
+  if (!own) {  // a new connection took its tuple; perhaps just now
+    const auto last = find_flow(programs.maps, id);
+    if (!last) return;
+    if ((last->happened & LIMPID_CUT_FORGOTTEN_RECORDED) == 0)
+      record(end_of(*last, {}));  // forget() has kept what the entry knew
+    remove(id, *last);
     return;
   }
   const CutThroughState state = state_of(flow, *up, now);
@@ -227,7 +232,10 @@ void CutThrough::Kernel::collect_one(CutThroughId id, const limpid_cut_flow& flo
         remove(id, flow);
       }
       return;
-    default: return;  // draining: the sockets' owner looks after it
+    default:  // draining: the sockets' owner looks after it, if there still is one
+      if (id < first_own && now.seconds() - opened_s > options.predecessor_stays.count())
+        std::ignore = reset(id, flow, false, now);
+      return;
   }
   if (is_reset(flow, *up)) {
     if (idle.count() < kAfterReset) return watch(id);
@@ -260,7 +268,8 @@ Result<std::unique_ptr<CutThrough>> CutThrough::open(const CutThroughOptions& op
   if (!left) return std::unexpected(left.error());
   CutMaps kept;
   if (*left && (*left)->owner.version == LIMPID_CUT_VERSION) kept = std::move((*left)->maps);
-  if (options.keeps_draining && *left && (*left)->owner.version != LIMPID_CUT_VERSION) {
+  const bool succeeds = options.predecessor_stays.count() > 0;
+  if (succeeds && *left && (*left)->owner.version != LIMPID_CUT_VERSION) {
     return failure("take over", "cut-through", "the running instance has another version of its programs",
                    "restart instead");
   }
@@ -279,16 +288,21 @@ Result<std::unique_ptr<CutThrough>> CutThrough::open(const CutThroughOptions& op
   kernel->datagrams.emplace(kernel->programs.maps, options.datagrams,
                             [&own = *kernel](const CutLegs& legs) { return own.check_ways(Transport::udp, legs); });
   const CutClock now = CutClock::now();
-  for (const auto& [id, flow] : all_flows(kernel->programs.maps)) {
+  for (const CutThroughId id : all_flows(kernel->programs.maps)) {
+    const auto flow = find_flow(kernel->programs.maps, id);
+    if (!flow) continue;
     kernel->next_id = std::max(kernel->next_id.load(), id.value + 1);
     ++kernel->all;
-    const auto entry = find_entry(kernel->programs.maps, flow.ways[LIMPID_CUT_UP].from);
+    const auto entry = find_entry(kernel->programs.maps, flow->ways[LIMPID_CUT_UP].from);
     const bool own = entry && entry->flow == id.value;
-    if (own ? entry->recorded == 0 : (flow.happened & LIMPID_CUT_FORGOTTEN_RECORDED) == 0) ++kernel->alone;
+    // It may have been forgotten since it was read.
+    const auto last = own ? flow : find_flow(kernel->programs.maps, id);
+    if (own ? entry->recorded == 0 : last && (last->happened & LIMPID_CUT_FORGOTTEN_RECORDED) == 0) ++kernel->alone;
     // Its sockets died with the process: what they still had to deliver is lost.
-    if (own && entry->phase == LIMPID_CUT_DRAINING && !options.keeps_draining)
-      std::ignore = kernel->reset(id, flow, false, now);
+    if (own && entry->phase == LIMPID_CUT_DRAINING && !succeeds) std::ignore = kernel->reset(id, *flow, false, now);
   }
+  kernel->first_own = CutThroughId{kernel->next_id.load()};
+  kernel->opened_s = now.seconds();
   return std::unique_ptr<CutThrough>(new CutThrough(std::move(kernel)));
 }
 
@@ -322,13 +336,18 @@ Result<CutThroughId> CutThrough::begin(const CutThroughFlow& flow) {
 Status CutThrough::settle(CutThroughId id, CutThroughFins fins) {
   const auto flow = find_flow(kernel_->programs.maps, id);
   if (!flow) return no_such_flow(id);
+  bool was_draining = true;
+  kernel_->alone.fetch_add(1, std::memory_order_relaxed);  // before anybody can see it, and record its end
   auto changed = kernel_->change(id, *flow, [&](limpid_cut_entry& entry) {
+    if (!(was_draining = entry.phase == LIMPID_CUT_DRAINING)) return;
     entry.phase = LIMPID_CUT_ALONE;
     entry.finished = static_cast<std::uint8_t>((fins.client ? 1U << LIMPID_CUT_UP : 0U) |
                                                (fins.target ? 1U << LIMPID_CUT_DOWN : 0U));
   });
-  if (!changed) return changed;
-  kernel_->alone.fetch_add(1, std::memory_order_relaxed);
+  if (!changed || !was_draining) {
+    kernel_->alone.fetch_sub(1, std::memory_order_relaxed);
+    return changed ? no_such_flow(id) : std::move(changed);
+  }
   // It may have ended already, and the news of it been heard while it was draining.
   const auto now = find_flow(kernel_->programs.maps, id);
   if (!now || now->happened != 0 || fins.client || fins.target) kernel_->watch(id);
@@ -341,13 +360,14 @@ Status CutThrough::release(CutThroughId id) {
   return kernel_->change(id, *flow, [](limpid_cut_entry& entry) { entry.released = 1; });
 }
 
-Status CutThrough::end(CutThroughId id) {
+Status CutThrough::end(CutThroughId id, bool leaves_record) {
   const auto flow = find_flow(kernel_->programs.maps, id);
   if (!flow) return no_such_flow(id);
   const auto entry = find_entry(kernel_->programs.maps, flow->ways[LIMPID_CUT_UP].from);
   if (!entry || entry->flow != id.value) return no_such_flow(id);
+  auto ended = kernel_->reset(id, *flow, entry->phase == LIMPID_CUT_DRAINING && !leaves_record, CutClock::now());
   kernel_->watch(id);
-  return kernel_->reset(id, *flow, entry->phase == LIMPID_CUT_DRAINING, CutClock::now());
+  return ended;
 }
 
 Result<CutThroughState> CutThrough::look(CutThroughId id) const {
@@ -368,36 +388,30 @@ bool CutThrough::taken(const SocketAddress& source, const SocketAddress& destina
 std::vector<CutThroughRecord> CutThrough::list() const {
   const CutClock now = CutClock::now();
   std::vector<CutThroughRecord> records;
-  for (const auto& [id, flow] : all_flows(kernel_->programs.maps)) {
-    const auto entry = find_entry(kernel_->programs.maps, flow.ways[LIMPID_CUT_UP].from);
+  for (const CutThroughId id : all_flows(kernel_->programs.maps)) {
+    const auto flow = find_flow(kernel_->programs.maps, id);
+    if (!flow) continue;
+    const auto entry = find_entry(kernel_->programs.maps, flow->ways[LIMPID_CUT_UP].from);
     if (entry && entry->flow == id.value && entry->phase == LIMPID_CUT_ALONE)
-      records.push_back(record_of(id, flow, end_of(flow, *entry), now));
+      records.push_back(record_of(id, *flow, end_of(*flow, *entry), now));
   }
   return records;
 }
 
 Status CutThrough::collect(const std::function<void(const CutThroughRecord&)>& sink) {
   const CutClock now = CutClock::now();
-  std::vector<CutThroughId> news = take_news(kernel_->programs.maps);
-  {
-    const std::scoped_lock lock(kernel_->watching);
-    news.insert(news.end(), kernel_->watched.begin(), kernel_->watched.end());
-    kernel_->watched.clear();
+  std::vector<CutThroughId> due = take_news(kernel_->programs.maps);
+  // The difference, because seconds wrap around.
+  if (now.seconds() - kernel_->scanned_s >= kernel_->seconds_between_scans()) {
+    kernel_->scanned_s = now.seconds();
+    std::ranges::copy(all_flows(kernel_->programs.maps), std::back_inserter(due));
   }
-  std::ranges::sort(news);
-  const auto twice = std::ranges::unique(news);
-  news.erase(twice.begin(), twice.end());
-  for (const CutThroughId id : news) {
+  std::ranges::sort(due);
+  const auto twice = std::ranges::unique(due);
+  due.erase(twice.begin(), twice.end());
+  for (const CutThroughId id : due) {
     if (const auto flow = find_flow(kernel_->programs.maps, id)) kernel_->collect_one(id, *flow, now, sink);
   }
-  // The difference, because seconds wrap around.
-  if (static_cast<std::int32_t>(now.seconds() - kernel_->next_scan_s) < 0 && !kernel_->is_pressed()) return {};
-  const auto shortest =
-      std::min({kernel_->options.idle_timeout, kernel_->options.half_closed_timeout, kernel_->options.linger});
-  kernel_->next_scan_s =
-      now.seconds() +
-      std::min(kScan, static_cast<std::uint32_t>(std::clamp<std::int64_t>(shortest.count() / 2, 0, kScan)));
-  for (const auto& [id, flow] : all_flows(kernel_->programs.maps)) kernel_->collect_one(id, flow, now, sink);
   return {};
 }
 
@@ -410,6 +424,7 @@ std::uint64_t CutThrough::flows() const noexcept {
 }
 
 Result<std::vector<std::string>> CutThrough::on_link_change() {
+  const std::scoped_lock lock(kernel_->attaching);
   auto names = attach_to_links(kernel_->programs, kernel_->options);
   kernel_->read_links();
   return names;
@@ -427,15 +442,17 @@ Result<std::vector<std::pair<std::string, std::uint64_t>>> CutThrough::counters(
 
 Status CutThrough::close(const std::function<void(const CutThroughRecord&)>& sink) {
   const CutClock now = CutClock::now();
-  for (const auto& [id, flow] : all_flows(kernel_->programs.maps)) {
-    kernel_->collect_one(id, flow, now, sink);
-    const auto entry = find_entry(kernel_->programs.maps, flow.ways[LIMPID_CUT_UP].from);
+  for (const CutThroughId id : all_flows(kernel_->programs.maps)) {
+    const auto flow = find_flow(kernel_->programs.maps, id);
+    if (!flow) continue;
+    kernel_->collect_one(id, *flow, now, sink);
+    const auto entry = find_entry(kernel_->programs.maps, flow->ways[LIMPID_CUT_UP].from);
     if (!entry || entry->flow != id.value || entry->phase == LIMPID_CUT_LINGERING) continue;
     if (entry->recorded == 0 && entry->phase != LIMPID_CUT_DRAINING) {
       kernel_->alone.fetch_sub(1, std::memory_order_relaxed);
-      sink(record_of(id, flow, is_reset(flow, *entry) ? end_of(flow, *entry) : CutThroughEnd::stopped, now));
+      sink(record_of(id, *flow, is_reset(*flow, *entry) ? end_of(*flow, *entry) : CutThroughEnd::stopped, now));
     }
-    std::ignore = kernel_->reset(id, flow, true, now);
+    std::ignore = kernel_->reset(id, *flow, true, now);
   }
   auto detached = detach_everywhere(kernel_->options.name);
   return detached ? Status() : std::unexpected(detached.error());
@@ -447,9 +464,11 @@ Result<bool> remove_cut_through(const std::string& name) {
   if (*left && (*left)->owner.version == LIMPID_CUT_VERSION && (*left)->maps.complete()) {
     auto resets = ResetSender::open(0);
     if (!resets) return std::unexpected(resets.error());
-    for (const auto& [id, flow] : all_flows((*left)->maps)) {
-      const auto entry = find_entry((*left)->maps, flow.ways[LIMPID_CUT_UP].from);
-      if (entry && entry->flow == id.value && !is_over(flow, *entry)) resets->send(flow);
+    for (const CutThroughId id : all_flows((*left)->maps)) {
+      const auto flow = find_flow((*left)->maps, id);
+      if (!flow) continue;
+      const auto entry = find_entry((*left)->maps, flow->ways[LIMPID_CUT_UP].from);
+      if (entry && entry->flow == id.value && !is_over(*flow, *entry)) resets->send(*flow);
     }
   }
   return detach_everywhere(name);

@@ -104,8 +104,9 @@ struct CutThroughOptions {
   std::uint32_t most_flows = 262144;
   std::chrono::seconds idle_timeout{7200};
   std::chrono::seconds half_closed_timeout{7200};  ///< after one FIN
-  bool keeps_draining =
-      false;  ///< a predecessor still has the sockets of flows that are draining; and it may go on, so what it has loaded is not replaced by another version
+  /// A predecessor may still have the sockets of flows that are draining for so long; and it may go on, so what it has loaded is not replaced by another version.
+  /// 0: there is none.
+  std::chrono::seconds predecessor_stays{0};
   std::chrono::seconds linger{60};  ///< after both, as TIME_WAIT; less when half of most_flows are there
   CutDatagramOptions datagrams = {};
 };
@@ -125,12 +126,13 @@ class CutThrough {
   /// tuples belongs to a living flow), ENOSPC (most_flows), EAFNOSUPPORT (legs of two families), ENETUNREACH (no way that forwards: forwarding is
   /// off, an end is on this host, or the way leads through an interface without our program), EINVAL (a scale, or an address that is none).
   [[nodiscard]] Result<CutThroughId> begin(const CutThroughFlow& flow);
-  /// Nothing is cloned any more. Wait a millisecond for clones under way, then close both sockets in repair mode.
+  /// Of one that is draining: nothing is cloned any more. Wait a millisecond for clones under way, then close both sockets in repair mode.
   [[nodiscard]] Status settle(CutThroughId id, CutThroughFins fins = {});
   /// Of a settled one, when its sockets are closed: with CutThroughOptions::netfilter its packets may pass through the kernel from now on.
   [[nodiscard]] Status release(CutThroughId id);
-  /// Resets both ends. The record comes from collect(), but that of a draining flow is the caller's.
-  [[nodiscard]] Status end(CutThroughId id);
+  /// Resets both ends. The record comes from collect(), but that of a draining flow is the caller's; unless `leaves_record`: then it comes from the collect()
+  /// of whoever has adopted the flow.
+  [[nodiscard]] Status end(CutThroughId id, bool leaves_record = false);
   [[nodiscard]] Result<CutThroughState> look(CutThroughId id) const;
   /// Whether packets from `source` to `destination`, as they arrive, belong to a flow that lives. It has no socket, so the kernel gives its port to others: ask
   /// as soon as connect(2) has chosen one for a target leg (`source` is the target), and dial again from another.

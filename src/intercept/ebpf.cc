@@ -242,6 +242,10 @@ bool ebpf_takes_reuseport() {
   return has_tcx();
 }
 
+bool has_bpf_file_system() {
+  return !pin_folder({}).empty();
+}
+
 Status check_ebpf(const Plan& plan) {
   if (auto built = require_ebpf_built_in(); !built) return built;
   if (auto policy = make_ebpf_policy(plan.inputs); !policy) return std::unexpected(policy.error());
@@ -303,10 +307,14 @@ Status drain_ebpf(const Plan& plan) {
 
 Status remove_ebpf(const EbpfInstallation& installation) {
   Status outcome;
+  // Those at interfaces that are in other network namespaces by now cannot be detached: without a link of ours they let everything pass.
+  auto programs =
+      installation.attachments.empty() ? std::nullopt : EbpfPrograms::find(installation.attachments.front().program);
   for (const Attachment& attachment : installation.attachments) {
     if (auto detached = detach_program(attachment); !detached && outcome) outcome = std::unexpected(detached.error());
   }
   for (const auto& [index, facts] : installation.links) {
+    if (programs) std::ignore = programs->forget_link(index);
     if (facts.own_clsact == 0) continue;
     if (auto removed = remove_empty_clsact(index); !removed && outcome) outcome = std::unexpected(removed.error());
   }

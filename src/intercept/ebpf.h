@@ -38,6 +38,8 @@ struct EbpfInstallation {
 /// Whether this kernel hands packets to one of several listeners on a port: bpf_sk_assign() refused those with SO_REUSEPORT (ESOCKTNOSUPPORT) before
 /// Linux 6.6. Told by tcx, which came with the same release and the same part of the kernel: programs that are only tried must not assign sockets.
 [[nodiscard]] bool ebpf_takes_reuseport();
+/// Whether the program for a client's port that comes again can stay attached: it does so by a name in the bpf file system.
+[[nodiscard]] bool has_bpf_file_system();
 
 [[nodiscard]] Status check_ebpf(const Plan& plan);
 /// In place of an older one of the same name, without a gap: its maps are rewritten, or its programs replaced where they are of another version.

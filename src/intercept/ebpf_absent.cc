@@ -33,6 +33,9 @@ Result<std::optional<std::string>> find_missing_ebpf_feature() {
 bool ebpf_takes_reuseport() {
   return true;
 }
+bool has_bpf_file_system() {
+  return false;
+}
 Status check_ebpf(const Plan& /*plan*/) {
   return not_built_in();
 }

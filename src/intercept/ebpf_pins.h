@@ -1,5 +1,6 @@
-// Where a bpf file system is mounted at /sys/fs/bpf, programs and maps have names there, for bpftool and for people. Nothing depends on them: attached
-// programs live without. /sys/fs/bpf/limpid/NAMESPACE/INSTANCE/…, NAMESPACE being the network namespace's cookie.
+// Where a bpf file system is mounted at /sys/fs/bpf, programs and maps have names there, for bpftool and for people. Programs that
+// are attached to interfaces live without; the one for a client's port that comes again is attached by its name.
+// /sys/fs/bpf/limpid/NAMESPACE/INSTANCE/…, NAMESPACE being the network namespace's cookie.
 #pragma once
 
 #include <string>

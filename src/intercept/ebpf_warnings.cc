@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "base/file_text.h"
+#include "intercept/ebpf.h"
 
 namespace limpid {
 namespace {
@@ -55,6 +56,12 @@ std::vector<std::string> find_ebpf_warnings(const PlanInputs& inputs, bool follo
         fmt::format("{} translates source addresses: with --backend ebpf, answers to connections that were made in a "
                     "client's name are lost where it applies (--source none, or another backend)",
                     translation));
+  }
+  if (!inputs.scope.tcp.empty() && !has_bpf_file_system()) {
+    warnings.emplace_back(
+        "no bpf file system is mounted on /sys/fs/bpf: with --backend ebpf, a client whose port comes again within a "
+        "minute "
+        "is answered a second late (mount -t bpf bpf /sys/fs/bpf)");
   }
   if (!followed && inputs.fail == FailMode::closed) {
     warnings.emplace_back(

@@ -159,6 +159,16 @@ Result<UniqueFd> connect_transparent(const SocketAddress& target, const ConnectO
   return fd;
 }
 
+void reset_at_close(int fd) noexcept {
+  const linger at_once{.l_onoff = 1, .l_linger = 0};
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
+}
+
+void finish_at_close(int fd) noexcept {
+  const linger usual{.l_onoff = 0, .l_linger = 0};
+  setsockopt(fd, SOL_SOCKET, SO_LINGER, &usual, sizeof usual);
+}
+
 Result<std::size_t> send_with_syn(int connecting, std::span<const std::byte> bytes) {
   const ssize_t sent = send(connecting, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
   if (sent >= 0) return static_cast<std::size_t>(sent);

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include "net/client_arrival.h"
+#include "net/tcp_socket.h"
 
 namespace limpid {
 namespace {
@@ -22,12 +23,12 @@ UniqueFd open_reserve() noexcept {
 }  // namespace
 
 void reset_connection(UniqueFd fd) noexcept {
-  const linger abort{.l_onoff = 1, .l_linger = 0};  // socket(7): close with a RST
-  setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &abort, sizeof abort);
+  reset_at_close(fd.get());
 }
 
 Result<Acceptor> Acceptor::create(int epoll_fd, std::vector<UniqueFd> listeners) {
   for (std::uint32_t i = 0; i < listeners.size(); ++i) {
+    reset_at_close(listeners[i].get());  // of each client's leg, until its flow ends in good order
     epoll_event event{.events = EPOLLIN, .data = {.u64 = data_of(i)}};
     if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listeners[i].get(), &event) != 0) {
       return system_error(errno, "watch listener", "");

@@ -90,8 +90,9 @@ class FlowOffload {
   [[nodiscard]] virtual Result<std::uint64_t> begin(const OffloadedFlow& flow) = 0;
   /// The sockets have nothing to hear any more.
   [[nodiscard]] virtual Status settle(std::uint64_t id, LateFins fins) = 0;
-  /// Of one that is not settled: resets both ends. Its record is the caller's, with these bytes; those of settled ones come from collect().
-  [[nodiscard]] virtual OffloadedBytes end(std::uint64_t id) = 0;
+  /// Of one that is not settled: resets both ends. Its record is the caller's, with these bytes; those of settled ones come from collect(). Empty: a successor
+  /// has adopted it, and records it.
+  [[nodiscard]] virtual std::optional<OffloadedBytes> end(std::uint64_t id) = 0;
   /// Names this moment, for has_passed().
   [[nodiscard]] virtual std::uint64_t this_moment() = 0;
   /// Whether every packet that was let through to a socket before that moment lies in its queue.

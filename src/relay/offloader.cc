@@ -221,8 +221,9 @@ LeaveStep Offloader::step(Flow& flow) {
 bool Offloader::end(Flow& flow) {
   if (flow.settled) return false;
   const auto bytes = offload_.end(flow.offload_id);
-  flow.up.bytes = std::max(flow.up.bytes, bytes.up);
-  flow.down.bytes = std::max(flow.down.bytes, bytes.down);
+  if (!bytes) return false;
+  flow.up.bytes = std::max(flow.up.bytes, bytes->up);
+  flow.down.bytes = std::max(flow.down.bytes, bytes->down);
   return true;
 }
 

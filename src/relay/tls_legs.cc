@@ -28,6 +28,7 @@
 #include <utility>
 #include <vector>
 
+#include "net/tcp_socket.h"
 #include "relay/tls_account.h"
 #include "relay/tls_session.h"
 
@@ -56,12 +57,6 @@ bool is_plain_end(const UniqueFd& fd) noexcept {
   int domain = 0;
   socklen_t length = sizeof domain;
   return getsockopt(fd.get(), SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_UNIX;
-}
-
-/// So that whoever has the other end gets a RST when it is closed.
-void reset_at_close(const UniqueFd& fd) noexcept {
-  const linger now{.l_onoff = 1, .l_linger = 0};
-  setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
 }
 
 }  // namespace
@@ -126,7 +121,7 @@ class TlsLegs::Leg {
   enum class State : std::uint8_t { connecting, handshaking, open, failed };
 
   Step abandon() noexcept {
-    reset_at_close(network_);
+    reset_at_close(network_.get());
     if (account_->carrier) account_->carrier->given_up.store(true, std::memory_order_release);
     account_->broken.store(true, std::memory_order_release);
     return Step::over;

@@ -15,6 +15,7 @@
 #include <cerrno>
 
 #include "limpid/transparent.h"
+#include "net/tcp_socket.h"
 #include "relay/clock.h"
 #include "relay/flow_end.h"
 #include "relay/leg_queue.h"
@@ -352,6 +353,7 @@ void Worker::start_relaying(Flow& flow, FlowId id) {
     counters_.add(Counter::bytes_up, flow.sent_with_syn);
   }
   flow.state = FlowState::relaying;
+  if (!flow.target.encrypted) reset_at_close(flow.target.fd.get());  // as its client's leg since it was accepted
   flow.last_activity_ms = now_ms_;
   flow.give_up_ms = 0;
   if (offloader_ != nullptr && options_.offload_age.count() > 0) {
@@ -438,6 +440,8 @@ void Worker::end_flow(Flow& flow, FlowId id, FlowEnd end, Closing closing) {
     if (flow.client.fd.valid()) reset_connection(std::move(flow.client.fd));
     if (flow.target.fd.valid() && flow.target.encrypted) tls_.give_up(flow.target.fd.get());
     if (flow.target.fd.valid()) reset_connection(std::move(flow.target.fd));
+  } else {
+    for (const Leg* leg : {&flow.client, &flow.target}) finish_at_close(leg->fd.get());
   }
   flows_.destroy(id);
   shared_.open_flows.fetch_sub(1, std::memory_order_relaxed);

@@ -177,7 +177,11 @@ Status CutThroughOffload::settle(std::uint64_t id, LateFins fins) {
   return cut_->settle({id}, {.client = fins.client, .target = fins.target});
 }
 
-OffloadedBytes CutThroughOffload::end(std::uint64_t id) {
+std::optional<OffloadedBytes> CutThroughOffload::end(std::uint64_t id) {
+  if (left_) {
+    warn(cut_->end({id}, /*leaves_record=*/true));
+    return std::nullopt;
+  }
   OffloadedBytes bytes;
   {
     const std::lock_guard lock(mutex_);
@@ -256,6 +260,8 @@ void CutThroughOffload::list(const std::function<void(const OffloadedLife&)>& si
 }
 
 bool CutThroughOffload::kill(std::uint64_t id) {
+  // One that is draining still is a flow of ours, of that name among those.
+  if (const auto state = cut_->look({id}); state && state->phase == CutThroughPhase::draining) return false;
   {
     const std::lock_guard lock(mutex_);
     killed_.insert(id);
@@ -349,17 +355,20 @@ bool needs_cut_through(const CutThroughRequest& request) {
 
 Result<OpenedCutThrough> open_cut_through(const CutThroughRequest& request, const Logger& log) {
   const bool wanted = request.mode != CutThroughMode::off;
-  auto cut = CutThrough::open({.name = request.name,
-                               .filter_priority = request.filter_priority,
-                               .mark = request.mark,
-                               .netfilter = request.netfilter,
-                               .idle_timeout = patience(request.timeouts.idle),
-                               .half_closed_timeout = patience(request.timeouts.half_closed),
-                               .keeps_draining = request.predecessor != 0,
-                               .datagrams = {.self = request.predecessor,
-                                             .timeout = patience(request.udp_timeouts.answered),
-                                             .unanswered_timeout = patience(request.udp_timeouts.unanswered),
-                                             .dns_timeout = patience(request.udp_timeouts.dns)}});
+  auto cut =
+      CutThrough::open({.name = request.name,
+                        .filter_priority = request.filter_priority,
+                        .mark = request.mark,
+                        .netfilter = request.netfilter,
+                        .idle_timeout = patience(request.timeouts.idle),
+                        .half_closed_timeout = patience(request.timeouts.half_closed),
+                        .predecessor_stays = request.predecessor != 0
+                                                 ? std::chrono::ceil<std::chrono::seconds>(request.predecessor_stays)
+                                                 : std::chrono::seconds{0},
+                        .datagrams = {.self = request.predecessor,
+                                      .timeout = patience(request.udp_timeouts.answered),
+                                      .unanswered_timeout = patience(request.udp_timeouts.unanswered),
+                                      .dns_timeout = patience(request.udp_timeouts.dns)}});
   if (!cut) {
     if (request.mode == CutThroughMode::always) {
       Error error = std::move(cut.error());

@@ -2,6 +2,7 @@
 // which do not know each other.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -42,8 +43,9 @@ struct CutThroughRequest {
   bool netfilter = false;             ///< the host's own forwarding, so its firewall, sees what was cut through
   RelayTimeouts timeouts;
   UdpTimeouts udp_timeouts;
-  /// Not 0: of a predecessor that still has its sockets, and looks after what has not left it wholly. What is there stays until own().
+  /// Not 0: of a predecessor that still has its sockets, and looks after what has not left it wholly, for `predecessor_stays` at most. What is there stays until own().
   std::uint64_t predecessor = 0;
+  std::chrono::milliseconds predecessor_stays{0};
 };
 
 /// Programs in the kernel, and the flows in their maps. Both are gone with close(), and with the destructor.
@@ -60,7 +62,7 @@ class CutThroughOffload final : public FlowOffload {
                               const SocketAddress& destination) override;
   [[nodiscard]] Result<std::uint64_t> begin(const OffloadedFlow& flow) override;
   [[nodiscard]] Status settle(std::uint64_t id, LateFins fins) override;
-  [[nodiscard]] OffloadedBytes end(std::uint64_t id) override;
+  [[nodiscard]] std::optional<OffloadedBytes> end(std::uint64_t id) override;
   [[nodiscard]] std::uint64_t this_moment() override { return grace_periods_.ask(); }
   [[nodiscard]] bool has_passed(std::uint64_t moment) override { return grace_periods_.passed(moment); }
   void release(std::uint64_t id) override;
@@ -101,7 +103,7 @@ class CutThroughOffload final : public FlowOffload {
   const Logger& log_;
   std::size_t adopted_ = 0;
   bool closed_ = false;
-  bool left_ = false;
+  std::atomic<bool> left_ = false;
   [[nodiscard]] FlowRecord complete(const CutThroughRecord& record);
   [[nodiscard]] FlowRecord complete(const CutThroughSessionRecord& record);  ///< whose last record it is
   [[nodiscard]] FlowRecord with_ruling(const CutThroughSessionRecord& record);

@@ -51,6 +51,8 @@
 namespace limpid {
 namespace {
 
+constexpr std::chrono::seconds kPredecessorEnds{30};  ///< beyond its drain time-out, which was like ours
+
 /// Counters may be asked for in the meantime; a signal that ends the program is an answer too: no.
 bool is_confirmed(std::chrono::seconds patience, int terminal, int signal_fd, const Relay& relay, const Logger& log) {
   const auto deadline = std::chrono::steady_clock::now() + patience;
@@ -288,7 +290,8 @@ Status run_instance(const ServiceOptions& wanted, SuccessorProgram program, Pred
       .netfilter = options.cut_through_netfilter,
       .timeouts = options.timeouts,
       .udp_timeouts = options.udp.timeouts,
-      .predecessor = predecessor != nullptr ? predecessor->instance().cut_through : 0};
+      .predecessor = predecessor != nullptr ? predecessor->instance().cut_through : 0,
+      .predecessor_stays = options.drain_timeout + kPredecessorEnds};
   // From here on this process holds what relaying takes and nothing else. Threads come later: each has capabilities of its own.
   const bool handles_programs = needs_cut_through(cut_through_request);
   if (auto confined = confine_relay(options, handles_programs, log); !confined) return confined;

@@ -1,5 +1,6 @@
 """What is special about the eBPF backend: tcx and clsact, interfaces that come and go, what others take away, pins, and where netfilter is of no help."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -14,7 +15,7 @@ import limpid_process
 from another_proxy import TransparentProxy
 from limpid_process import DONE, UNSUPPORTED
 from local_programs import ALICE, BOB, Teller, was_relayed
-from peers import wait_until
+from peers import exchange, wait_until
 
 pytestmark = pytest.mark.skipif(limpid_process.BACKEND != "nftables", reason="names its backend itself; runs once")
 
@@ -251,10 +252,43 @@ def test_interfaces_to_come_are_warned_of(lab):
     assert rules(lab, "remove").returncode == DONE
 
 
+@pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+@pytest.mark.parametrize("ends", [False, True], ids=["while it runs", "and after its end"])
+def test_an_interface_that_becomes_a_containers(lab, start, ends):
+    """As container engines do it: the pair is made here, where the programs are attached at once, then one end is moved. There, nobody listens."""
+    limpid = start("--tcp", "80", "--backend", "ebpf", "--fail", "closed")
+    container = lab.another_host("container")
+    lab.router.run("ip", "link", "add", "outside", "type", "veth", "peer", "name", "inside")
+    wait_until(lambda: ebpf_state.tcx(lab.router, "inside", "ingress"), "the program is attached")
+    with container.inside():
+        namespace = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        lab.router.run("ip", "link", "set", "inside", "netns", f"/proc/{os.getpid()}/fd/{namespace}")
+    finally:
+        os.close(namespace)
+    lab.router.run("ip", "address", "add", "10.9.0.1/24", "dev", "outside")
+    lab.router.run("ip", "link", "set", "outside", "up")
+    container.run("ip", "address", "add", "10.9.0.2/24", "dev", "inside")
+    container.run("ip", "link", "set", "inside", "up")
+    assert ebpf_state.tcx(container, "inside", "ingress"), "it came along"
+    if ends:
+        assert limpid.stop() == DONE
+    listener = container.listen(80)
+
+    def is_reached():
+        with contextlib.suppress(ConnectionRefusedError), lab.router.connect("10.9.0.2", 80) as client:
+            server, _ = listener.accept()
+            exchange(client, server)
+            return True
+
+    wait_until(is_reached, "nobody refuses there what is in scope here")
+
+
 @pytest.mark.parametrize("bpf_file_system", [True, False], ids=["at once", "at the second attempt"])
 def test_a_port_that_comes_again(lab, start, bpf_file_system):
     """The server ends its connections first, so that those of the client are in TIME_WAIT here."""
-    start("--tcp", "80", "--backend", "ebpf", wrapper=WITH_BPF_FILE_SYSTEM if bpf_file_system else WITHOUT_BPF_FILE_SYSTEM)
+    limpid = start("--tcp", "80", "--backend", "ebpf", wrapper=WITH_BPF_FILE_SYSTEM if bpf_file_system else WITHOUT_BPF_FILE_SYSTEM)
+    assert ("mount -t bpf" in limpid.messages) != bpf_file_system
     listener = lab.server.listen(80)
     attempts = set()
     for _ in range(4):

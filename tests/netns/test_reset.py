@@ -69,3 +69,14 @@ def test_a_reset_behind_a_half_close_is_passed_on(lab, start, by):
     aborting.sendall(b"last words")
     reset(aborting)
     assert read_to_reset(other) == b"last words"
+
+
+def test_what_a_killed_relay_cuts_short_does_not_look_whole(lab, start, by):
+    limpid = start("--tcp", "80")
+    writing, other = ends(lab.dial_relayed(lab.server.listen(80)), by)
+    written = Background(lambda: writing.sendall(bytes_of(1, 50_000_000)))
+    read_exactly(other, 1_000_000)
+    limpid.kill()
+    assert len(read_to_reset(other)) < 49_000_000
+    with pytest.raises((ConnectionResetError, BrokenPipeError)):
+        written.result()

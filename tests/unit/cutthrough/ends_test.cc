@@ -203,6 +203,66 @@ TEST_P(Ends, gives_the_tuple_of_an_ended_flow_to_a_new_connection) {
   EXPECT_EQ(records[0].end, CutThroughEnd::client_reset);
 }
 
+TEST_P(Ends, a_new_connection_waits_for_the_sockets_of_one_that_drains) {
+  net_->router.run([&] {
+    must(cut_->end(id_), "end");
+    id_ = must(cut_->begin(flow_), "begin");
+  });
+  Segment rst = segment(true);
+  rst.flags = kRst;
+  forwarded(rst, true);
+  Segment syn = segment(true);
+  syn.flags = kSyn;
+  EXPECT_EQ(run(packet_of(syn), true).action, kDrop);
+  const auto before = cut_->flows();
+  must(cut_->settle(id_), "settle");
+  EXPECT_EQ(cut_->flows(), before + 1);
+  EXPECT_EQ(run(packet_of(syn), true).action, kNext);
+  std::size_t records = 0;
+  net_->router.run(
+      [&] { must(cut_->collect([&](const CutThroughRecord& r) { records += r.id.value == id_.value; }), "collect"); });
+  EXPECT_EQ(records, 1U);
+  EXPECT_EQ(cut_->flows(), 0U) << "each is counted once";
+}
+
+TEST_P(Ends, a_new_connection_leaves_what_another_flow_has_taken_over) {
+  Segment rst = segment(true);
+  rst.flags = kRst;
+  forwarded(rst, true);
+  // Another client's flow has got the port of the target leg of this one, which nobody has collected.
+  auto other = flow_;
+  other.up.from.port.value = 40001;
+  other.down.new_to.port.value = 40001;
+  other.facts.client = other.up.from;
+  const auto id = net_->router.run([&] { return must(cut_->begin(other), "begin"); });
+  must(cut_->settle(id), "settle");
+  Segment syn = segment(true);
+  syn.flags = kSyn;
+  EXPECT_EQ(run(packet_of(syn), true).action, kNext);
+  EXPECT_EQ(run(packet_of(segment(false)), false).action, kRedirect) << "that is the other's now";
+}
+
+TEST_P(Ends, one_that_was_ended_is_not_settled) {
+  net_->router.run([&] {
+    must(cut_->end(id_), "end");
+    id_ = must(cut_->begin(flow_), "begin");
+    must(cut_->end(id_), "end");
+    EXPECT_FALSE(cut_->settle(id_));
+    EXPECT_EQ(state().phase, CutThroughPhase::resetting);
+    // Its record is the caller's; that of the first one comes.
+    std::size_t records = 0;
+    must(cut_->collect([&](const CutThroughRecord&) { ++records; }), "collect");
+    EXPECT_EQ(records, 1U);
+    EXPECT_EQ(cut_->flows(), 0U);
+    id_ = must(cut_->begin(flow_), "begin");
+    must(cut_->end(id_, /*leaves_record=*/true), "end");
+  });
+  // A successor has counted it while it drained, and gets its record.
+  std::size_t records = 0;
+  net_->router.run([&] { must(cut_->collect([&](const CutThroughRecord&) { ++records; }), "collect"); });
+  EXPECT_EQ(records, 1U);
+}
+
 TEST_P(Ends, a_reset_by_an_end_that_was_done_is_none) {
   std::vector<CutThroughRecord> records;
   const auto collect = [&] {
@@ -215,16 +275,22 @@ TEST_P(Ends, a_reset_by_an_end_that_was_done_is_none) {
     forwarded(rst, true);
     must(cut_->settle(id_, {.client = true, .target = true}), "settle");
   };
+  const auto begin_anew = [&] {
+    net_->router.run([&] {
+      must(cut_->end(id_), "end");
+      id_ = must(cut_->begin(flow_), "begin");
+    });
+  };
+  begin_anew();
+  collect();
+  records.clear();  // of the one before
   reset_and_settle();
   collect();
   ASSERT_EQ(records.size(), 1U);
   EXPECT_EQ(records[0].end, CutThroughEnd::closed);
 
   // The same, with a new connection on its tuple before anybody has looked.
-  net_->router.run([&] {
-    must(cut_->end(id_), "end");
-    id_ = must(cut_->begin(flow_), "begin");
-  });
+  begin_anew();
   reset_and_settle();
   Segment syn = segment(true);
   syn.flags = kSyn;
