@@ -69,8 +69,8 @@ std::string format_access_line(const FlowRecord& record, LogFormat format) {
   return line_of(fields, format) + '\n';
 }
 
-AccessLog::AccessLog(Relay& relay, const Options& options, const Logger& log)
-    : relay_(relay), options_(options), log_(log), output_(STDOUT_FILENO) {
+AccessLog::AccessLog(Relay& relay, Options options, const Logger& log)
+    : relay_(relay), options_(std::move(options)), log_(log), output_(STDOUT_FILENO) {
   if (options_.output == Output::journal) {
     auto journal = Journal::open();
     if (journal) {

@@ -33,7 +33,7 @@ class AccessLog {
     std::function<void(bool last)> each_round = [](bool) {};  ///< called by the thread, at least once a second
   };
   /// `log` hears, now and then, how many lines the limit has left out, and that lines are being lost, why, and when no longer.
-  AccessLog(Relay& relay, const Options& options, const Logger& log);
+  AccessLog(Relay& relay, Options options, const Logger& log);
   AccessLog(const AccessLog&) = delete;
   AccessLog& operator=(const AccessLog&) = delete;
   AccessLog(AccessLog&&) = delete;
