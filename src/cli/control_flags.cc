@@ -37,10 +37,14 @@ void add_control_flags(CLI::App& verb, ControlFlags& flags, bool prints) {
   if (prints) verb.add_flag("--json", flags.json, "Print the instance's answer as JSON");
 }
 
+std::string control_path(const ControlFlags& flags) {
+  return flags.path.empty() ? default_control_path(flags.name) : flags.path;
+}
+
 Result<ControlAnswer> ask_instance(const ControlFlags& flags, std::string_view method, std::string_view target,
                                    std::string_view body, std::chrono::seconds patience) {
   if (auto valid = check_instance_name(flags.name); !valid) return std::unexpected(valid.error());
-  const std::string path = flags.path.empty() ? default_control_path(flags.name) : flags.path;
+  const std::string path = control_path(flags);
   auto answer = ask_control(path, method, target, body, patience);
   if (!answer && answer.error().code == ENOENT) return std::unexpected(without_socket(flags, path, answer.error()));
   if (!answer) return std::unexpected(answer.error());

@@ -23,6 +23,9 @@ struct ControlFlags {
 /// --name, --control and, unless nothing is printed, --json.
 void add_control_flags(CLI::App& verb, ControlFlags& flags, bool prints = true);
 
+/// Where its socket is.
+[[nodiscard]] std::string control_path(const ControlFlags& flags);
+
 /// An answer that makes sense; its status says how it went.
 struct ControlAnswer {
   unsigned status = 0;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/plural.h"
 #include "cli/config_flags.h"
 #include "cli/control_flags.h"
 #include "cli/verb.h"
@@ -57,10 +58,10 @@ void print_text(const ConfigurationDifference& difference) {
       fmt::print("~ rule {} becomes {}: {}\n", rule.before, rule.after, rule.text);
   }
   for (const auto& set : difference.sets) {
-    if (!set.will_be) fmt::print("- set {}: {} entries\n", set.name, set.size_before);
-    if (!set.was) fmt::print("+ set {}: {} entries\n", set.name, set.size_after);
+    if (!set.will_be) fmt::print("- set {}: {}\n", set.name, counted(set.size_before, "entry", "entries"));
+    if (!set.was) fmt::print("+ set {}: {}\n", set.name, counted(set.size_after, "entry", "entries"));
     if (set.was && set.will_be)
-      fmt::print("~ set {}: {} entries, then {}\n", set.name, set.size_before, set.size_after);
+      fmt::print("~ set {}: {}, then {}\n", set.name, counted(set.size_before, "entry", "entries"), set.size_after);
   }
   for (const auto& group : difference.groups) {
     const char sign = !group.was ? '+' : !group.will_be ? '-' : '~';

@@ -8,10 +8,13 @@
 #include <nlohmann/json.hpp>
 #include <string>
 #include <thread>
+#include <tuple>
 
+#include "base/plural.h"
 #include "cli/control_flags.h"
 #include "cli/duration.h"
 #include "cli/verb.h"
+#include "control/control_socket.h"
 
 namespace limpid {
 namespace {
@@ -26,19 +29,39 @@ struct DrainFlags {
   bool no_wait = false;
 };
 
-/// Until nobody answers any more. On a terminal it says how many flows are left.
-void wait_for_end(const DrainFlags& flags) {
+/// The process that keeps the rules has ended, so nobody takes them away at the end.
+bool is_abandoned(const ordered_json& status) {
+  return status.is_object() && status.contains("plan") && status["plan"].is_object() &&
+         status["plan"].value("state", "") == "abandoned";
+}
+
+/// Until nobody answers any more. On a terminal it says how many flows are left. False: rules stay, as far as is known (`abandoned`: before).
+bool wait_for_end(const DrainFlags& flags, bool abandoned) {
   const bool terminal = ::isatty(STDERR_FILENO) == 1;
   for (;;) {
     const auto status = fetch(flags.instance, "GET", "/v1/status");
     if (!status || !status->is_object() || status->value("state", "") != "draining") break;
+    abandoned = abandoned || is_abandoned(*status);
     if (terminal && status->contains("flows")) {
-      fmt::print(stderr, "\rdraining: {} flows left   ", (*status)["flows"].value("tcp", std::uint64_t{0}));
+      fmt::print(stderr, "\rdraining: {} left   ", counted((*status)["flows"].value("tcp", std::uint64_t{0}), "flow"));
       std::fflush(stderr);
     }
     std::this_thread::sleep_for(kPause);
   }
   if (terminal) fmt::print(stderr, "\n");
+  return !abandoned;
+}
+
+/// The instance could not take its socket away either.
+int tell_of_rules(const DrainFlags& flags) {
+  const auto& name = flags.instance.name;
+  if (!flags.no_wait) std::ignore = remove_stale_socket(control_path(flags.instance));
+  return report(failure("drain", fmt::format("instance \"{}\"", name),
+                        fmt::format("the process that keeps its rules has ended before, so they {}, and with --fail "
+                                    "closed refuse what they capture",
+                                    flags.no_wait ? "will stay in the kernel" : "stay in the kernel"),
+                        "take them away: limpid rules remove --name " + name)
+                    .error());
 }
 
 int drain(const DrainFlags& flags) {
@@ -48,16 +71,19 @@ int drain(const DrainFlags& flags) {
     if (!timeout) return report(timeout.error());
     body["timeout_ms"] = static_cast<std::uint64_t>(timeout->count());
   }
+  const auto before = fetch(flags.instance, "GET", "/v1/status");
   const auto answer = fetch(flags.instance, "POST", "/v1/drain", body.dump());
   if (!answer) return report(answer.error());
-  if (!flags.no_wait) wait_for_end(flags);
+  const bool abandoned = before && is_abandoned(*before);
+  const bool rules_go = flags.no_wait ? !abandoned : wait_for_end(flags, abandoned);
   if (flags.instance.json) {
     fmt::print("{}\n", answer->dump(2));
   } else {
-    fmt::print("{}: {} flows were open\n", flags.no_wait ? "draining" : "drained",
-               answer->value("flows", std::uint64_t{0}));
+    const auto open = answer->value("flows", std::uint64_t{0});
+    fmt::print("{}: {} {} open\n", flags.no_wait ? "draining" : "drained", counted(open, "flow"),
+               open == 1 ? "was" : "were");
   }
-  return kExitDone;
+  return rules_go ? kExitDone : tell_of_rules(flags);
 }
 
 }  // namespace

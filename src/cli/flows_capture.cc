@@ -18,6 +18,7 @@
 #include <string_view>
 #include <utility>
 
+#include "base/plural.h"
 #include "base/terminal_text.h"
 #include "capture/capture.h"
 #include "cli/control_flags.h"
@@ -252,8 +253,8 @@ void print_summary(const CaptureFlags& flags, const CaptureSummary& summary) {
     fmt::print(out, "{}\n", json.dump(-1, ' ', false, ordered_json::error_handler_t::replace));
     return;
   }
-  fmt::print(out, "{}: {} packets: client leg {} ({}), target leg {} ({}); {} dropped; ended by: {}\n",
-             to_pipe ? "captured" : for_terminal(flags.file), packets, summary.client_leg.packets,
+  fmt::print(out, "{}: {}: client leg {} ({}), target leg {} ({}); {} dropped; ended by: {}\n",
+             to_pipe ? "captured" : for_terminal(flags.file), counted(packets, "packet"), summary.client_leg.packets,
              in_bytes(summary.client_leg.bytes), summary.target_leg.packets, in_bytes(summary.target_leg.bytes),
              summary.lost, to_string(summary.end));
   if (summary.lost > 0)

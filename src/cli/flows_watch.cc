@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "base/log.h"
+#include "base/plural.h"
 #include "cli/duration.h"
 #include "cli/flow_flags.h"
 #include "cli/relay_flags.h"
@@ -36,10 +37,10 @@ constexpr std::string_view kAnew = "\x1b[H\x1b[J";
 
 std::string head_of(const ordered_json& page) {
   const auto& matched = page["matched"];
-  const std::string count =
-      matched.is_number_unsigned()
-          ? fmt::format("{} of {} flows", page["flows"].size(), matched.get<std::uint64_t>())
-          : fmt::format("{} flows{}", page["flows"].size(), page["next"].is_string() ? ", and there are more" : "");
+  const std::string count = matched.is_number_unsigned()
+                                ? fmt::format("{} of {} flows", page["flows"].size(), matched.get<std::uint64_t>())
+                                : fmt::format("{}{}", counted(page["flows"].size(), "flow"),
+                                              page["next"].is_string() ? ", and there are more" : "");
   return fmt::format("{}  {}", format_timestamp(wall_clock_us()), count);
 }
 

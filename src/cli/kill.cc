@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/plural.h"
 #include "base/terminal_text.h"
 #include "cli/control_flags.h"
 #include "cli/flow_flags.h"
@@ -87,7 +88,7 @@ int kill_matching(const KillFlags& flags) {
     if (flags.instance.json) {
       fmt::print("{}\n", ordered_json({{"schema", 1}, {"would_kill", ids}}).dump(2));
     } else {
-      fmt::print("{} flows would be killed; add --yes to do it\n", ids.size());
+      fmt::print("{} would be killed; add --yes to do it\n", counted(ids.size(), "flow"));
     }
     return kExitDone;
   }

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "base/plural.h"
 #include "base/terminal_text.h"
 #include "cli/control_flags.h"
 #include "cli/verb.h"
@@ -35,8 +36,8 @@ int reload(const ReloadFlags& flags) {
   if (flags.json) {
     fmt::print("{}\n", json.dump(2));
   } else if (done) {
-    fmt::print("reloaded: {} rules\n", json.value("rules", std::size_t{0}));
-    if (flags.abort) fmt::print("ended: {} flows that they forbid\n", json.value("ended", std::size_t{0}));
+    fmt::print("reloaded: {}\n", counted(json.value("rules", std::size_t{0}), "rule"));
+    if (flags.abort) fmt::print("ended: {} that they forbid\n", counted(json.value("ended", std::size_t{0}), "flow"));
   } else {
     for (const auto& error : json.value("errors", nlohmann::ordered_json::array()))
       fmt::print(stderr, "limpid: {}\n", for_terminal(error.is_string() ? error.get<std::string>() : error.dump()));

@@ -335,6 +335,11 @@ int remove(const RulesFlags& flags) {
       lines.push_back(cut_through_line);
     if (is_stale_socket(control)) lines.push_back(control_line);
     print_removed(flags, lines);
+    if (const auto holder = holder_of_instance(flags.interception.name))
+      print_warning(
+          fmt::format("the instance \"{}\" runs ({}) and holds them: without --dry-run this is refused. "
+                      "`limpid drain` ends it, and takes them away",
+                      flags.interception.name, *holder));
     return kExitDone;
   }
   auto removed = remove_installation(flags.interception.name);

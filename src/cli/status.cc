@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "base/plural.h"
 #include "base/terminal_text.h"
 #include "cli/control_flags.h"
 #include "cli/verb.h"
@@ -60,9 +61,9 @@ void print_text(const ordered_json& status, const ordered_json& upstreams) {
                                text_of(status, "version"), text_of(status, "pid")));
   line("state", fmt::format("{}, for {}", text_of(status, "state"), in_time(number_of(status, "uptime_ms"))));
   if (const auto& plan = status["plan"]; plan.is_object()) {
-    line("rules", fmt::format("{} by {}; changed by others {} times, put back {} times (--repair {})",
-                              text_of(plan, "state"), text_of(plan, "backend"), number_of(plan, "disturbances"),
-                              number_of(plan, "repairs"), text_of(plan, "repair")));
+    line("rules", fmt::format("{} by {}; changed by others {}, put back {} (--repair {})", text_of(plan, "state"),
+                              text_of(plan, "backend"), counted(number_of(plan, "disturbances"), "time"),
+                              counted(number_of(plan, "repairs"), "time"), text_of(plan, "repair")));
     line("intercepts", fmt::format("tcp {}, udp {} ({}), fail {}", text_of(plan, "tcp"), text_of(plan, "udp"),
                                    text_of(status, "families"), text_of(plan, "fail")));
     line("kernel", fmt::format("mark {}, table {}, priority {}", text_of(plan, "mark"), text_of(plan, "table"),
@@ -72,8 +73,11 @@ void print_text(const ordered_json& status, const ordered_json& upstreams) {
   line("flows", fmt::format("{} of {} tcp, {} udp; {} and {} of them cut through", number_of(flows, "tcp"),
                             number_of(status["limits"], "flows"), number_of(flows, "udp"),
                             number_of(flows, "cut_through"), number_of(flows, "udp_cut_through")));
+  if (const auto refused = status["limits"].value("refused", std::uint64_t{0}); refused > 0)
+    line("refused", fmt::format("{}, because there was no room for more flows", counted(refused, "connection")));
   if (status.contains("dns_hints") && !status["dns_hints"].is_null())
-    line("dns-hint", fmt::format("{} addresses with names out of DNS answers", number_of(status, "dns_hints")));
+    line("dns-hint", counted(number_of(status, "dns_hints"), "address with a name out of DNS answers",
+                             "addresses with names out of DNS answers"));
   if (upstreams.is_object() && !upstreams.value("groups", ordered_json::array()).empty()) {
     const std::string down = those_down(upstreams);
     line("upstreams", down.empty() ? "all up" : "down: " + down);

@@ -16,7 +16,6 @@
 #include "cli/config_flags.h"
 #include "cli/control_flags.h"
 #include "cli/verb.h"
-#include "control/control_socket.h"
 #include "intercept/plan.h"
 #include "limpid/version.h"
 #include "sysdump/archive.h"
@@ -94,7 +93,7 @@ int sysdump(SysdumpFlags flags) {
   std::vector<std::string> names;
   const std::string version = describe_build();
   auto parts = collect_sysdump({.name = flags.name,
-                                .control_path = flags.path.empty() ? default_control_path(flags.name) : flags.path,
+                                .control_path = control_path(flags),
                                 .config_file = flags.config,
                                 .program = own_path(),
                                 .version = version,

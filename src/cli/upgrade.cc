@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "base/plural.h"
 #include "base/terminal_text.h"
 #include "cli/control_flags.h"
 #include "cli/duration.h"
@@ -40,10 +41,12 @@ int upgrade(const UpgradeFlags& flags) {
     return kExitDone;
   }
   const auto number = [&](const char* key) { return json.value(key, std::uint64_t{0}); };
-  fmt::print("upgraded: process {} has taken over {} flows and {} UDP sessions, which stood still for {:.1f} ms\n",
-             number("pid"), number("flows"), number("udp_sessions"), static_cast<double>(number("pause_us")) / 1000);
+  fmt::print("upgraded: process {} has taken over {} and {}, which stood still for {:.1f} ms\n", number("pid"),
+             counted(number("flows"), "flow"), counted(number("udp_sessions"), "UDP session"),
+             static_cast<double>(number("pause_us")) / 1000);
   if (const auto stays = number("stays"); stays > 0)
-    fmt::print("{} flows cannot be moved, and are served to their end by the old process\n", stays);
+    fmt::print("{} cannot be moved, and {} served to the end by the old process\n", counted(stays, "flow"),
+               stays == 1 ? "is" : "are");
   return kExitDone;
 }
 

@@ -19,10 +19,21 @@ namespace {
 /// A page of flows has half a megabyte, a configuration thousands of rules.
 constexpr std::size_t kLongestAnswerBytes = std::size_t{64} << 20U;
 
+/// Where an instance ends, or another process takes its place, before it has answered.
+std::unexpected<Error> ended_early(const std::string& path) {
+  return failure("ask", path, "the connection ended before the answer",
+                 "what was ordered may have been done: look with limpid status");
+}
+
+bool is_over(int code) noexcept {
+  return code == EPIPE || code == ECONNRESET;
+}
+
 Status write_all(int fd, std::string_view text, const std::string& path) {
   while (!text.empty()) {
     const ssize_t count = send(fd, text.data(), text.size(), MSG_NOSIGNAL);
     if (count < 0 && errno == EINTR) continue;
+    if (count < 0 && is_over(errno)) return ended_early(path);
     if (count <= 0) return system_error(errno, "ask", path);
     text.remove_prefix(static_cast<std::size_t>(count));
   }
@@ -37,6 +48,7 @@ Result<std::string> read_all(int fd, const std::string& path) {
     if (count < 0 && errno == EINTR) continue;
     if (count < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
       return failure("ask", path, "it does not answer in time", "see its log");
+    if (count < 0 && is_over(errno)) return ended_early(path);
     if (count < 0) return system_error(errno, "ask", path);
     if (count == 0) return text;
     text.append(buffer.data(), static_cast<std::size_t>(count));
@@ -46,9 +58,9 @@ Result<std::string> read_all(int fd, const std::string& path) {
 
 Result<HttpAnswer> parse_answer(std::string text, const std::string& path) {
   constexpr std::string_view kVersion = "HTTP/1.";
+  if (text.empty()) return ended_early(path);
   const auto no_sense = [&] {
-    return failure("ask", path, text.empty() ? "it has ended meanwhile" : "its answer is no HTTP",
-                   "is that the control socket of Limpid?");
+    return failure("ask", path, "its answer is no HTTP", "is that the control socket of Limpid?");
   };
   const auto end = text.find("\r\n\r\n");
   const auto space = text.find(' ');
@@ -76,10 +88,11 @@ Result<UniqueFd> connect_to(const std::string& path, std::chrono::seconds patien
   switch (errno) {
     case ENOENT:
     case ECONNREFUSED: {
-      auto nobody =
-          failure("ask", path,
-                  errno == ENOENT ? "the instance does not run" : "the instance does not run any more: it was killed",
-                  "start it: limpid run -c FILE; name it with --name, or its socket with --control");
+      auto nobody = failure(
+          "ask", path,
+          errno == ENOENT ? "the instance does not run"
+                          : "the instance does not run any more: it, or the process that keeps its rules, was killed",
+          "start it: limpid run -c FILE; name it with --name, or its socket with --control");
       nobody.error().code = ENOENT;
       return nobody;
     }

@@ -8,6 +8,7 @@
 #include <sstream>
 #include <utility>
 
+#include "base/plural.h"
 #include "base/process.h"
 
 namespace limpid {
@@ -30,8 +31,8 @@ Result<std::vector<std::string>> lines_of(const std::vector<std::string>& argv) 
 
 std::string KernelSnapshot::summary() const {
   const auto tables = std::ranges::count_if(ruleset, [](const auto& line) { return line.starts_with("table "); });
-  return fmt::format("{} table{}, {} + {} rules, {} + {} routes", tables, tables == 1 ? "" : "s", ipv4_rules.size(),
-                     ipv6_rules.size(), ipv4_routes.size(), ipv6_routes.size());
+  return fmt::format("{}, {} + {} rules, {} + {} routes", counted(static_cast<std::uint64_t>(tables), "table"),
+                     ipv4_rules.size(), ipv6_rules.size(), ipv4_routes.size(), ipv6_routes.size());
 }
 
 Result<KernelSnapshot> take_kernel_snapshot() {

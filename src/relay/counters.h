@@ -63,7 +63,7 @@ enum class Counter : std::uint8_t {
   udp_cut_through,         ///< exchanges of UDP sessions that are forwarded past us
   cut_through_bytes_up,    ///< client → target, of those that are over: all of their bytes
   cut_through_bytes_down,  ///< target → client
-  access_log_dropped,  ///< access log records lost because nobody read them fast enough; the last one (kCounterCount)
+  access_log_dropped,  ///< access log records that could not be written, or not fast enough; the last one (kCounterCount)
 };
 
 inline constexpr std::size_t kCounterCount = static_cast<std::size_t>(Counter::access_log_dropped) + 1;

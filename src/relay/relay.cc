@@ -175,6 +175,7 @@ std::uint64_t Relay::count(Counter counter) const noexcept {
   std::uint64_t sum = 0;
   for (const auto& worker : workers_) sum += worker->counters().get(counter);
   if (collector_) sum += collector_->counters().get(counter);
+  if (counter == Counter::access_log_dropped) sum += lost_records_.load(std::memory_order_relaxed);
   return sum;
 }
 

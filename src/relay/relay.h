@@ -1,6 +1,7 @@
 // Relay: the workers and their threads. Knows listeners, a policy and timeouts; knows no firewall.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -129,6 +130,8 @@ class Relay {
   void take_records(const std::function<void(const FlowRecord&)>& consume);
   /// Waits until there may be records or `timeout` has passed.
   void wait_for_records(std::chrono::milliseconds timeout);
+  /// By whoever takes records: so many could not be put where they belong. Counts them as Counter::access_log_dropped.
+  void count_lost_records(std::uint64_t count) noexcept { lost_records_.fetch_add(count, std::memory_order_relaxed); }
   /// From another thread: ends wait_for_records() at once.
   void wake_reader() noexcept;
 
@@ -140,6 +143,7 @@ class Relay {
   std::shared_ptr<const UpstreamGroups> upstreams_;
   const NameHints* hints_ = nullptr;
   std::size_t counted_sessions_ = 0;
+  std::atomic<std::uint64_t> lost_records_{0};   ///< after they were taken
   FlowOffload* offload_ = nullptr;               ///< nullptr: none; outlives the relay
   std::unique_ptr<Decider> judge_;               ///< of flows that no worker has; main thread only
   std::unique_ptr<OffloadCollector> collector_;  ///< nullptr: nothing is handed over

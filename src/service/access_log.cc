@@ -1,7 +1,6 @@
-// Formats records and writes them in pieces that a pipe takes without blocking.
+// Formats records, hands them on in pieces that a pipe takes without blocking, and tells of what was lost.
 #include "service/access_log.h"
 
-#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "limpid/error.h"
+
 namespace limpid {
 namespace {
 
@@ -20,9 +21,11 @@ namespace {
 constexpr std::chrono::milliseconds kCollect{20};
 constexpr std::chrono::milliseconds kIdleWait{1000};
 constexpr std::chrono::seconds kTellEvery{10};
+/// A reader that comes and goes, or a disk that is full now and then, makes no more messages than this.
+constexpr std::chrono::minutes kTellOfLossEvery{1};
 /// Once: a reader that has used it up gets no more until it reads again, so that a stop is not held up by a pipe that
 /// nobody empties.
-constexpr int kReaderPatienceMs = 1000;
+constexpr std::chrono::milliseconds kReaderPatience{1000};
 
 }  // namespace
 
@@ -66,8 +69,8 @@ std::string format_access_line(const FlowRecord& record, LogFormat format) {
   return line_of(fields, format) + '\n';
 }
 
-AccessLog::AccessLog(Relay& relay, const Options& options, const Logger& log)
-    : relay_(relay), options_(options), log_(log) {
+AccessLog::AccessLog(Relay& relay, Options options, const Logger& log)
+    : relay_(relay), options_(std::move(options)), log_(log), output_(STDOUT_FILENO) {
   if (options_.output == Output::journal) {
     auto journal = Journal::open();
     if (journal) {
@@ -98,22 +101,24 @@ void AccessLog::work(const std::stop_token& stopped) {
       // POLLOUT on a pipe promises room for PIPE_BUF bytes (pipe(7)): pieces of that size never block.
       if (pending_.size() + line.size() > PIPE_BUF) write_pending();
       pending_ += line;
-      ++pending_lines_;
     });
     write_pending();
     tell_of_left_out(last_round);
+    tell_of_losses();
+    options_.each_round(last_round);
     if (last_round) break;
     relay_.wait_for_records(stopped.stop_requested() ? std::chrono::milliseconds{0} : kIdleWait);
     if (!stopped.stop_requested()) std::this_thread::sleep_for(kCollect);
   }
+  if (output_.is_cut()) note_loss(1, std::move(losses_.cause));
 }
 
 /// How long a reader is waited for now.
-int AccessLog::patience_ms() const {
-  if (stalled_) return 0;
+std::chrono::milliseconds AccessLog::patience() const {
+  using std::chrono::milliseconds;
+  if (stalled_) return milliseconds{0};
   const auto left = give_up_.load(std::memory_order_relaxed) - std::chrono::steady_clock::now();
-  return static_cast<int>(std::clamp<std::int64_t>(std::chrono::duration_cast<std::chrono::milliseconds>(left).count(),
-                                                   0, kReaderPatienceMs));
+  return std::clamp(std::chrono::duration_cast<milliseconds>(left), milliseconds{0}, kReaderPatience);
 }
 
 /// So many in each second, from the first one that was admitted.
@@ -141,27 +146,43 @@ void AccessLog::write_entry(const FlowRecord& record) {
   fields_.clear();
   append_fields(record, fields_);
   const std::string entry = format_journal_entry(line_of(fields_, LogFormat::logfmt), fields_);
-  stalled_ = !journal_ || !journal_->write(entry, patience_ms());
-  if (stalled_) unwritten_.fetch_add(1, std::memory_order_relaxed);
+  if (journal_ && journal_->write(entry, static_cast<int>(patience().count()))) {
+    stalled_ = false;
+  } else {
+    note_loss(1, "journald did not take them");
+  }
 }
 
 void AccessLog::write_pending() {
-  std::string_view rest = pending_;
-  while (!rest.empty()) {
-    pollfd output{.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
-    const int ready = poll(&output, 1, patience_ms());
-    if (ready < 0 && errno == EINTR) continue;
-    const ssize_t written = ready > 0 ? write(STDOUT_FILENO, rest.data(), rest.size()) : -1;
-    if (written < 0 && ready > 0 && errno == EINTR) continue;
-    stalled_ = written < 0;
-    if (stalled_) {
-      unwritten_.fetch_add(pending_lines_, std::memory_order_relaxed);
-      break;
-    }
-    rest.remove_prefix(static_cast<std::size_t>(written));
-  }
+  if (pending_.empty() && !output_.is_cut()) return;
+  const auto loss = output_.write(pending_, patience());
   pending_.clear();
-  pending_lines_ = 0;
+  if (loss.error == 0) {
+    stalled_ = false;
+  } else {
+    note_loss(loss.lines, loss.error == ETIMEDOUT ? "nobody read standard output for a second"
+                                                  : system_error(loss.error, "", "").error().cause);
+  }
+}
+
+void AccessLog::note_loss(std::uint64_t lines, std::string cause) {
+  stalled_ = true;
+  relay_.count_lost_records(lines);
+  lost_now_ += lines;
+  losses_.lines += lines;
+  losses_.cause = std::move(cause);
+}
+
+void AccessLog::tell_of_losses() {
+  const auto now = std::chrono::steady_clock::now();
+  if (stalled_ && lost_now_ > 0 && !told_of_loss_ && now >= next_loss_told_) {
+    told_of_loss_ = true;
+    next_loss_told_ = now + kTellOfLossEvery;
+    log_.warning("access log lines are being lost", {field("cause", losses_.cause), field("lines", lost_now_)});
+  } else if (!stalled_ && told_of_loss_) {
+    told_of_loss_ = false;
+    log_.warning("the access log is written again", {field("lines_lost", std::exchange(lost_now_, 0))});
+  }
 }
 
 }  // namespace limpid

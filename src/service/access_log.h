@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <thread>
@@ -13,6 +14,7 @@
 #include "base/log.h"
 #include "relay/relay.h"
 #include "service/journal.h"
+#include "service/line_output.h"
 
 namespace limpid {
 
@@ -27,10 +29,11 @@ class AccessLog {
   struct Options {
     LogFormat format = LogFormat::logfmt;
     Output output = Output::standard_output;
-    std::uint64_t most_per_second = 0;  ///< 0: all
+    std::uint64_t most_per_second = 0;                        ///< 0: all
+    std::function<void(bool last)> each_round = [](bool) {};  ///< called by the thread, at least once a second
   };
-  /// `log` hears how many lines the limit has left out, now and then.
-  AccessLog(Relay& relay, const Options& options, const Logger& log);
+  /// `log` hears, now and then, how many lines the limit has left out, and that lines are being lost, why, and when no longer.
+  AccessLog(Relay& relay, Options options, const Logger& log);
   AccessLog(const AccessLog&) = delete;
   AccessLog& operator=(const AccessLog&) = delete;
   AccessLog(AccessLog&&) = delete;
@@ -40,17 +43,23 @@ class AccessLog {
   /// Writes what is left, for kFarewell at most, and ends; nothing is written any more.
   void finish();
 
-  /// Lines or entries that could not be written because their reader had gone or did not read for a second.
-  [[nodiscard]] std::uint64_t unwritten() const noexcept { return unwritten_.load(std::memory_order_relaxed); }
+  /// Lines or entries that could not be written, and why the last of them could not. Meant after finish().
+  struct Losses {
+    std::uint64_t lines = 0;
+    std::string cause;
+  };
+  [[nodiscard]] const Losses& losses() const noexcept { return losses_; }
 
  private:
   static constexpr std::chrono::seconds kFarewell{2};
   void work(const std::stop_token& stopped);
-  [[nodiscard]] int patience_ms() const;
+  [[nodiscard]] std::chrono::milliseconds patience() const;
   void write_pending();
   void write_entry(const FlowRecord& record);
   [[nodiscard]] bool is_admitted();
   void tell_of_left_out(bool at_once);
+  void note_loss(std::uint64_t lines, std::string cause);
+  void tell_of_losses();
 
   Relay& relay_;
   Options options_;
@@ -61,12 +70,15 @@ class AccessLog {
   std::chrono::steady_clock::time_point told_{};
   std::optional<Journal> journal_;
   std::vector<Field> fields_;  ///< of one entry
+  LineOutput output_;
   std::string pending_;
-  std::uint64_t pending_lines_ = 0;
   /// From finish() on: a reader that trickles is not waited for any longer.
   std::atomic<std::chrono::steady_clock::time_point> give_up_{std::chrono::steady_clock::time_point::max()};
-  bool stalled_ = false;  ///< the reader did not read last time: it is not waited for again until it does
-  std::atomic<std::uint64_t> unwritten_{0};
+  bool stalled_ = false;        ///< nothing could be written last time: nobody is waited for again until something can
+  Losses losses_;               ///< in all
+  std::uint64_t lost_now_ = 0;  ///< since it was last said that all is well again
+  bool told_of_loss_ = false;   ///< and not yet that all is well again
+  std::chrono::steady_clock::time_point next_loss_told_{};
   std::jthread thread_;  ///< last: it uses all of the above
 };
 

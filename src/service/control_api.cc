@@ -204,7 +204,7 @@ void ControlApi::order(ServiceOrder::Kind kind, const HttpRequest& request, cons
     if (upgrades) ordered->store(false);
     reply.send(said(ok ? done : kConflict, json));
   };
-  if (!parts_.orders.put(std::move(order))) reply.send(refused(kConflict, "the instance is draining"));
+  if (!parts_.orders.put(std::move(order))) reply.send(refused(kConflict, why_no_orders()));
 }
 
 void ControlApi::retire() {

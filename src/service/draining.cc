@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "service/access_log.h"
+#include "service/refusal_notice.h"
 #include "service/signals.h"
 
 namespace limpid {
@@ -63,6 +64,19 @@ void log_upstreams(const Logger& log, const UpstreamGroups& groups) {
   }
 }
 
+/// What a client that is reset cannot tell from a server that refuses it.
+void tell_of_refusals(RefusalNotice& notice, const Relay& relay, const RelaySettings& settings, const Logger& log,
+                      bool last) {
+  const auto refused = notice.due(relay.count(Counter::refused_limit), RefusalNotice::Clock::now(), last);
+  if (refused == 0) return;
+  const bool by_flag = settings.max_flows != 0 && relay.max_flows() == settings.max_flows;
+  log.warning("connections were refused: there is no room for more flows",
+              {field("refused", refused), field("limit", relay.max_flows()),
+               field("because", by_flag ? "--max-flows" : "the hard limit of open files"),
+               field("remedy", by_flag ? "a larger --max-flows, or none"
+                                       : "raise it: ulimit -Hn, or LimitNOFILE= in the unit, and restart")});
+}
+
 }  // namespace
 
 void log_counters(const Logger& log, std::string_view message, const Relay& relay, const std::vector<Field>& more) {
@@ -92,24 +106,24 @@ void log_counters(const Logger& log, std::string_view message, const Relay& rela
 
 void serve_with_access_log(Relay& relay, const RelaySettings& settings, const Logger& log,
                            const std::function<void()>& serve) {
-  std::uint64_t unwritten = 0;
+  AccessLog::Losses losses;
+  RefusalNotice refusals(relay.count(Counter::refused_limit));
   {
     AccessLog access_log(relay,
                          {.format = settings.access_log_format.value_or(settings.log.format),
                           .output = !settings.access_log          ? AccessLog::Output::nowhere
                                     : settings.access_log_journal ? AccessLog::Output::journal
                                                                   : AccessLog::Output::standard_output,
-                          .most_per_second = settings.access_log_rate},
+                          .most_per_second = settings.access_log_rate,
+                          .each_round = [&](bool last) { tell_of_refusals(refusals, relay, settings, log, last); }},
                          log);
     serve();
     access_log.finish();
-    unwritten = access_log.unwritten();
+    losses = access_log.losses();
   }
   log_counters(log, "stopped", relay);
-  if (unwritten > 0)
-    log.warning(settings.access_log_journal ? "access log entries were lost: journald did not take them"
-                                            : "access log lines were lost: nobody read standard output",
-                {field("lines", unwritten)});
+  if (losses.lines > 0)
+    log.warning("access log lines were lost", {field("cause", losses.cause), field("lines", losses.lines)});
 }
 
 }  // namespace limpid

@@ -20,7 +20,7 @@ void drain(Relay& relay, const Logger& log, int signal_fd, std::chrono::millisec
 /// One message with every counter, and `more` behind them.
 void log_counters(const Logger& log, std::string_view message, const Relay& relay, const std::vector<Field>& more = {});
 
-/// Runs `serve` with the access log that the settings ask for beside it; then logs the counters, and how many lines were lost.
+/// Runs `serve` with the access log that the settings ask for beside it; then logs the counters, and how many lines were lost and why.
 void serve_with_access_log(Relay& relay, const RelaySettings& settings, const Logger& log,
                            const std::function<void()>& serve);
 

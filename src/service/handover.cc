@@ -105,7 +105,7 @@ class Handover {
     channel_.emplace(std::move(ends->first));
     auto started = parts_.keeper.start_successor(ends->second.get());
     ends->second.reset();
-    if (!started) return std::unexpected(started.error());
+    if (!started) return not_started(started.error());
     outcome_.pid = *started;
     parts_.log.info("upgrade: the program was started anew",
                     {field("successor", static_cast<std::uint64_t>(outcome_.pid)), field("program", parts_.program)});
@@ -247,6 +247,17 @@ class Handover {
     channel_->close();
     outcome_.pid = 0;
     return wrong(parts_.keeper.end_successor(kEndPatience) + "; see what it has said in the log");
+  }
+
+  /// Where nobody else knows a remedy, it is the file: missing, half written, or for another machine.
+  [[nodiscard]] std::unexpected<Error> not_started(Error error) const {
+    if (error.remedy.empty()) {
+      error.remedy =
+          "everything goes on as before; see that the file is the whole program, for this machine, and "
+          "executable: file " +
+          parts_.program;
+    }
+    return std::unexpected(std::move(error));
   }
 
   [[nodiscard]] std::unexpected<Error> wrong(std::string_view cause) const {

@@ -99,7 +99,8 @@ constexpr std::array kCounters{
     Described{Counter::udp_ttl_expired, "Datagrams that had travelled far enough."},
     Described{Counter::udp_evicted, "UDP sessions ended to make room."},
     Described{Counter::udp_icmp_errors, "ICMP errors passed on to clients."},
-    Described{Counter::access_log_dropped, "Access log records lost because nobody read them fast enough."},
+    Described{Counter::access_log_dropped,
+              "Access log records lost because they could not be written, or not fast enough."},
 };
 
 void add_flows(Exposition& text, const Relay& relay) {

@@ -1,12 +1,21 @@
 // A queue under a mutex: an order comes now and then.
 #include "service/orders.h"
 
+#include <fmt/format.h>
 #include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <utility>
 
+#include "service/control_reports.h"
+
 namespace limpid {
+
+std::string why_no_orders() {
+  return fmt::format("the instance is draining, and takes no orders any more (to end it at once: kill -TERM {})",
+                     ::getpid());
+}
 
 Result<std::shared_ptr<ServiceOrders>> ServiceOrders::open() {
   UniqueFd event(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -41,7 +50,7 @@ void ServiceOrders::close() {
     closed_ = true;
     left.swap(waiting_);
   }
-  for (const ServiceOrder& order : left) order.answer(R"({"ok":false,"errors":["the instance is draining"]})", false);
+  for (const ServiceOrder& order : left) order.answer(report_errors({why_no_orders()}), false);
 }
 
 }  // namespace limpid

@@ -25,6 +25,9 @@ struct ServiceOrder {
   std::function<void(std::string json, bool ok)> answer{};
 };
 
+/// Why a draining instance refuses an order, and how it is ended all the same.
+[[nodiscard]] std::string why_no_orders();
+
 class ServiceOrders {
  public:
   [[nodiscard]] static Result<std::shared_ptr<ServiceOrders>> open();

@@ -266,6 +266,8 @@ Status run_instance(const ServiceOptions& wanted, SuccessorProgram program, Pred
                                             .succeeds = predecessor != nullptr});
   if (!started_keeper) return std::unexpected(started_keeper.error());
   RulesKeeper& keeper = **started_keeper;
+  // Gone before the keeper, whatever happens: its end takes away the socket's file, which this process may not, once nobody listens there.
+  ControlDoors own_doors = std::move(*doors);
   // Where a reload may bring rules, one of them may send flows by name. It waits for the first of them.
   std::optional<NameProcess> name_process;
   if (options.load) {
@@ -357,7 +359,7 @@ Status run_instance(const ServiceOptions& wanted, SuccessorProgram program, Pred
     if (auto taken = predecessor->take_over(**relay); !taken) return taken;
     // From here on there is no way back: the flows are ours.
     (*relay)->begin();
-    own_everything(*doors, offload, *instance_lock, log);
+    own_everything(own_doors, offload, *instance_lock, log);
     keeper.renew();
   } else if (auto installed = keeper.install(); !installed) {
     return installed;
@@ -368,7 +370,7 @@ Status run_instance(const ServiceOptions& wanted, SuccessorProgram program, Pred
   Status outcome;
   serve_with_access_log(**relay, options, log, [&] {
     outcome = serve(options, plan, keeper, **relay, offload, **upstreams, names.get(), log, signals->get(),
-                    terminal.get(), book, listeners->addresses, std::move(*doors), supervisor,
+                    terminal.get(), book, listeners->addresses, std::move(own_doors), supervisor,
                     {.program = program_path, .lock = instance_lock->get(), .predecessor = predecessor});
   });
   return outcome;

@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "base/plural.h"
 #include "service/draining.h"
 
 namespace limpid {
@@ -41,7 +42,9 @@ void drain_supervised(Relay& relay, const Logger& log, int signal_fd, std::chron
                       const NotifySocket& supervisor) {
   using Clock = std::chrono::steady_clock;
   const auto tell = [&] {
-    supervisor.extend(kDrainExtension, fmt::format("Draining: {} TCP flows are open", relay.open_flows()));
+    const auto open = relay.open_flows();
+    supervisor.extend(kDrainExtension,
+                      fmt::format("Draining: {} {} open", counted(open, "TCP flow"), open == 1 ? "is" : "are"));
   };
   supervisor.stopping("Draining");
   tell();

@@ -2,10 +2,12 @@
 #include "upstream/upstream.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <array>
 #include <charconv>
+#include <ranges>
 
 #include "limpid/mark.h"
 #include "net/interface_name.h"
@@ -244,10 +246,6 @@ Result<Upstream> parse_upstream(std::string_view text) {
   if (separator == std::string_view::npos) return Context{"…"}.wrong("no scheme", kExample);
   const auto name = text.substr(0, separator);
   const auto scheme = std::ranges::find(kSchemes, name, &Scheme::name);
-  if (scheme == kSchemes.end()) {
-    return Context{name}.wrong("scheme: not known",
-                               "socks5, socks5h, socks4, socks4a, http, https, proxy-v1, proxy-v2, tcp or direct");
-  }
   std::string_view rest = text.substr(separator + 3);
   std::string_view query;
   if (const auto mark = rest.find('?'); mark != std::string_view::npos) {
@@ -264,6 +262,11 @@ Result<Upstream> parse_upstream(std::string_view text) {
   if (host.ends_with('/')) host.remove_suffix(1);
   const std::string shown = fmt::format("{}://{}", name, host);
   const Context context{shown};
+  if (scheme == kSchemes.end()) {
+    return context.wrong(
+        "the scheme is not known",
+        fmt::format("those that are: {}", fmt::join(kSchemes | std::views::transform(&Scheme::name), ", ")));
+  }
   Upstream upstream;
   upstream.kind = scheme->kind;
   upstream.name = shown;

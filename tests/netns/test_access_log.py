@@ -1,6 +1,7 @@
 """One line a flow, always parseable, whatever a client does."""
 
 import json
+import pathlib
 import re
 
 import pytest
@@ -9,6 +10,11 @@ from limpid_process import parse_logfmt
 from peers import exchange, read_exactly, wait_until
 
 FIELDS = ["ts", "proto", "client", "orig_dst", "target", "source", "bytes_up", "bytes_down", "duration_ms", "end"]
+# A log on a disk of two pages, of which one is taken.
+ON_A_SMALL_DISK = """
+mount -t tmpfs -o size=8k none /mnt && head -c 4096 /dev/zero >/mnt/filling || exit 1
+exec "$@" >/mnt/access.log
+"""
 HOSTILE = [b"\nts=2000-01-01T00:00:00.000Z client=6.6.6.6:6 end=closed\n", b'"}\n{"ts": "x"}\n', b"\x1b[2J\x1b]0;owned\x07",
            bytes(range(256)), "\u2028\u202e\u0085".encode(), b"%s%n{}{0}\\", b"GET / HTTP/1.1\r\nHost: a\r\n b\r\n\r\n",
            b"\x16\x03\x01\x02\x00\x01" + b"\n" * 300]
@@ -112,3 +118,26 @@ def test_a_log_that_nobody_reads_holds_nothing_up(lab, launch, echo):
             assert client.recv(1) == b"x"
     assert limpid.counters()["flows_total"] == 700
     assert limpid.stop(seconds=5) == 0
+
+
+def test_a_full_disk_loses_lines_is_told_of_and_cuts_none(lab, start):
+    limpid = start("--tcp", "80", wrapper=["unshare", "--mount", "sh", "-c", ON_A_SMALL_DISK, "sh"])
+    listener = lab.server.listen(80)
+    for _ in range(40):
+        end_flow(lab, listener)
+    wait_until(lambda: "access log lines are being lost" in limpid.messages, "the loss is told of")
+    lost = limpid.counters_with(flows_ended=40)["access_log_dropped"]
+    assert 0 < lost < 40
+    disk = pathlib.Path("/proc") / str(limpid.pid) / "root/mnt"
+    assert not (disk / "access.log").read_bytes().endswith(b"\n"), "a line is cut"
+
+    (disk / "filling").unlink()
+    end_flow(lab, listener)
+    wait_until(lambda: "the access log is written again" in limpid.messages, "the end of the loss is told of")
+    lines = (disk / "access.log").read_text().splitlines()
+    assert [list(parse_logfmt(line)) for line in lines] == [FIELDS] * (41 - lost)
+    assert limpid.stop() == 0
+    told = [parse_logfmt(line) for line in limpid.messages.splitlines() if "access log" in line]
+    assert [message["msg"] for message in told] == ["access log lines are being lost", "the access log is written again", "access log lines were lost"]
+    assert told[0]["cause"] == told[2]["cause"] == "No space left on device"
+    assert told[1]["lines_lost"] == told[2]["lines"] == str(lost)

@@ -212,6 +212,16 @@ def test_a_failure_half_way_is_undone(lab, broken_nft):
     assert installed(lab.router) == []
 
 
+def test_a_start_that_fails_leaves_no_socket(lab):
+    """Without a loopback interface no route delivers locally; who relays has given up the right to the socket's folder by then."""
+    lab.router.run("ip", "link", "set", "lo", "down")
+    done = lab.router.run(limpid_process.BINARY, "run", "--tcp", "80", check=False)
+    lab.router.run("ip", "link", "set", "lo", "up")
+    assert done.returncode == FAILURE and "intercepting" not in done.stderr, done
+    assert os.listdir(os.environ["LIMPID_RUN_DIRECTORY"]) == []
+    assert "the instance does not run (" in lab.router.run(limpid_process.BINARY, "status", check=False).stderr
+
+
 @pytest.mark.nftables("what nft says when it fails")
 def test_nft_crashes(lab, broken_nft):
     fails(lab, ["run", "--tcp", "80", "--backend", "nftables"], FAILURE, "nft", broken_nft("kill -SEGV $$"))

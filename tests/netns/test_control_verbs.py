@@ -79,6 +79,8 @@ def test_status_log_level_and_drain(lab, start):
     draining = wait_until(lambda: (seen := verb(lab, "status", "--json")).returncode == 1 and seen, "it drains")
     assert json.loads(draining.stdout)["state"] == "draining"
     assert Control().ask("POST", "/v1/reload")[0] == 409
+    again = verb(lab, "drain")
+    assert again.returncode == limpid_process.FAILURE and f"to end it at once: kill -TERM {limpid.pid}" in again.stderr
     exchange(connection.client, connection.server)
     connection.client.close()
     connection.server.close()
@@ -87,11 +89,20 @@ def test_status_log_level_and_drain(lab, start):
     assert verb(lab, "drain").returncode == limpid_process.FAILURE
 
 
+def test_what_a_running_instance_holds_is_not_offered_for_removal(lab, start):
+    limpid = start("--tcp", "80")
+    done = verb(lab, "rules", "remove", "--dry-run")
+    assert done.returncode == 0 and "would remove" in done.stdout
+    assert f"runs (pid {limpid.pid}" in done.stderr and "`limpid drain`" in done.stderr
+    assert limpid.stop() == 0
+    assert verb(lab, "rules", "remove", "--dry-run").stderr == ""
+
+
 def test_drain_waits_for_the_end_and_no_longer_than_told(lab, start):
     limpid = start("--tcp", "80", "--drain-timeout", "30s")
     connection = lab.dial_relayed(lab.server.listen(80))
     done = verb(lab, "drain", "--timeout", "1s")
-    assert (done.returncode, done.stdout) == (0, "drained: 1 flows were open\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "drained: 1 flow was open\n"), done.stderr
     assert is_reset(connection.client)
     assert limpid.process.wait(10) == 0
 

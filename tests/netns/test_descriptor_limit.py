@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from limpid_process import is_sanitized
+from limpid_process import BINARY, is_sanitized, parse_logfmt
 from peers import read_exactly, wait_until
 
 
@@ -24,6 +24,10 @@ def try_to_connect(lab):
         return lab.client.connect(lab.server.address, 80, timeout=5)
     except ConnectionError:
         return None
+
+
+def refusals_told(limpid):
+    return [parse_logfmt(line) for line in limpid.messages.splitlines() if "connections were refused" in line]
 
 
 def look_on(seconds):
@@ -58,6 +62,9 @@ def test_at_the_limit(lab, start, echo, limit, load):
         assert busy <= 0.1
     assert is_served(old) and all(is_served(client) for client in served)
     assert limpid.counters()["refused_limit"] == load - len(served)
+    told = wait_until(lambda: refusals_told(limpid), "the refusals are told of")
+    assert len(told) == 1, "once a minute at most"
+    assert told[0]["because"] == "the hard limit of open files" and "LimitNOFILE=" in told[0]["remedy"]
 
     for client in served:
         client.close()
@@ -73,6 +80,9 @@ def test_connections_beyond_max_flows_are_refused(lab, start, echo):
     served = [client for client in clients if is_served(client)]
     assert len(served) == 10
     assert limpid.counters()["refused_limit"] == 20
+    told = wait_until(lambda: refusals_told(limpid), "the refusals are told of")
+    assert [(message["refused"], message["limit"], message["because"]) for message in told] == [("20", "10", "--max-flows")]
+    assert "refused       20 connections, because there was no room" in lab.router.run(BINARY, "status").stdout
     for client in served:
         client.close()
     wait_until(lambda: (client := try_to_connect(lab)) and is_served(client), "new connections are served", 1)

@@ -104,7 +104,7 @@ def test_a_configuration_that_only_root_can_read_costs_a_capability(lab, start, 
         limpid = start("-c", folder / "limpid.toml")
         assert capabilities(limpid.pid) == {NET_RAW, NET_BIND_SERVICE}
         (folder / "limpid.toml").write_text('tcp = "80-81"\nrules = ["dport(81) -> reject"]\n')
-        assert lab.router.run(limpid_process.BINARY, "reload").stdout == "reloaded: 1 rules\n"
+        assert lab.router.run(limpid_process.BINARY, "reload").stdout == "reloaded: 1 rule\n"
     finally:
         shutil.rmtree(folder)
 
@@ -211,7 +211,7 @@ def test_when_the_keeper_dies_flows_go_on_and_everybody_is_told(lab, start, conf
     assert "abandoned" in status.stdout, status.stdout
     # Rules for the relay alone can still be exchanged; what the kernel would have to be told, not.
     configure(tcp="80", rules=["dport(81) -> reject"])
-    assert lab.router.run(limpid_process.BINARY, "reload").stdout == "reloaded: 1 rules\n"
+    assert lab.router.run(limpid_process.BINARY, "reload").stdout == "reloaded: 1 rule\n"
     configure(tcp="80,81", rules=[])
     refused = lab.router.run(limpid_process.BINARY, "reload", check=False)
     assert refused.returncode == limpid_process.FAILURE and "the process that keeps the rules has ended" in refused.stderr
@@ -222,6 +222,27 @@ def test_when_the_keeper_dies_flows_go_on_and_everybody_is_told(lab, start, conf
     assert installed(lab.router)
     lab.router.run(limpid_process.BINARY, "rules", "remove")
     assert installed(lab.router) == []
+
+
+@ALL_BACKENDS_END_AT_ONCE
+@pytest.mark.parametrize("family", ["ipv4"], indirect=True)
+@pytest.mark.parametrize("waits", [(), ("--no-wait",)])
+def test_a_drain_without_the_keeper_says_that_rules_stay(lab, start, echo, waits):
+    echo(80)
+    limpid = start("--tcp", "80", "--fail", "closed")
+    os.kill(keeper_of(limpid), signal.SIGKILL)
+    wait_until(lambda: "the process that keeps the rules has ended" in limpid.messages, "it is said")
+    done = lab.router.run(limpid_process.BINARY, "drain", *waits, check=False)
+    assert done.returncode == limpid_process.FAILURE
+    assert "stay in the kernel, and with --fail closed refuse" in done.stderr and "limpid rules remove --name limpid" in done.stderr
+    assert limpid.process.wait(10) == limpid_process.FAILURE
+    if not waits:
+        assert os.listdir(os.environ["LIMPID_RUN_DIRECTORY"]) == []
+    with pytest.raises(ConnectionRefusedError):
+        lab.client.connect(lab.server.address, 80, timeout=5)
+    lab.router.run(limpid_process.BINARY, "rules", "remove", "--name", "limpid")
+    lab.client.connect(lab.server.address, 80, timeout=5).close()
+    assert os.listdir(os.environ["LIMPID_RUN_DIRECTORY"]) == []
 
 
 @pytest.mark.parametrize("family", ["ipv4"], indirect=True)

@@ -90,7 +90,7 @@ def test_what_a_client_was_told_is_its_hint(lab, start, configure, elsewhere, di
     nothing_comes(datagrams, 0.1)
     status = json.loads(lab.router.run(limpid_process.BINARY, "status", "--json").stdout)
     assert status["dns_hints"] == 1
-    assert "1 addresses with names out of DNS answers" in lab.router.run(limpid_process.BINARY, "status").stdout
+    assert "1 address with a name out of DNS answers" in lab.router.run(limpid_process.BINARY, "status").stdout
     relayed = [flow for flow in limpid.flows(6) if flow["orig_dst"].endswith(str(PORT))]
     ends = sorted((flow["proto"], flow["end"], flow.get("name", "-"), flow.get("name_source", "-")) for flow in relayed)
     assert ends == [("tcp", "closed", "-", "-")] * 3 + [("tcp", "closed", "plain.example", "-"),

@@ -158,7 +158,7 @@ def test_diff_says_what_a_reload_would_change(lab, start, configure):
     assert "- rule 2: dport(80) -> direct" in lines
     assert "+ rule 4: otherwise -> direct" in lines
     assert "~ set ads: 2 entries, then 1" in lines
-    assert "+ set lan: 1 entries" in lines
+    assert "+ set lan: 1 entry" in lines
     assert "~ tcp: 80, then 80,443" in lines
     assert "~ idle-timeout: (default), then 60s (needs a restart)" in lines
     report = json.loads(limpid_on(lab, "diff", path, "--json").stdout)

@@ -83,7 +83,7 @@ def test_ready_reload_drain_and_end(lab, start, configure, supervise):
     # More than one: the drain goes on, and the supervisor must not lose patience.
     for _ in range(2):
         extended = supervisor.await_message("EXTEND_TIMEOUT_USEC")
-        assert int(extended["EXTEND_TIMEOUT_USEC"]) >= 10_000_000 and extended["STATUS"] == "Draining: 1 TCP flows are open"
+        assert int(extended["EXTEND_TIMEOUT_USEC"]) >= 10_000_000 and extended["STATUS"] == "Draining: 1 TCP flow is open"
     exchange(connection.client, connection.server)
     connection.client.close()
     connection.server.close()

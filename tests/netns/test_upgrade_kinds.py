@@ -53,7 +53,7 @@ def test_tls_to_an_upstream_stays_and_is_served_to_its_end(lab, start, upstream,
         connection = through(lab, listener)
         exchange(connection.client, connection.server)
         done = verb(lab, "upgrade")
-        assert done.returncode == 0 and "1 flows cannot be moved" in done.stdout, done
+        assert done.returncode == 0 and "1 flow cannot be moved" in done.stdout, done
         old = limpid.process
         assert old.poll() is None, "it has somebody to serve"
         exchange(connection.client, connection.server)

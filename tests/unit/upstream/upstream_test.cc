@@ -54,6 +54,15 @@ TEST(ParseUpstream, tls_is_of_https_alone) {
   }
 }
 
+TEST(ParseUpstream, a_scheme_that_is_not_known_is_named_with_those_that_are) {
+  const auto upstream = parse_upstream("ftp://user:secret@x:21?name=a");
+  ASSERT_FALSE(upstream);
+  EXPECT_EQ(upstream.error().object, "ftp://x:21") << "without the password";
+  EXPECT_EQ(upstream.error().cause, "the scheme is not known");
+  EXPECT_EQ(upstream.error().remedy,
+            "those that are: socks5, socks5h, socks4, socks4a, http, https, tcp, proxy-v1, proxy-v2, direct");
+}
+
 TEST(ParseUpstream, passwords_may_have_any_bytes) {
   const auto upstream = parsed("http://a%40b:p%3A%2F%3F%25@10.0.0.1:8080");
   EXPECT_EQ(upstream.credentials.user, "a@b");
