@@ -8,6 +8,7 @@
 #include <optional>
 #include <string_view>
 
+#include "base/plural.h"
 #include "base/terminal_text.h"
 
 namespace limpid::doctor {
@@ -64,11 +65,8 @@ std::string render_text(const Findings& findings, const ReportStyle& style) {
     for (const std::string& line : finding.remedy.lines()) text += fmt::format("        {}\n", for_terminal(line));
     if (!finding.remedy.advice.empty()) text += fmt::format("      ({})\n", for_terminal(finding.remedy.advice));
   }
-  const auto plural = [](std::size_t number, std::string_view word) {
-    return fmt::format("{} {}{}", number, word, number == 1 ? "" : "s");
-  };
-  text += fmt::format("\n{}, {}, {} ok, {} skipped\n", plural(count(findings, Severity::failure), "failure"),
-                      plural(count(findings, Severity::warning), "warning"), count(findings, Severity::ok),
+  text += fmt::format("\n{}, {}, {} ok, {} skipped\n", counted(count(findings, Severity::failure), "failure"),
+                      counted(count(findings, Severity::warning), "warning"), count(findings, Severity::ok),
                       count(findings, Severity::skipped));
   return text;
 }

@@ -127,13 +127,6 @@ bool has_tcx() {
   return bpf_prog_query(1 /* lo */, kTcxIngress, 0, &flags, nullptr, &count) == 0;
 }
 
-std::string_view to_string(TrafficSide side) {
-  return side == TrafficSide::ingress ? "ingress" : "egress";
-}
-std::string_view to_string(AttachMode mode) {
-  return mode == AttachMode::tcx ? "tcx" : "clsact";
-}
-
 std::vector<LinkInfo> links_for_programs(const std::vector<LinkInfo>& links, bool with_loopback) {
   std::vector<LinkInfo> wanted;
   std::ranges::copy_if(links, std::back_inserter(wanted), [&](const LinkInfo& link) {

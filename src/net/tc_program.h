@@ -17,8 +17,13 @@ namespace limpid {
 enum class TrafficSide : std::uint8_t { ingress, egress };
 enum class AttachMode : std::uint8_t { tcx, clsact };
 
-[[nodiscard]] std::string_view to_string(TrafficSide side);
-[[nodiscard]] std::string_view to_string(AttachMode mode);
+// Here, for builds without eBPF, which have the words without the deeds.
+[[nodiscard]] constexpr std::string_view to_string(TrafficSide side) {
+  return side == TrafficSide::ingress ? "ingress" : "egress";
+}
+[[nodiscard]] constexpr std::string_view to_string(AttachMode mode) {
+  return mode == AttachMode::tcx ? "tcx" : "clsact";
+}
 
 struct Attachment {
   int link = 0;
